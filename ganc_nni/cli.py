@@ -1,0 +1,145 @@
+"""The command line: reads arguments and recipes, calls the pipeline, turns errors into one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from ganc_nni import __version__
+from ganc_nni.errors import InputError, TrainingError
+
+app = typer.Typer(
+    name="ganc",
+    help="Compress conditional GAN generators: distil a once-for-all student, search it, fine-tune, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/quickstart.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+
+
+def _run_until(recipe_file: Path, stage: str) -> None:
+    """Run all stages up to ``stage`` that are not done yet."""
+    # torch and NNI take seconds to import; --help and argument errors should not wait for them.
+    from ganc_nni.pipeline import Pipeline
+    from ganc_nni.recipe import load_recipe
+    from ganc_nni.run import Run
+
+    run = Run(load_recipe(recipe_file))
+    run.check()
+    Pipeline(run).run_until(stage)
+
+
+@app.command(name="run")
+def run_all(recipe: RecipeFile) -> None:
+    """Run all stages that are not done yet, in this process; call again to resume."""
+    from ganc_nni.recipe import load_recipe
+
+    _run_until(recipe, "export")
+    _print_report(load_recipe(recipe).run_folder, as_json=False)
+
+
+@app.command()
+def train_teacher(recipe: RecipeFile) -> None:
+    """Train the teacher: CycleGAN on unpaired, pix2pix on paired pictures."""
+    _run_until(recipe, "teacher")
+
+
+@app.command()
+def train_supernet(recipe: RecipeFile) -> None:
+    """Distil the once-for-all supernet (and train the teacher first if need be)."""
+    _run_until(recipe, "supernet")
+
+
+@app.command()
+def search(recipe: RecipeFile) -> None:
+    """Search the supernet for the best sub-generator within the MAC budget, in this process."""
+    _run_until(recipe, "search")
+
+
+@app.command()
+def finetune(recipe: RecipeFile) -> None:
+    """Fine-tune the best sub-generator; the better of before and after is kept."""
+    _run_until(recipe, "finetune")
+
+
+@app.command()
+def export(recipe: RecipeFile) -> None:
+    """Write architecture JSON, weights, comparison picture and summary of the compressed generator."""
+    _run_until(recipe, "export")
+
+
+@app.command()
+def report(run: RunFolder, as_json: AsJson = False) -> None:
+    """Print teacher beside compressed: MACs, parameters, metric, latency, and where the files lie."""
+    _print_report(run, as_json)
+
+
+def _print_report(folder: Path, as_json: bool) -> None:
+    from ganc_nni.export import read_summary
+
+    summary = read_summary(folder)
+    if not summary:
+        failure = folder / "error.txt"
+        why = f"; the run ended with: {failure.read_text(encoding='utf-8').strip()}" if failure.is_file() else ""
+        raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run{why}")
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+        return
+    teacher, compressed = summary["networks"]["teacher"], summary["networks"]["compressed"]
+    height, width = summary["image_size"]
+    table = Table(title=f"{folder.name} at {height}x{width}, {summary['metric']} on {summary['test_pictures']} test pictures")
+    for column in ("", "teacher", "compressed", "ratio"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = {
+        "MACs (published convention)": ("macs_published", "{:,}", "{:.1f}x less"),
+        "MACs (true)": ("macs_true", "{:,}", "{:.1f}x less"),
+        "parameters": ("params", "{:,}", "{:.1f}x less"),
+        f"{summary['metric']} (lower is better)": ("score", "{:.4g}", ""),
+        "latency, eager, batch 1 (ms)": ("latency_ms", "{:.2f}", "{:.1f}x faster"),
+    }
+    for title, (key, figure, ratio) in rows.items():
+        gain = ratio.format(teacher[key] / compressed[key]) if ratio else ""
+        table.add_row(title, figure.format(teacher[key]), figure.format(compressed[key]), gain)
+    console.print(table)
+    console.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
+    console.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"ganc {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also log what happens inside.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True), show_path=False)])
+    logging.getLogger("ganc_nni").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def main() -> None:
+    """Entry point of ``ganc``: an expected failure is one line on standard error; code 2 for input, 1 for a run."""
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except TrainingError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)

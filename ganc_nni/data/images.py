@@ -1,0 +1,84 @@
+"""Picture files: which ones a folder holds, and how one is read."""
+
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from ganc_nni.errors import InputError
+
+Channels = Literal[1, 3]
+Half = Literal["left", "right"]
+
+EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Picture files directly in a folder, sorted by name.
+
+    Other files, hidden files (their name starts with a dot) and sub-folders are left out.
+
+    Raises:
+        InputError: There is no such folder, it cannot be read, or it holds no picture.
+    """
+    expected = f"expected a folder of pictures ({', '.join(EXTENSIONS)})"
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder; {expected}; check the path, or put the pictures there")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is a file; {expected}; give the folder that holds it")
+    try:
+        paths = sorted((path for path in folder.iterdir() if _is_picture(path)), key=lambda path: path.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}; {expected}; check its permissions") from None
+    if not paths:
+        raise InputError(f"{folder}: holds no picture; {expected}; check the path, or put the pictures there")
+    return paths
+
+
+def _is_picture(path: Path) -> bool:
+    extension = path.suffix.lower().removeprefix(".")
+    return extension in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+
+
+def read_image(path: Path, channels: Channels) -> Image.Image:
+    """A whole picture, decoded, in mode ``L`` (1 channel) or ``RGB`` (3), whatever mode the file has.
+
+    An orientation that EXIF asks for is not applied, and transparency is dropped, as in the published recipes.
+
+    Raises:
+        InputError: The file cannot be read or decoded to its end; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return _converted(image, channels)
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        raise InputError(
+            f"{path}: cannot be read as a picture: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
+            "replace or remove it"
+        ) from error
+
+
+def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:
+    """One half of a picture that holds two of the same size side by side.
+
+    Raises:
+        InputError: The file cannot be read, or its width does not divide by two; the message names it.
+    """
+    image = read_image(path, channels)
+    width, height = image.size
+    if width % 2:
+        raise InputError(
+            f"{path}: is {width} pixels wide; expected an even width, two pictures of the same size side by side; "
+            "replace or remove it"
+        )
+    left = 0 if half == "left" else width // 2
+    return image.crop((left, 0, left + width // 2, height))
+
+
+def _converted(image: Image.Image, channels: Channels) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit grey at 255 instead of scaling it, which would turn nearly all of it white
+        image = image.point(lambda value: value * (1 / 256), "L")
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    return image.convert("L" if channels == 1 else "RGB")

@@ -1,0 +1,69 @@
+"""What every set of pictures offers, whether its pictures are files or are drawn."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ganc_nni.data.images import Channels
+from ganc_nni.data.transforms import Size, resize, to_tensor
+
+
+class PictureSet(Dataset[Tensor], ABC):
+    """Pictures of one domain in a fixed order, all of one size; item i is ``C x H x W`` in [-1, 1], always the same.
+
+    Args:
+        names: File name of each picture.
+        channels: 1: grey, 3: RGB.
+        size: Height and width, pixels.
+        cache: Keep each picture in memory, as bytes, once it was used. A worker process of a loader keeps its own.
+    """
+
+    def __init__(self, names: Sequence[str], channels: Channels, size: Size, cache: bool) -> None:
+        self.names = tuple(names)
+        self.channels = channels
+        self.size = size
+        self._cached: dict[int, Image.Image] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return to_tensor(self.image(index))
+
+    def image(self, index: int) -> Image.Image:
+        """Picture ``index`` as PIL holds it, resized, mode ``L`` or ``RGB``. Callers must not change it.
+
+        Raises:
+            IndexError: There is no such picture.
+            InputError: It cannot be read.
+        """
+        if not 0 <= index < len(self):  # also what ends a for loop over the set
+            raise IndexError(f"picture {index} of {len(self)}")
+        if self._cached is None:
+            return resize(self._read(index), self.size)
+        if index not in self._cached:
+            self._cached[index] = resize(self._read(index), self.size)
+        return self._cached[index]
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of all that the items depend on: equal digests mean equal items."""
+        summary = hashlib.sha256(f"{self.channels} {self.size} {self._variant()}".encode())
+        for index in range(len(self)):
+            summary.update(hashlib.sha256(self._content(index)).digest())
+        return summary.hexdigest()
+
+    @abstractmethod
+    def _read(self, index: int) -> Image.Image:
+        """The picture in the right mode, of any size."""
+
+    @abstractmethod
+    def _content(self, index: int) -> bytes:
+        """The bytes that the picture is made from."""
+
+    def _variant(self) -> str:
+        """What else is done to the content, in words."""
+        return ""

@@ -1,0 +1,94 @@
+"""Which training pictures score the search and train nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ganc_nni.errors import InputError
+
+
+class FileSplit(NamedTuple):
+    """Two disjoint lists of picture files, each sorted by name, neither empty."""
+
+    train: list[Path]
+    search: list[Path]
+
+
+def split_by_fraction(paths: Sequence[Path], fraction: float, seed: int) -> FileSplit:
+    """Set aside a random part of the files of one folder.
+
+    The outcome depends on the files' names, the fraction and the seed only. At least one file goes to each part.
+
+    Args:
+        paths: The files, in any order.
+        fraction: The part that scores the search, between 0 and 1 (exclusive).
+        seed: Any integer.
+
+    Raises:
+        InputError: Fewer than two files.
+    """
+    if len(paths) < 2:
+        where = paths[0].parent if paths else "the training folder"
+        raise InputError(
+            f"{where}: holds {len(paths)} picture(s); expected at least 2, one to train and one to score the search; "
+            "add pictures"
+        )
+    ordered = sorted(paths, key=lambda path: path.name)
+    order = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = {ordered[index] for index in order[: search_count(len(ordered), fraction)]}
+    return _divided(ordered, chosen)
+
+
+def search_count(total: int, fraction: float) -> int:
+    """How many of ``total`` (at least 2) pictures the fraction stands for; one stays on each side."""
+    return min(max(round(total * fraction), 1), total - 1)
+
+
+def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]:
+    """Set aside exactly the files that a list names, in each of the folders that the list is for.
+
+    Args:
+        list_file: Text, one file name (without a folder) a line; blank lines and lines that start with # are ignored.
+            A name that lies in several folders is set aside in each of them.
+        listings: The files of each folder.
+
+    Raises:
+        InputError: The list cannot be read, names a file that no folder holds, or leaves a folder with nothing to
+            search or nothing to train on.
+    """
+    wanted = _listed_names(list_file)
+    known = {path.name for paths in listings for path in paths}
+    folders = ", ".join(str(paths[0].parent) for paths in listings if paths)
+    if unknown := sorted(wanted - known):
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise InputError(
+            f"{list_file}: names {', '.join(unknown[:3])}{more}, not found in {folders}; "
+            "expected names of training pictures, with their extension; correct the list"
+        )
+    splits = [_divided(paths, {path for path in paths if path.name in wanted}) for paths in listings]
+    for paths, split in zip(listings, splits, strict=True):
+        if not split.search or not split.train:
+            which = "no picture" if not split.search else "every picture"
+            raise InputError(
+                f"{list_file}: names {which} of {paths[0].parent if paths else 'an empty folder'}; expected at least "
+                f"one to score the search and one to train on in each of {folders}; correct the list"
+            )
+    return splits
+
+
+def _listed_names(list_file: Path) -> set[str]:
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{list_file}: the list of search pictures cannot be read: {error}; expected a text file, one file name "
+            "a line; correct data.search_list"
+        ) from None
+    return {name for line in lines if (name := line.strip()) and not name.startswith("#")}
+
+
+def _divided(paths: Sequence[Path], chosen: set[Path]) -> FileSplit:
+    ordered = sorted(paths, key=lambda path: path.name)
+    return FileSplit([path for path in ordered if path not in chosen], [path for path in ordered if path in chosen])

@@ -1,0 +1,91 @@
+"""Scoring generators on a split: the same pictures, the same statistics, any number of generators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ganc_nni.data import PictureSet, Split
+from ganc_nni.errors import InputError
+from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
+from ganc_nni.recipe import MetricRecipe
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one.
+
+    Raises:
+        InputError: CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: got 'cuda', but torch finds no CUDA device; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_size(recipe: MetricRecipe, split: Split, name: str) -> None:
+    """Refuse a split that is too small for the metric.
+
+    Raises:
+        InputError: Fewer than ``metric.min_images`` pictures in either domain.
+    """
+    for pictures, domain in ((split.sources, "source"), (split.targets, "target")):
+        if len(pictures) < recipe.min_images:
+            raise InputError(
+                f"the {name} set has {len(pictures)} {domain} pictures, the metric {recipe.name} asks for "
+                f"{recipe.min_images} (metric.min_images); add pictures or lower it"
+            )
+
+
+def source_loader(pictures: PictureSet, batch_size: int) -> DataLoader[Tensor]:
+    """Batches ``N x C x H x W`` of source pictures, in order."""
+    return DataLoader(pictures, batch_size)
+
+
+class Evaluator:
+    """Scores generators on one split.
+
+    Args:
+        recipe: The metric.
+        split: Source pictures to translate, target pictures to compare with.
+        name: The split's name, for errors and results.
+        device: Where generators and feature network run.
+        cache: Folder for the statistics of the target pictures.
+
+    Raises:
+        InputError: Too few pictures, or weights of the metric that are missing.
+    """
+
+    def __init__(self, recipe: MetricRecipe, split: Split, name: str, device: torch.device, cache: Path) -> None:
+        check_size(recipe, split, name)
+        self.recipe = recipe
+        self.split = split
+        self.name = name
+        self.device = device
+        self.extractor = build_extractor(recipe, device)
+        self.real = real_statistics(self.extractor, split.targets, recipe.batch_size, cache)
+        self._batches: list[Tensor] = []
+
+    @property
+    def metric_name(self) -> str:
+        """What the score may be called."""
+        return self.extractor.metric_name
+
+    def metric(self) -> FrechetDistance:
+        """A fresh metric against the split's target pictures."""
+        return FrechetDistance(self.extractor, self.real, self.recipe.min_images)
+
+    @torch.inference_mode()
+    def score(self, generator: Callable[[Tensor], Tensor]) -> float:
+        """The metric of all source pictures translated by ``generator``, which is put into evaluation mode."""
+        if isinstance(generator, nn.Module):
+            generator.eval()
+        if not self._batches:
+            self._batches = list(source_loader(self.split.sources, self.recipe.batch_size))
+        metric = self.metric()
+        for batch in self._batches:
+            metric.update(generator(batch.to(self.device)))
+        return float(metric.compute())

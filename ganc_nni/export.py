@@ -1,0 +1,108 @@
+"""The last stage: the compressed generator as files that need none of the machinery that made it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
+from ganc_nni.data import Split
+from ganc_nni.run import Run
+from ganc_nni.training.loop import Report
+
+
+def export(run: Run, report: Report | None = None) -> dict[str, float]:
+    """Write architecture, weights, picture and summary of the compressed generator; returns its score on the test set.
+
+    Leaves in ``export/``: ``architecture.json``, ``compressed.pth``, ``compressed.safetensors`` (its metadata holds
+    the architecture), ``picture.png`` and ``summary.json``.
+    """
+    folder = run.folder / "export"
+    architecture = Architecture.load(run.folder / "architecture.json")
+    source = run.folder / "finetune" / "compressed.safetensors"
+    compressed = architecture.network()
+    load_into(compressed, load_weights(source), source)
+    networks = {"teacher": run.load_teacher().to(run.device), "compressed": compressed.to(run.device).eval()}
+
+    evaluator = run.evaluator("test")
+    scores = {name: evaluator.score(network) for name, network in networks.items()}
+    metrics = {**architecture.metrics, f"{evaluator.metric_name}/test": scores["compressed"]}
+    architecture = architecture.model_copy(update={"metrics": metrics})
+    architecture.save(folder / "architecture.json")
+    save_weights(folder / "compressed.pth", compressed.state_dict())
+    metadata = {"architecture": architecture.model_dump_json()}
+    save_weights(folder / "compressed.safetensors", compressed.state_dict(), metadata)
+
+    costs = {"teacher": run.teacher_cost, "compressed": run.student_cost.at(architecture.sample)}
+    size = (1, run.recipe.data.source_channels, *run.recipe.data.image_size)
+    rows = {
+        name: {
+            "macs_published": costs[name].macs_published,
+            "macs_true": costs[name].macs_true,
+            "params": costs[name].params,
+            "score": scores[name],
+            "latency_ms": latency_ms(network, torch.zeros(size, device=run.device)),
+        }
+        for name, network in networks.items()
+    }
+    pictures = len(run.data.test.sources)
+    summary = {"metric": evaluator.metric_name, "test_pictures": pictures, "image_size": size[2:], "networks": rows}
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
+    return {"score": scores["compressed"]}
+
+
+@torch.inference_mode()
+def latency_ms(network: nn.Module, x: Tensor, repeats: int = 20, warm_up: int = 3) -> float:
+    """Median time of a forward pass in eager PyTorch, milliseconds."""
+    times = []
+    for _ in range(warm_up + repeats):
+        start = time.perf_counter()
+        network(x)
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[warm_up:])
+
+
+@torch.inference_mode()
+def draw_comparison(
+    split: Split, networks: Mapping[str, nn.Module], device: torch.device, path: Path, n_rows: int = 4
+) -> None:
+    """A picture of test pictures, one a row: input, the output of each network, and the truth where there is one."""
+    n_rows = min(n_rows, len(split.sources))
+    picks = [round(index * (len(split.sources) - 1) / max(1, n_rows - 1)) for index in range(n_rows)]
+    sources = torch.stack([split.sources[index] for index in picks])
+    columns = {"input": sources, **{name: network(sources.to(device)).cpu() for name, network in networks.items()}}
+    if split.paired:
+        columns["truth"] = torch.stack([split.targets[index] for index in picks])
+    height, width = sources.shape[-2:]
+    figure, axes = plt.subplots(
+        n_rows, len(columns), figsize=(2 * len(columns), 2 * n_rows * height / width + 0.3), squeeze=False, dpi=128
+    )
+    for column, (title, pictures) in enumerate(columns.items()):
+        axes[0][column].set_title(title)
+        for row in range(n_rows):
+            axes[row][column].imshow((pictures[row].expand(3, -1, -1).permute(1, 2, 0) + 1) / 2)
+            axes[row][column].axis("off")
+    figure.tight_layout(pad=0.3)
+    write_atomically(path, lambda temporary: figure.savefig(temporary))
+    plt.close(figure)
+
+
+def read_summary(run_folder: Path) -> dict[str, Any]:
+    """What :func:`export` left of the comparison; empty if there is none."""
+    path = run_folder / "export" / "summary.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,5 @@
+"""One generator class a family; teacher, space, supernet, sub-generator and deployable network are its states."""
+
+from ganc_nni.generators.resnet import ResnetGenerator
+
+__all__ = ["ResnetGenerator"]

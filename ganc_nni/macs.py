@@ -1,0 +1,95 @@
+"""Multiply-accumulates and parameters of a generator, as numbers or as expressions of its widths.
+
+There are two conventions (docs/macs.md): ``published``, that of GAN Compression's tables, counts convolutions,
+transposed ones at their output resolution, and each element of an instance norm; ``true`` counts transposed
+convolutions at their input resolution and no norms. Neither counts biases. Both are for one picture.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nni.mutable import MutableExpression
+from nni.nas.nn.pytorch import ParametrizedModule
+from torch import Tensor, nn
+
+Number = int | MutableExpression[int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a generator costs; expressions for a model space, integers for a network.
+
+    Attributes:
+        macs_published: Multiply-accumulates a picture in the convention of the papers' tables.
+        macs_true: Multiply-accumulates a picture that are really done.
+        params: Weights and biases.
+    """
+
+    macs_published: Number
+    macs_true: Number
+    params: Number
+
+    def at(self, sample: Mapping[str, int]) -> Cost:
+        """The cost of one sub-generator of the space."""
+        return Cost(*(_at(value, sample) for value in (self.macs_published, self.macs_true, self.params)))
+
+    def macs(self, convention: str) -> Number:
+        """MACs in ``published`` or ``true`` convention."""
+        return self.macs_published if convention == "published" else self.macs_true
+
+
+def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
+    """Count a plain network, or a model space that has not become a supernet yet.
+
+    Args:
+        network: Anything whose cost lies in Conv2d, ConvTranspose2d and InstanceNorm2d.
+        in_channels: Channels of its input.
+        size: Height and width of its input, pixels.
+    """
+    published: Number = 0
+    true: Number = 0
+    params: Number = 0
+    for module, in_pixels, out_pixels in _layers(network, in_channels, size):
+        if isinstance(module, nn.InstanceNorm2d):
+            published = _argument(module, "num_features") * out_pixels + published
+            continue
+        out_channels = _argument(module, "out_channels")
+        kernel = module.kernel_size[0] * module.kernel_size[1]
+        weights = out_channels * (_argument(module, "in_channels") // _argument(module, "groups")) * kernel
+        transposed = isinstance(module, nn.ConvTranspose2d)
+        published = weights * out_pixels + published
+        true = weights * (in_pixels if transposed else out_pixels) + true
+        params = weights + (out_channels if module.bias is not None else 0) + params
+    return Cost(published, true, params)
+
+
+def _layers(network: nn.Module, in_channels: int, size: tuple[int, int]) -> list[tuple[Any, int, int]]:
+    """Every layer that counts, with the pixels of its input and output; found by one pass without arithmetic."""
+    counted: list[tuple[Any, int, int]] = []
+    originals = dict(network.named_modules())
+    # NNI's layers break when deep-copied to the meta device one by one, so the whole network goes there at once.
+    dry = copy.deepcopy(network).to("meta")
+    for name, module in dry.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d):
+
+            def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor, original: nn.Module = originals[name]) -> None:
+                counted.append((original, inputs[0].shape[-2:].numel(), output.shape[-2:].numel()))
+
+            module.register_forward_hook(hook)
+    with torch.no_grad():
+        dry(torch.empty(1, in_channels, *size, device="meta"))
+    return counted
+
+
+def _argument(module: nn.Module, name: str) -> Any:
+    """A layer's argument: the expression where it is a choice."""
+    return module.args.get(name, getattr(module, name)) if isinstance(module, ParametrizedModule) else getattr(module, name)
+
+
+def _at(value: Number, sample: Mapping[str, int]) -> int:
+    return int(value.freeze(dict(sample)) if isinstance(value, MutableExpression) else value)

@@ -1,0 +1,48 @@
+"""What scores a generator: the Frechet distance between features of generated and of real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ganc_nni.errors import InputError
+from ganc_nni.metrics.distance import FrechetDistance
+from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
+from ganc_nni.metrics.frechet import Gaussian, frechet_distance
+from ganc_nni.metrics.inception import InceptionFeatures
+from ganc_nni.metrics.statistics import Pictures, extract_features, load_statistics, real_statistics, save_statistics
+from ganc_nni.recipe import MetricRecipe
+
+__all__ = [
+    "METRICS",
+    "FeatureExtractor",
+    "FrechetDistance",
+    "Gaussian",
+    "InceptionFeatures",
+    "Pictures",
+    "RandomFeatures",
+    "build_extractor",
+    "extract_features",
+    "frechet_distance",
+    "load_statistics",
+    "real_statistics",
+    "save_statistics",
+]
+
+METRICS: dict[str, Callable[[MetricRecipe], FeatureExtractor]] = {
+    "fid": lambda recipe: InceptionFeatures(recipe.dims, recipe.weights, "fid"),
+    "frechet_imagenet": lambda recipe: InceptionFeatures(recipe.dims, recipe.weights, "frechet_imagenet"),
+    "frechet_random": lambda _recipe: RandomFeatures(),
+}
+
+
+def build_extractor(recipe: MetricRecipe, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """The extractor that a recipe asks for, on ``device``.
+
+    Raises:
+        InputError: An unknown name, or weights that are missing or do not fit.
+    """
+    if recipe.name not in METRICS:
+        raise InputError(f"metric.name: got {recipe.name!r}; valid: {', '.join(METRICS)}")
+    return METRICS[recipe.name](recipe).to(device)

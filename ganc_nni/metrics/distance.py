@@ -1,0 +1,95 @@
+"""The Frechet distance of generated to real pictures as a torchmetrics metric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from ganc_nni.errors import InputError
+from ganc_nni.metrics.features import FeatureExtractor
+from ganc_nni.metrics.frechet import Gaussian, frechet_distance
+
+
+class FrechetDistance(Metric):
+    """Frechet distance (arXiv 1706.08500) of the pictures seen since the last reset to a real set; lower is better.
+
+    Args:
+        extractor: What makes the features, on its own device; clones share it, and it is no part of the state.
+        real: Statistics of the real pictures by the same extractor.
+        min_images: Fewest pictures that make a score, 2 or more.
+
+    Raises:
+        InputError: The statistics were made with another number of features.
+
+    Example:
+        >>> import torch
+        >>> from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures
+        >>> extractor = RandomFeatures()
+        >>> pictures = torch.rand(16, 3, 32, 32) * 2 - 1
+        >>> metric = FrechetDistance(extractor, Gaussian.from_features(extractor(pictures)))
+        >>> metric.update(pictures)
+        >>> round(metric.compute().item(), 6)
+        0.0
+    """
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+    features: list[Tensor]
+
+    def __init__(self, extractor: FeatureExtractor, real: Gaussian, min_images: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if len(real.mu) != extractor.dims:
+            raise InputError(
+                f"the real statistics have {len(real.mu)} features, the extractor {extractor.dims}; "
+                "expected statistics that were made with the same metric.name and metric.dims"
+            )
+        self.min_images = max(min_images, 2)
+        self._shared = _Shared(extractor, real)
+        self.add_state("features", default=[], dist_reduce_fx="cat")
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """What makes the features."""
+        return self._shared.extractor
+
+    @property
+    def real(self) -> Gaussian:
+        """Statistics of the real pictures."""
+        return self._shared.real
+
+    def update(self, images: Tensor) -> None:
+        """Add generated pictures, ``N x C x H x W`` in [-1, 1], C 1 or 3.
+
+        Raises:
+            ValueError: Pictures of another shape or type.
+        """
+        self.features.append(self.extractor(images.to(self.extractor.device)).to(self.device))
+
+    def compute(self) -> Tensor:
+        """The distance of all pictures since the last reset, a float64 scalar, 0 or more.
+
+        Raises:
+            InputError: Fewer than ``min_images`` pictures.
+            ValueError: A feature is NaN or infinite.
+        """
+        features = dim_zero_cat(self.features) if len(self.features) else torch.empty(0, self.extractor.dims)
+        if len(features) < self.min_images:
+            raise InputError(f"got {len(features)} pictures to score; expected {self.min_images} or more")
+        distance = frechet_distance(Gaussian.from_features(features), self.real)
+        return torch.tensor(distance, dtype=torch.float64, device=self.device)
+
+
+class _Shared:
+    """Keeps network and real statistics out of a metric's modules, and whole where the metric is copied."""
+
+    def __init__(self, extractor: FeatureExtractor, real: Gaussian) -> None:
+        self.extractor = extractor
+        self.real = real
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self

@@ -1,0 +1,125 @@
+"""Statistics of the real pictures: made once, then read from files that pytorch-fid can read and write too."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganc_nni.errors import InputError
+from ganc_nni.metrics.features import FeatureExtractor
+from ganc_nni.metrics.frechet import Gaussian
+
+_log = logging.getLogger(__name__)
+
+
+class Pictures(Protocol):
+    """A set of pictures that knows a hash of its content."""
+
+    def __len__(self) -> int:
+        """How many pictures."""
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        """Picture ``C x H x W`` in [-1, 1], C 1 or 3."""
+
+    def digest(self) -> str:
+        """Changes whenever a picture, or how it is prepared, changes."""
+
+
+def extract_features(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> Tensor:
+    """Features of all pictures, ``N x dims`` float32 on the CPU; ``batch_size`` pictures of one size at once."""
+    rows = []
+    for start in range(0, len(pictures), batch_size):
+        batch = torch.stack([pictures[index] for index in range(start, min(start + batch_size, len(pictures)))])
+        rows.append(extractor(batch.to(extractor.device)).cpu())
+    return torch.cat(rows) if rows else torch.empty(0, extractor.dims)
+
+
+def real_statistics(
+    extractor: FeatureExtractor, pictures: Pictures, batch_size: int, cache: Path | None = None
+) -> Gaussian:
+    """Mean and covariance of the features of real pictures.
+
+    Args:
+        extractor: What makes the features.
+        pictures: The real pictures, two or more.
+        batch_size: Pictures at once.
+        cache: Folder in which the result is kept for the next time, by content of pictures and weights; None: nowhere.
+
+    Raises:
+        InputError: Fewer than two pictures.
+        ValueError: A feature is NaN or infinite.
+    """
+    if len(pictures) < 2:
+        raise InputError(f"got {len(pictures)} real pictures; a Frechet distance needs 2 or more")
+    path = None if cache is None else cache / f"{_key(extractor, pictures)}.npz"
+    if path is not None and path.exists():
+        try:
+            return load_statistics(path)
+        except InputError as error:
+            _log.warning("%s; the statistics are computed again", error)
+    gaussian = Gaussian.from_features(extract_features(extractor, pictures, batch_size))
+    if path is not None:
+        save_statistics(path, gaussian)
+    return gaussian
+
+
+def save_statistics(path: Path, gaussian: Gaussian) -> None:
+    """Write ``mu`` and ``sigma`` as pytorch-fid does, and ``root`` and ``count``, from which reading is quick.
+
+    The folder is made if need be. The file appears whole or not at all. pytorch-fid wants its name to end in ``.npz``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    arrays = {name: getattr(gaussian, name).numpy() for name in ("mu", "sigma", "root")}
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, count=np.int64(gaussian.count), **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_statistics(path: Path) -> Gaussian:
+    """Read what ``save_statistics`` or pytorch-fid wrote (``mu`` and ``sigma`` are enough).
+
+    Raises:
+        InputError: No such file, or not of that kind.
+    """
+    try:
+        with path.open("rb") as file:  # numpy itself leaves a damaged file open
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile) or not {"mu", "sigma"} <= set(arrays):
+                raise InputError(f"{path}: expected an .npz file with arrays mu and sigma")
+            count = int(arrays["count"]) if "count" in arrays else 0
+            mu = torch.from_numpy(arrays["mu"])
+            if "root" in arrays:
+                return _with_root(mu, torch.from_numpy(arrays["root"]), count)
+            return Gaussian.from_moments(mu, torch.from_numpy(arrays["sigma"]), count)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected statistics (.npz with mu and sigma)") from None
+    except InputError:
+        raise
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: holds no statistics that can be used: {error}") from None
+
+
+def _with_root(mu: Tensor, root: Tensor, count: int) -> Gaussian:
+    if mu.ndim != 1 or root.ndim != 2 or root.shape[1] != len(mu):
+        raise ValueError(f"got mu {tuple(mu.shape)} and root {tuple(root.shape)}; expected (d,) and (r, d)")
+    if not (torch.isfinite(mu).all() and torch.isfinite(root).all()):
+        raise ValueError("some values are NaN or infinite")
+    return Gaussian(mu.double(), root.double(), count)
+
+
+def _key(extractor: FeatureExtractor, pictures: Pictures) -> str:
+    """All that the statistics depend on, in one hash."""
+    parts = (pictures.digest(), extractor.weights_sha256, str(extractor.dims), extractor.metric_name)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,127 @@
+"""Finding, fetching and reading files of network weights."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ganc_nni.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weights file that others publish.
+
+    Attributes:
+        name: File name. Eight hexadecimal digits before the suffix are the first of its sha256, as torch.hub has it.
+        url: Where it is downloaded from; None: nowhere.
+    """
+
+    name: str
+    url: str | None = None
+
+    @property
+    def digits(self) -> str:
+        """First digits of the file's sha256; empty where the name has none."""
+        match = re.search(r"-([0-9a-f]{8,})\.\w+$", self.name)
+        return match[1] if match else ""
+
+
+def locate(files: Sequence[PublishedFile]) -> Path:
+    """The first of the files that is here, else a download of the last.
+
+    Looked through are ``weights/`` below ``GANC_DATA`` and below the current folder, file by file, then torch hub's
+    folder of checkpoints, to which a download goes too.
+
+    Raises:
+        InputError: None is here and the download failed, or the file found is damaged.
+    """
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    places = [folder / file.name for file in files for folder in _folders()]
+    for path in [*places, *(hub / file.name for file in files)]:
+        if path.is_file():
+            _check(path, PublishedFile(path.name).digits)
+            return path
+    return _download(files, hub)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file, hexadecimal.
+
+    Raises:
+        InputError: The file is not there or not readable.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected weights (.pth or .safetensors) of Inception v3") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of a state dict that torch saved, on the CPU; runs none of its code.
+
+    Raises:
+        InputError: The file holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: holds no weights that can be loaded: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: expected a state dict (names and tensors), got {type(state).__name__}")
+    return dict(state)
+
+
+def _folders() -> list[Path]:
+    """Where a user may put weights, in order."""
+    roots = [Path(os.environ["GANC_DATA"])] if os.environ.get("GANC_DATA") else []
+    return [root / "weights" for root in [*roots, Path.cwd()]]
+
+
+def _check(path: Path, digits: str) -> None:
+    found = file_sha256(path) if digits else ""
+    if not found.startswith(digits):
+        raise InputError(
+            f"{path}: damaged or another file: its sha256 begins with {found[: len(digits)]}, expected {digits}; "
+            "delete it, or name it in metric.weights to use it all the same"
+        )
+
+
+def _download(files: Sequence[PublishedFile], hub: Path) -> Path:
+    file = files[-1]
+    assert file.url is not None, "the last file is the one that is downloaded"
+    _log.info("downloading %s to %s", file.url, hub)
+    try:
+        hub.mkdir(parents=True, exist_ok=True)
+        # Written beside the target, checked and then renamed by torch: no half file can stay.
+        torch.hub.download_url_to_file(
+            file.url, str(hub / file.name), hash_prefix=file.digits, progress=sys.stderr.isatty()
+        )
+    except (OSError, RuntimeError) as error:
+        places = " or ".join(str(folder / file.name) for folder in _folders())
+        others = "".join(f" (or {other.name} there)" for other in files[:-1])
+        raise InputError(
+            f"{file.name} is not here and its download failed ({error}). Download {file.url} elsewhere and put it at "
+            f"{places}{others}, or name a file in the recipe's metric.weights; metric.name frechet_random needs no file"
+        ) from None
+    return hub / file.name

@@ -1,0 +1,50 @@
+"""The second stage: the once-for-all supernet, distilled through NNI's one-shot strategy."""
+
+from __future__ import annotations
+
+from nni.nas.evaluator.pytorch import Lightning
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.space import RawFormatModelSpace
+
+from ganc_nni.checkpoints import save_weights
+from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
+from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.run import Run
+from ganc_nni.training.gan import initialise
+from ganc_nni.training.loop import Report, StageFit, part
+
+
+def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
+    """Distil the supernet; returns the scores of its largest and smallest sub-generator.
+
+    Leaves ``supernet.safetensors`` (the student) and ``helpers.safetensors`` (discriminator and mappings, with which
+    fine-tuning goes on).
+    """
+    recipe, folder = run.recipe, run.folder / "supernet"
+    evaluator = run.evaluator("search")
+    extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
+    trunk = 4 * extremes["largest"]["down_2"]
+    schedule = recipe.supernet.schedule
+    module = DistillationModule(recipe, schedule, run.load_teacher(), trunk, evaluator.metric, extremes)
+    space = run.new_space()
+    strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
+    fit = StageFit("supernet", recipe, schedule, run.data, folder, report)
+
+    def distil(**at: str | None) -> None:
+        evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)
+        engine = SequentialExecutionEngine()
+        model_space = strategy.initialize(RawFormatModelSpace(space, evaluate), engine)
+        initialise(space)  # only now are the layers as wide as they will be trained
+        assert model_space is not None
+        strategy.run()
+
+    weights = part(fit.run(distil), "training_module.")
+    save_weights(run.supernet_weights, part(weights, "_model."))
+    helpers = {key: value for key, value in weights.items() if key.startswith(("discriminator.", "mappings."))}
+    save_weights(folder / "helpers.safetensors", helpers)
+    supernet = run.load_supernet()
+    scores = {}
+    for name, sample in extremes.items():
+        activate(supernet, sample)
+        scores[name] = evaluator.score(supernet)
+    return scores

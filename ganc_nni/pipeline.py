@@ -1,0 +1,126 @@
+"""The stages of a run: in which order, which are done, and what each depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ganc_nni.checkpoints import write_text
+from ganc_nni.errors import TrainingError
+from ganc_nni.export import export
+from ganc_nni.oneshot.train import train_supernet
+from ganc_nni.run import Run
+from ganc_nni.search.stage import search
+from ganc_nni.training.finetune import finetune
+from ganc_nni.training.loop import Report
+from ganc_nni.training.teacher import train_teacher
+
+_log = logging.getLogger(__name__)
+
+Stage = Callable[[Run, Report | None], dict[str, float]]
+
+STAGES: dict[str, Stage] = {
+    "teacher": train_teacher,
+    "supernet": train_supernet,
+    "search": search,
+    "finetune": finetune,
+    "export": export,
+}
+"""All stages, in order; each takes what the ones before it left in the run folder."""
+
+_SECTIONS = {
+    "teacher": ("seed", "data", "teacher", "discriminator", "metric"),
+    "supernet": ("student", "distillation", "supernet"),
+    "search": ("search",),
+    "finetune": ("finetune",),
+    "export": (),
+}
+"""The parts of the recipe that a stage adds to what the stages before it depend on."""
+
+_NO_INFLUENCE = {"data": {"cache", "workers"}, "metric": {"batch_size"}}
+"""Settings that change how fast a result comes, not the result."""
+
+
+class Pipeline:
+    """Runs the stages of a recipe that are not done yet."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def key(self, stage: str) -> str:
+        """A hash of all that the stage's outcome depends on."""
+        recipe = self.run.recipe.model_dump(mode="json", exclude=_NO_INFLUENCE)
+        names = list(STAGES)[: list(STAGES).index(stage) + 1]
+        parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
+        checkpoint = self.run.recipe.teacher.checkpoint
+        if checkpoint is not None and checkpoint.is_file():
+            parts["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        if "student" in parts:
+            parts["space"] = self.run.space.choices
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def done(self, stage: str) -> bool:
+        """Whether the stage's output is there and fits the recipe."""
+        return self.record(stage).get("key") == self.key(stage)
+
+    def record(self, stage: str) -> dict[str, Any]:
+        """The stage's ``stage.json``; empty if there is none."""
+        path = self.run.folder / stage / "stage.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def prepare(self, stage: str) -> None:
+        """Make the stage's folder ready, with what an earlier run of the same recipe left in it.
+
+        What belongs to another recipe is moved aside, never deleted, and comes back when its recipe does.
+        """
+        folder, key = self.run.folder / stage, self.key(stage)
+        begun = folder / "begun.txt"
+        if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
+            aside = _aside(folder, old)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            _log.info("the recipe has changed: %s now lies in %s", folder, aside)
+        if not folder.is_dir() and _aside(folder, key).is_dir():
+            _aside(folder, key).rename(folder)
+        write_text(begun, key)
+
+    def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
+        """Mark the stage as done."""
+        record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}
+        write_text(self.run.folder / stage / "stage.json", json.dumps(record, indent=2) + "\n")
+
+    def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
+        """Run one stage unless it is done; returns its ``stage.json``."""
+        if not self.done(stage):
+            self.prepare(stage)
+        if not self.done(stage):
+            start = time.perf_counter()
+            self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
+        return self.record(stage)
+
+    def run_until(self, last: str) -> None:
+        """Run every stage up to ``last`` that is not done."""
+        for stage in list(STAGES)[: list(STAGES).index(last) + 1]:
+            self.run_stage(stage)
+
+    def wait_for(self, stage: str, poll_seconds: float = 0.5) -> None:
+        """Wait until another process has finished the stage.
+
+        Raises:
+            TrainingError: The run has been given up meanwhile; the message is the one in ``error.txt``.
+        """
+        failed = self.run.folder / "error.txt"
+        while not self.done(stage):
+            if failed.is_file():
+                raise TrainingError(f"gave up waiting for stage {stage}: {failed.read_text(encoding='utf-8').strip()}")
+            time.sleep(poll_seconds)
+
+
+def _aside(folder: Path, key: str) -> Path:
+    return folder.with_name(f"{folder.name}.{key[:12]}")

@@ -1,0 +1,125 @@
+"""What every stage of a run shares: recipe, folder, data, networks, evaluators; each made when first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ganc_nni.architecture import Blueprint
+from ganc_nni.checkpoints import load_into, load_weights
+from ganc_nni.data import Data, build_data
+from ganc_nni.errors import InputError
+from ganc_nni.evaluate import Evaluator, check_size, pick_device
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import LABELS
+from ganc_nni.macs import Cost, count
+from ganc_nni.metrics import build_extractor
+from ganc_nni.oneshot.distillation import make_supernet
+from ganc_nni.recipe import Recipe
+from ganc_nni.space import SearchSpace
+
+
+class Run:
+    """A recipe at work.
+
+    Layout of :attr:`folder`: ``teacher/ supernet/ search/ finetune/ export/``, each with a ``stage.json`` once it is
+    done, and ``architecture.json``.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.folder = recipe.run_folder
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where everything runs."""
+        return pick_device(self.recipe.device)
+
+    @cached_property
+    def data(self) -> Data:
+        """The pictures."""
+        return build_data(self.recipe.data, self.recipe.seed)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The student's channel choices."""
+        return SearchSpace.load(self.recipe.student.space)
+
+    @property
+    def teacher_blueprint(self) -> Blueprint:
+        """The teacher but its widths."""
+        return self._blueprint(self.recipe.teacher.n_blocks, self.recipe.teacher.separable)
+
+    @property
+    def student_blueprint(self) -> Blueprint:
+        """The student but its widths."""
+        return self._blueprint(self.recipe.student.n_blocks, self.recipe.student.separable)
+
+    def _blueprint(self, n_blocks: int, separable: bool) -> Blueprint:
+        data = self.recipe.data
+        channels = {"in_channels": data.source_channels, "out_channels": data.target_channels}
+        return Blueprint(**channels, n_blocks=n_blocks, separable=separable)
+
+    @cached_property
+    def student_cost(self) -> Cost:
+        """MACs and parameters of the student as expressions of its widths."""
+        space = self.student_blueprint.build(self.space.mutables())
+        return count(space, self.recipe.data.source_channels, self.recipe.data.image_size)
+
+    @cached_property
+    def teacher_cost(self) -> Cost:
+        """MACs and parameters of the teacher."""
+        return count(self._new_teacher(), self.recipe.data.source_channels, self.recipe.data.image_size)
+
+    def evaluator(self, split: str) -> Evaluator:
+        """An evaluator on the ``search`` or ``test`` split."""
+        cache = self.folder / "statistics"
+        return Evaluator(self.recipe.metric, getattr(self.data, split), split, self.device, cache)
+
+    def check(self) -> None:
+        """Refuse whatever can be known to fail before any training.
+
+        Raises:
+            InputError: Data, metric, checkpoint or budget do not fit; the message says how to mend it.
+        """
+        metric, search = self.recipe.metric, self.recipe.search
+        check_size(metric, self.data.search, "search")
+        check_size(metric, self.data.test, "test")
+        build_extractor(metric, self.device)
+        if self.recipe.teacher.checkpoint is not None:
+            self.load_teacher()
+        smallest = self.student_cost.at(self.space.smallest()).macs(search.convention)
+        largest = self.student_cost.at(self.space.largest()).macs(search.convention)
+        if not smallest <= search.budget <= largest:
+            side = "below the smallest" if search.budget < smallest else "above the largest"
+            raise InputError(
+                f"search.budget: {search.budget:.6g} {search.convention} MACs is {side} sub-generator; {self.recipe.student.space} "
+                f"at {self.recipe.data.image_size[0]}x{self.recipe.data.image_size[1]} reaches from {smallest} to {largest}"
+            )
+
+    def _new_teacher(self) -> ResnetGenerator:
+        return self.teacher_blueprint.build([self.recipe.teacher.width] * len(LABELS))
+
+    def load_teacher(self) -> ResnetGenerator:
+        """The trained teacher, or the recipe's checkpoint."""
+        path = self.recipe.teacher.checkpoint or self.folder / "teacher" / "teacher.safetensors"
+        teacher = self._new_teacher()
+        load_into(teacher, load_weights(path), path)
+        return teacher.eval()
+
+    @property
+    def supernet_weights(self) -> Path:
+        """The trained student's weights."""
+        return self.folder / "supernet" / "supernet.safetensors"
+
+    def new_space(self) -> ResnetGenerator:
+        """The student as an NNI model space, untrained."""
+        return self.student_blueprint.build(self.space.mutables())
+
+    def load_supernet(self) -> ResnetGenerator:
+        """The trained once-for-all supernet, on the run's device."""
+        supernet = make_supernet(self.new_space())
+        load_into(supernet, load_weights(self.supernet_weights), self.supernet_weights)
+        return supernet.to(self.device).eval()

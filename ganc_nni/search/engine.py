@@ -1,0 +1,176 @@
+"""How NNI's strategies get their sub-generators scored: in this process, or by NNI's trials."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from nni.mutable import MutableDict, SampleValidationError
+from nni.mutable.mutable import LabeledMutable, Mutable
+from nni.nas.execution import ExecutionEngine
+from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
+from nni.nas.space import ExecutableModelSpace, ModelStatus
+
+from ganc_nni.space import Sample, SearchSpace
+
+
+class BudgetedSpace(ExecutableModelSpace):
+    """The sub-generators within a budget, as NNI's strategies see a model space.
+
+    A sample over budget is not in the space: strategies draw again, and it costs nothing but the counting of its MACs.
+    """
+
+    sample: Sample
+
+    def __init__(self, space: SearchSpace, affordable: Callable[[Sample], bool]) -> None:
+        super().__init__()
+        self.space = space
+        self.affordable = affordable
+        self.evaluator = None
+        self.choices = MutableDict({mutable.label: mutable for mutable in space.mutables()})
+
+    def freeze(self, sample: Sample) -> BudgetedSpace:
+        """One sub-generator.
+
+        Raises:
+            SampleValidationError: It is over budget, or no sub-generator of the space.
+        """
+        self.validate(sample)
+        model = BudgetedSpace(self.space, self.affordable)
+        model.sample = dict(sample)
+        model.status = ModelStatus.Frozen
+        return model
+
+    def check_contains(self, sample: Sample) -> SampleValidationError | None:
+        """None if the sample is in the space and within the budget."""
+        if (error := self.choices.check_contains(sample)) is not None:
+            return error
+        return None if self.affordable(sample) else SampleValidationError("over budget")
+
+    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
+        """The channel choices."""
+        yield from self.choices.leaf_mutables(is_leaf)
+
+
+class ScoringEngine(ExecutionEngine):
+    """Counts evaluations and tells the strategy how they ended. Lower scores are better; NNI's strategies maximise.
+
+    Args:
+        evaluations: How many sub-generators may be scored.
+        known: The score of a sub-generator that has been scored before; None if it has not.
+    """
+
+    def __init__(self, evaluations: int, known: Callable[[Sample], float | None]) -> None:
+        super().__init__()
+        self.evaluations = evaluations
+        self.known = known
+        self.models: list[BudgetedSpace] = []
+
+    def submit_models(self, *models: BudgetedSpace) -> None:
+        """Have sub-generators scored."""
+        for model in models:
+            model.status = ModelStatus.Training
+            self.models.append(model)
+            score = self.known(model.sample)
+            if score is None:
+                self.start(model)
+            else:
+                self.finish(model, score)
+
+    def start(self, model: BudgetedSpace) -> None:
+        """Begin to score a sub-generator; :meth:`finish` follows, now or later."""
+        raise NotImplementedError
+
+    def finish(self, model: BudgetedSpace, score: float | None) -> None:
+        """Tell the strategy a score, or None for a failure."""
+        if score is None:
+            self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed))
+        else:
+            self.dispatch_model_event(FinalMetricEvent(model, -score))
+            self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
+
+    def list_models(self, status: ModelStatus | None = None) -> list[BudgetedSpace]:
+        """All submitted so far, or those with a status."""
+        return [model for model in self.models if status is None or model.status == status]
+
+    def idle_worker_available(self) -> bool:
+        """True: a strategy may submit right away."""
+        return True
+
+    def budget_available(self) -> bool:
+        """Whether evaluations are left."""
+        return len(self.models) < self.evaluations
+
+    def shutdown(self) -> None:
+        """Nothing to end."""
+
+
+class InProcessEngine(ScoringEngine):
+    """Scores each sub-generator at once, in this process.
+
+    Args:
+        evaluations: How many sub-generators may be scored.
+        known: See :class:`ScoringEngine`.
+        score: Scores one sub-generator; None is a failure.
+    """
+
+    def __init__(
+        self,
+        evaluations: int,
+        known: Callable[[Sample], float | None],
+        score: Callable[[Sample], float | None],
+    ) -> None:
+        super().__init__(evaluations, known)
+        self.score = score
+
+    def start(self, model: BudgetedSpace) -> None:
+        """Score it now."""
+        self.finish(model, self.score(model.sample))
+
+
+class TrialEngine(ScoringEngine):
+    """Hands sub-generators to NNI's trials: the strategy's thread submits, the tuner's threads take and report.
+
+    A worker is idle while the tuner waits for a sub-generator.
+    """
+
+    def __init__(self, evaluations: int, known: Callable[[Sample], float | None]) -> None:
+        super().__init__(evaluations, known)
+        self._changed = threading.Condition()
+        self._queue: deque[BudgetedSpace] = deque()
+        self._waiting = 0
+        self._closed = False
+
+    def start(self, model: BudgetedSpace) -> None:
+        """Queue it for the next trial."""
+        with self._changed:
+            self._queue.append(model)
+            self._changed.notify_all()
+
+    def idle_worker_available(self) -> bool:
+        """Whether a trial waits for a sub-generator."""
+        with self._changed:
+            return self._waiting > len(self._queue)
+
+    def next_model(self) -> BudgetedSpace | None:
+        """The next sub-generator to score, as soon as the strategy submits one; None: there will be no more."""
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self._queue or self._closed or not self.budget_available())
+                return self._queue.popleft() if self._queue else None
+            finally:
+                self._waiting -= 1
+
+    def submit_models(self, *models: BudgetedSpace) -> None:
+        """Have sub-generators scored; wakes who waits in vain when this was the last one."""
+        super().submit_models(*models)
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """The strategy has ended; nobody need wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,76 @@
+"""The third stage in one process: the same strategy, scoring and files as under nnictl, without its server."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ganc_nni.errors import TrainingError
+from ganc_nni.evaluate import Evaluator
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.oneshot.sampling import activate
+from ganc_nni.run import Run
+from ganc_nni.search.engine import InProcessEngine
+from ganc_nni.search.record import Evaluation, SearchRecord
+from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.space import Sample, config_str
+from ganc_nni.training.loop import Report
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(supernet: ResnetGenerator, evaluator: Evaluator, sample: Sample) -> Evaluation:
+    """Score one sub-generator in place; a score that is no number is a failure."""
+    start = time.perf_counter()
+    activate(supernet, sample)
+    score = evaluator.score(supernet)
+    seconds = time.perf_counter() - start
+    if not math.isfinite(score):
+        return Evaluation(sample, None, seconds, f"the score is {score}")
+    return Evaluation(sample, score, seconds)
+
+
+def search(run: Run, report: Report | None = None) -> dict[str, float]:
+    """Explore the trained supernet; returns the best score."""
+    recipe = run.recipe.search
+    supernet, evaluator = run.load_supernet(), run.evaluator("search")
+    record = SearchRecord(run, evaluator.metric_name)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("sub-generators"))
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()) as bar:
+        task = bar.add_task("search", total=recipe.evaluations)
+
+        def known(sample: Sample) -> float | None:
+            score = record.known(sample)
+            bar.advance(task, 0 if score is None else 1)
+            return score
+
+        def score(sample: Sample) -> float | None:
+            evaluation = evaluate(supernet, evaluator, sample)
+            record.add(evaluation)
+            best = record.best
+            bar.update(task, advance=1, description=f"search, best {best.score if best else math.nan:.4g}")
+            _log.info("%s scores %s", config_str(sample), evaluation.score)
+            if report is not None and evaluation.score is not None:
+                report(evaluation.score)
+            return evaluation.score
+
+        engine = InProcessEngine(recipe.evaluations, known, score)
+        build_strategy(recipe)(build_space(run.space, run.student_cost, recipe), engine)
+    return finish(record)
+
+
+def finish(record: SearchRecord) -> dict[str, float]:
+    """The figures that a finished search leaves in its ``stage.json``.
+
+    Raises:
+        TrainingError: No sub-generator could be scored.
+    """
+    best = record.best
+    if best is None or best.score is None:
+        failures = [each.message for each in record.evaluations if each.message]
+        why = f"; the last failure: {failures[-1]}" if failures else ""
+        raise TrainingError(f"the search has scored no sub-generator of {len(record.evaluations)} tried{why}")
+    return {"score": best.score, "evaluations": len(record.evaluations)}

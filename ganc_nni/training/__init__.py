@@ -1,0 +1,1 @@
+"""Trainers of teacher and chosen sub-generator, and what they share with the supernet's."""

@@ -1,0 +1,122 @@
+"""Unpaired translation: CycleGAN (arXiv 1703.10593)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from ganc_nni.data import Batch
+from ganc_nni.discriminators import PatchDiscriminator
+from ganc_nni.errors import InputError
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.losses import GAN_LOSSES
+from ganc_nni.recipe import Recipe
+from ganc_nni.training.gan import GanModule, Generator, initialise
+from ganc_nni.training.pool import ImagePool
+
+
+class CycleGanModule(GanModule):
+    """Trains a generator of each direction against a discriminator of each domain.
+
+    The generators minimise the sum of the adversarial losses, ``lambda_cycle`` times the L1 distance of each picture
+    to its translation there and back (equation 2), and ``lambda_cycle lambda_identity`` times the L1 distance of
+    each picture to its translation into the domain that it is of (section 5.2).
+
+    Attributes:
+        generator: Source to target; the teacher.
+        reverse_generator: Target to source.
+        discriminator: Judges pictures of the target domain.
+        reverse_discriminator: Judges pictures of the source domain.
+
+    Args:
+        recipe: Its sections data, teacher and discriminator.
+        metric: Makes the metric that scores the teacher; None: validation scores nothing.
+
+    Raises:
+        InputError: The identity loss is asked for, but the domains differ in their channels.
+    """
+
+    def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
+        data, teacher = recipe.data, recipe.teacher
+        source, target = data.source_channels, data.target_channels
+        if teacher.lambda_identity > 0 and source != target:
+            raise InputError(
+                f"teacher.lambda_identity {teacher.lambda_identity:g} needs as many source as target channels, got "
+                f"source_channels {source} and target_channels {target}; set teacher.lambda_identity to 0"
+            )
+        super().__init__(teacher.schedule, metric)
+        widths = [teacher.width] * 8
+        self.generator = ResnetGenerator(widths, source, target, teacher.n_blocks, teacher.separable)
+        self.reverse_generator = ResnetGenerator(widths, target, source, teacher.n_blocks, teacher.separable)
+        self.discriminator = PatchDiscriminator(target, recipe.discriminator.width, recipe.discriminator.n_layers)
+        self.reverse_discriminator = PatchDiscriminator(
+            source, recipe.discriminator.width, recipe.discriminator.n_layers
+        )
+        for network in (*self.generator_modules(), *self.discriminator_modules()):
+            initialise(network)
+        self.lambda_cycle = teacher.lambda_cycle
+        self.lambda_identity = teacher.lambda_cycle * teacher.lambda_identity
+        self.gan_loss = GAN_LOSSES[teacher.gan_loss]
+        self.pools = {
+            domain: ImagePool(teacher.pool_size, recipe.seed + offset) for offset, domain in enumerate(Batch._fields)
+        }
+
+    def generator_modules(self) -> Iterable[nn.Module]:
+        """Both generators."""
+        return self.generator, self.reverse_generator
+
+    def discriminator_modules(self) -> Iterable[nn.Module]:
+        """Both discriminators."""
+        return self.discriminator, self.reverse_discriminator
+
+    def scored(self) -> Mapping[str, Generator]:
+        """The teacher."""
+        return {"teacher": self.generator}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """The generators' step, then the discriminators' on pictures of the pools, in the published order.
+
+        Raises:
+            TrainingError: A loss is not finite.
+        """
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+        with self.toggled_optimizer(optimizer_g):
+            fakes = Batch(source=self.reverse_generator(batch.target), target=self.generator(batch.source))
+            self.minimise(optimizer_g, self._generator_losses(batch, fakes))
+        with self.toggled_optimizer(optimizer_d):
+            self.minimise(optimizer_d, self._discriminator_losses(batch, fakes))
+
+    def _generator_losses(self, real: Batch, fake: Batch) -> dict[str, Tensor]:
+        losses = {
+            "gan": self.gan_loss.generator(self.discriminator(fake.target)),
+            "gan_reverse": self.gan_loss.generator(self.reverse_discriminator(fake.source)),
+            "cycle": self.lambda_cycle * F.l1_loss(self.reverse_generator(fake.target), real.source),
+            "cycle_reverse": self.lambda_cycle * F.l1_loss(self.generator(fake.source), real.target),
+        }
+        if self.lambda_identity > 0:
+            losses["identity"] = self.lambda_identity * F.l1_loss(self.generator(real.target), real.target)
+            losses["identity_reverse"] = self.lambda_identity * F.l1_loss(
+                self.reverse_generator(real.source), real.source
+            )
+        return losses
+
+    def _discriminator_losses(self, real: Batch, fake: Batch) -> dict[str, Tensor]:
+        old = Batch(self.pools["source"].query(fake.source), self.pools["target"].query(fake.target))
+        judge, reverse_judge = self.discriminator, self.reverse_discriminator
+        return {
+            "discriminator": self.gan_loss.discriminator(judge(real.target), judge(old.target)),
+            "discriminator_reverse": self.gan_loss.discriminator(reverse_judge(real.source), reverse_judge(old.source)),
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the pools, so that training resumes exactly."""
+        checkpoint["pools"] = {domain: pool.state_dict() for domain, pool in self.pools.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the saved pools."""
+        for domain, pool in self.pools.items():
+            pool.load_state_dict(checkpoint["pools"][domain])

@@ -1,0 +1,51 @@
+"""The fourth stage: the chosen sub-generator trained on its own, and kept only if that made it better.
+
+Published work found that fine-tuning can hurt (mit-han-lab/gan-compression, fast pipeline on horse2zebra).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.checkpoints import load_into, load_weights, save_weights
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.oneshot.distillation import DistillationModule
+from ganc_nni.run import Run
+from ganc_nni.training.loop import Report, StageFit, part
+
+_log = logging.getLogger(__name__)
+
+
+def extract(run: Run, architecture: Architecture) -> ResnetGenerator:
+    """The chosen sub-generator, sliced out of the supernet into a network of plain torch layers."""
+    network = architecture.network()
+    network.load_state_dict(run.load_supernet().freeze(architecture.sample).state_dict())
+    return network.to(run.device)
+
+
+def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
+    """Fine-tune the best architecture from the supernet's weights and discriminator; returns both scores.
+
+    Leaves ``compressed.safetensors``: the better of before and after, by the search split.
+    """
+    recipe, folder = run.recipe, run.folder / "finetune"
+    architecture = Architecture.load(run.folder / "architecture.json")
+    evaluator = run.evaluator("search")
+    student = extract(run, architecture)
+    before, before_weights = evaluator.score(student), {k: v.clone() for k, v in student.state_dict().items()}
+
+    largest = run.space.largest()
+    module = DistillationModule(recipe, recipe.finetune, run.load_teacher(), 4 * largest["down_2"], evaluator.metric)
+    module.set_model(student)
+    helpers = load_weights(run.folder / "supernet" / "helpers.safetensors")
+    load_into(module.discriminator, part(helpers, "discriminator."), run.supernet_weights)
+    load_into(module.mappings, part(helpers, "mappings."), run.supernet_weights)
+
+    fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report)
+    weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
+    student.load_state_dict(part(weights, "_model."))
+    after = evaluator.score(student.to(run.device))
+    _log.info("fine-tuning: %.5g before, %.5g after; the better one is kept", before, after)
+    save_weights(folder / "compressed.safetensors", student.state_dict() if after < before else before_weights)
+    return {"before": before, "after": after}

@@ -1,0 +1,143 @@
+"""What every adversarial training has in common: two optimisers, their schedule, the score, and the guard."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from nni.nas.evaluator.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
+from torchvision.utils import make_grid
+
+from ganc_nni.data import Batch
+from ganc_nni.errors import TrainingError
+from ganc_nni.recipe import Schedule
+
+Generator = Callable[[Tensor], Tensor]
+
+
+def initialise(network: nn.Module) -> None:
+    """Weights from N(0, 0.02), biases 0, as pix2pix and CycleGAN do (1611.07004, section 6.2)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def linear_decay(schedule: Schedule) -> Callable[[int], float]:
+    """The factor of the learning rate by epoch: 1, then falling linearly towards 0 (1703.10593, section 4)."""
+    return lambda epoch: 1 - max(0, epoch + 1 - schedule.epochs) / (schedule.decay_epochs + 1)
+
+
+class GanModule(LightningModule):
+    """Trains generators and discriminators in turn, and scores generators on the validation loader.
+
+    A subclass says which parameters belong to whom (:meth:`generator_modules`, :meth:`discriminator_modules`), does
+    one step (:meth:`training_step`, with :meth:`minimise` for each side), and names what validation scores
+    (:meth:`scored`). The validation loader yields source pictures alone, ``N x C x H x W`` in [-1, 1].
+
+    Args:
+        schedule: Learning rate and its decay.
+        metric: Scores the output of a generator; one copy for each that is scored. None: validation scores nothing.
+    """
+
+    def __init__(self, schedule: Schedule, metric: Callable[[], Metric] | None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.schedule = schedule
+        self._make_metric = metric
+        self._metrics: dict[str, Metric] = {}
+        self._rows: list[Tensor] = []
+
+    @abstractmethod
+    def generator_modules(self) -> Iterable[nn.Module]:
+        """The modules that the generator's optimiser trains."""
+
+    @abstractmethod
+    def discriminator_modules(self) -> Iterable[nn.Module]:
+        """The modules that the discriminator's optimiser trains."""
+
+    @abstractmethod
+    def scored(self) -> Mapping[str, Generator]:
+        """What validation scores, by name."""
+
+    @abstractmethod
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step of both sides."""
+
+    def configure_optimizers(self) -> Any:
+        """Adam for the generators and Adam for the discriminators, each with the linear decay."""
+        optimizers = [
+            Adam(
+                itertools.chain.from_iterable(module.parameters() for module in modules),
+                lr=self.schedule.learning_rate,
+                betas=(self.schedule.beta1, 0.999),
+            )
+            for modules in (self.generator_modules(), self.discriminator_modules())
+        ]
+        return optimizers, [LambdaLR(optimizer, linear_decay(self.schedule)) for optimizer in optimizers]
+
+    def minimise(self, optimizer: Optimizer, losses: Mapping[str, Tensor]) -> None:
+        """One optimiser step on the sum of ``losses`` (scalars, already weighted), each logged by its name.
+
+        Raises:
+            TrainingError: A loss is not finite. No weight has been touched by it.
+        """
+        total = torch.stack(list(losses.values())).sum()
+        if not math.isfinite(total.item()):
+            values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+            raise TrainingError(
+                f"losses are not finite at step {self.trainer.global_step // 2} (epoch {self.trainer.current_epoch}): "
+                f"{values}; lower the learning rate or the weight of the loss that grew"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(total)
+        optimizer.step()
+        for name, value in losses.items():
+            self.log(f"loss/{name}", value.detach())
+
+    def on_train_epoch_end(self) -> None:
+        """Let the learning rates fall."""
+        for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
+            scheduler.step()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the pictures of the last validation."""
+        if self._make_metric is not None and not self._metrics:
+            self._metrics = {name: self._make_metric().to(self.device) for name in self.scored()}
+        for metric in self._metrics.values():
+            metric.reset()
+        self._rows = []
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Generate from ``batch`` with everything that is scored."""
+        outputs = {name: generator(batch) for name, generator in self.scored().items()}
+        for name, metric in self._metrics.items():
+            metric.update(outputs[name])
+        if batch_idx == 0:
+            shown = [batch, *outputs.values()]
+            self._rows = [_as_rgb(pictures[:4]) for pictures in shown]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each score, their mean as ``score``, and a grid: sources, then one row for each that is scored."""
+        scores = {name: metric.compute() for name, metric in self._metrics.items()}
+        for name, score in scores.items():
+            self.log(f"score/{name}", score)
+        if scores:
+            self.log("score", torch.stack(list(scores.values())).mean(), prog_bar=True)
+        logger = self.trainer.logger
+        if self._rows and logger is not None:
+            grid = make_grid(torch.cat(self._rows), nrow=len(self._rows[0]), normalize=True, value_range=(-1, 1))
+            logger.experiment.add_image("pictures", grid, self.trainer.current_epoch)  # type: ignore[attr-defined]
+
+
+def _as_rgb(pictures: Tensor) -> Tensor:
+    return pictures.detach().float().cpu().expand(-1, 3, -1, -1)

@@ -1,0 +1,135 @@
+"""One Lightning fit for every stage: checkpoints, logs, progress with an estimate of the time left, resuming."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from nni.nas.evaluator.pytorch import DataLoader, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ganc_nni.data import Data
+from ganc_nni.errors import TrainingError
+from ganc_nni.evaluate import source_loader
+from ganc_nni.recipe import Recipe, Schedule
+
+_log = logging.getLogger(__name__)
+
+Report = Callable[[float], None]
+"""Takes each score as soon as there is one; under nnictl the intermediate results of a trial."""
+
+
+class StageProgress(Callback):
+    """A bar over all steps of the stage on a terminal, a log line for each validation elsewhere."""
+
+    def __init__(self, stage: str, report: Report | None) -> None:
+        self.stage = stage
+        self.report = report
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        self.bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show how many steps there are."""
+        per_epoch = int(trainer.num_training_batches)
+        done = trainer.current_epoch * per_epoch
+        self.task = self.bar.add_task(self.stage, total=(trainer.max_epochs or 0) * per_epoch, completed=done)
+        if self.bar.console.is_terminal:
+            self.bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """One step more."""
+        self.bar.advance(self.task)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Pass the score on."""
+        score = trainer.callback_metrics.get("score")
+        if score is None:
+            return
+        self.bar.update(self.task, description=f"{self.stage}, score {score:.4g}")
+        _log.info("%s: epoch %d of %s, score %.5g", self.stage, trainer.current_epoch + 1, trainer.max_epochs, score)
+        if self.report is not None:
+            self.report(float(score))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the bar as it is."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self.bar.stop()
+
+
+class StageFit:
+    """What a stage needs to fit a :class:`~ganc_nni.training.gan.GanModule`.
+
+    Args:
+        stage: Its name, for progress and messages.
+        recipe: Device and seed.
+        schedule: Epochs, batch size, and how often validation scores.
+        data: Trains on ``data.train``, validates on the sources of ``data.search``.
+        folder: Receives ``best.ckpt``, ``last.ckpt`` and ``tensorboard/``. A ``last.ckpt`` that lies there is resumed.
+        report: Receives each validation's score.
+    """
+
+    def __init__(
+        self, stage: str, recipe: Recipe, schedule: Schedule, data: Data, folder: Path, report: Report | None = None
+    ) -> None:
+        self.folder = folder
+        self.last = folder / "last.ckpt"
+        self.train_loader = DataLoader(
+            data.train,
+            schedule.batch_size,
+            shuffle=True,
+            num_workers=recipe.data.workers,
+            drop_last=len(data.train) > schedule.batch_size,
+            generator=torch.Generator().manual_seed(recipe.seed),
+        )
+        self.validation_loader = source_loader(data.search.sources, recipe.metric.batch_size)
+        self.trainer = Trainer(
+            max_epochs=schedule.total_epochs,
+            accelerator="auto" if recipe.device == "auto" else recipe.device,
+            devices=1,
+            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+            callbacks=[*_checkpoints(folder), StageProgress(stage, report)],
+            check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    def run(self, fit: Callable[..., object]) -> dict[str, Any]:
+        """Call ``fit(ckpt_path=...)`` and return the state dict of the best checkpoint.
+
+        Raises:
+            TrainingError: Training broke down; the message names the last good checkpoint.
+        """
+        if self.last.is_file():
+            _log.info("resuming from %s", self.last)
+        try:
+            fit(ckpt_path=str(self.last) if self.last.is_file() else None)
+        except TrainingError as error:
+            kept = f"the last good checkpoint is {self.last}" if self.last.is_file() else "no checkpoint exists yet"
+            raise TrainingError(f"{error}; {kept}") from None
+        best = self.folder / "best.ckpt"
+        checkpoint = torch.load(best if best.is_file() else self.last, "cpu", weights_only=True)
+        return checkpoint["state_dict"]
+
+
+def _checkpoints(folder: Path) -> list[Callback]:
+    best = ModelCheckpoint(folder, "best", monitor="score", mode="min", enable_version_counter=False)
+    last = ModelCheckpoint(folder, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
+    return [best, last]
+
+
+def part(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries of a state dict below ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+

@@ -1,0 +1,202 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pictures_on_disk import save_folder
+from torch import Tensor
+
+from ganc_nni.data import Data, PairedTrain, PictureSet, UnpairedTrain, build_data
+from ganc_nni.errors import InputError
+from ganc_nni.recipe import DataRecipe
+
+
+def recipe(**changes: Any) -> DataRecipe:
+    return DataRecipe.model_validate(
+        {"layout": "unpaired", "image_size": (16, 32), "load_size": (20, 36), "procedural_images": 20, **changes}
+    )
+
+
+@pytest.fixture
+def unpaired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    for seed, (name, count) in enumerate({"trainA": 10, "trainB": 15, "testA": 3, "testB": 4}.items()):
+        save_folder(tmp_path / name, count, (20, 36), seed)
+    return tmp_path
+
+
+@pytest.fixture
+def paired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    for seed, (name, count) in enumerate({"train": 10, "val": 3, "test": 4}.items()):
+        save_folder(tmp_path / name, count, (20, 72), seed)
+    return tmp_path
+
+
+def sets(data: Data) -> list[tuple[PictureSet, PictureSet]]:
+    return [
+        (data.train.sources, data.train.targets),
+        (data.search.sources, data.search.targets),
+        (data.test.sources, data.test.targets),
+    ]
+
+
+def same(one: PictureSet, other: PictureSet) -> bool:
+    return len(one) == len(other) and all(torch.equal(x, y) for x, y in zip(one, other, strict=True))
+
+
+def overlap(one: PictureSet, other: PictureSet) -> bool:
+    paths = [{str(path) for path in getattr(pictures, "paths", ())} for pictures in (one, other)]
+    scenes = [set(getattr(pictures, "scenes", ())) for pictures in (one, other)]
+    return bool(paths[0] & paths[1] or scenes[0] & scenes[1])
+
+
+def check_disjoint(data: Data) -> None:
+    for side in (0, 1):
+        train, search, test = (pictures[side] for pictures in sets(data))
+        assert not overlap(train, search)
+        assert not overlap(train, test)
+        assert not overlap(search, test)
+
+
+def check_item(item: Tensor, channels: int, size: tuple[int, int] = (16, 32)) -> None:
+    assert item.shape == (channels, *size)
+    assert item.dtype == torch.float32
+    assert -1 <= item.min() < item.max() <= 1
+
+
+def test_unpaired_folders(unpaired_root: Path) -> None:
+    data = build_data(recipe(root=unpaired_root, source_channels=1), seed=0)
+    assert isinstance(data.train, UnpairedTrain)
+    assert len(data.train) == 12
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(8, 12), (2, 3), (3, 4)]
+    assert not data.search.paired
+    assert not data.test.paired
+    check_disjoint(data)
+    for source, target in (data.train[5], (data.search.sources[1], data.search.targets[1])):
+        check_item(source, 1)
+        check_item(target, 3)
+
+
+def test_paired_folders(paired_root: Path) -> None:
+    data = build_data(recipe(root=paired_root, layout="paired", target_channels=1), seed=0)
+    assert isinstance(data.train, PairedTrain)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(8, 8), (2, 2), (4, 4)]
+    assert data.search.paired
+    assert data.test.paired
+    check_disjoint(data)
+    for sources, targets in sets(data):
+        assert sources.names == targets.names
+    for source, target in (data.train[5], (data.test.sources[3], data.test.targets[3])):
+        check_item(source, 3)
+        check_item(target, 1)
+
+
+@pytest.mark.parametrize("source", ["folder", "procedural"])
+@pytest.mark.parametrize("layout", ["unpaired", "paired"])
+def test_the_direction_swaps_the_domains(request: pytest.FixtureRequest, layout: str, source: str) -> None:
+    root = request.getfixturevalue(f"{layout}_root") if source == "folder" else None
+    forth = build_data(recipe(root=root, layout=layout), seed=1)
+    back = build_data(recipe(root=root, layout=layout, direction="BtoA"), seed=1)
+    for (a, b), (c, d) in zip(sets(forth), sets(back), strict=True):
+        assert same(a, d)
+        assert same(b, c)
+        assert not same(a, c)
+
+
+def test_a_paired_left_half_is_domain_a(paired_root: Path) -> None:
+    data = build_data(recipe(root=paired_root, layout="paired"), seed=0)
+    assert [getattr(pictures, "half", None) for pictures in sets(data)[2]] == ["left", "right"]
+
+
+def test_val_serves_where_there_is_no_test_folder(paired_root: Path) -> None:
+    (paired_root / "test").rename(paired_root / "other")
+    assert len(build_data(recipe(root=paired_root, layout="paired"), seed=0).test.sources) == 3
+
+
+def test_the_search_list_decides(unpaired_root: Path, paired_root: Path) -> None:
+    listing = unpaired_root / "list.txt"
+    listing.write_text("3.png\n4.png\n")
+    for layout in ("unpaired", "paired"):
+        data = build_data(recipe(root=unpaired_root, layout=layout, search_list=listing), seed=0)
+        assert data.search.sources.names == data.search.targets.names == ("3.png", "4.png")
+        check_disjoint(data)
+
+
+@pytest.mark.parametrize("layout", ["unpaired", "paired"])
+def test_procedural(layout: str) -> None:
+    data = build_data(recipe(layout=layout, search_fraction=0.25, source_channels=1), seed=4)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(15, 15), (5, 5), (5, 5)]
+    assert data.search.paired == data.test.paired == (layout == "paired")
+    check_disjoint(data)
+    for sources, targets in sets(data):
+        assert overlap(sources, targets) == (layout == "paired")
+    source, target = data.train[2]
+    check_item(source, 1)
+    check_item(target, 3)
+    check_item(data.test.sources[0], 1)
+    again, other = (build_data(recipe(layout=layout, source_channels=1), seed=seed) for seed in (4, 5))
+    assert torch.equal(again.test.sources[0], data.test.sources[0])
+    assert not torch.equal(other.test.sources[0], data.test.sources[0])
+
+
+def test_the_seed_decides_the_split(unpaired_root: Path) -> None:
+    one, two, other = (build_data(recipe(root=unpaired_root), seed).search.targets.names for seed in (0, 0, 1))
+    assert one == two != other
+
+
+def test_a_missing_root_is_named_with_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such folder; .* trainA, trainB, testA, testB; .*GANC_DATA"):
+        build_data(recipe(root=tmp_path / "nowhere"), seed=0)
+
+
+def test_a_missing_sub_folder_is_named(unpaired_root: Path) -> None:
+    (unpaired_root / "testB").rename(unpaired_root / "other")
+    with pytest.raises(InputError, match="without testB; layout unpaired expects"):
+        build_data(recipe(root=unpaired_root), seed=0)
+    with pytest.raises(InputError, match=r"without train, test; layout paired .* train, test \(or val\);"):
+        build_data(recipe(root=unpaired_root, layout="paired"), seed=0)
+
+
+def test_an_empty_folder_is_named(unpaired_root: Path) -> None:
+    for path in (unpaired_root / "testA").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="testA: holds no picture"):
+        build_data(recipe(root=unpaired_root), seed=0)
+
+
+def test_a_search_list_needs_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"list.txt: data.search_list .* set data.root"):
+        build_data(recipe(search_list=tmp_path / "list.txt"), seed=0)
+
+
+def real_folder(name: str) -> Path:
+    if "GANC_DATA" not in os.environ:
+        pytest.skip("GANC_DATA names no folder of real data")
+    folder = Path(os.environ["GANC_DATA"]) / "datasets" / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder
+
+
+def test_real_horse2zebra() -> None:
+    data = build_data(recipe(root=real_folder("horse2zebra"), image_size=(64, 64), load_size=None), seed=0)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(854, 1067), (213, 267), (120, 140)]
+    check_disjoint(data)
+    for pictures in sets(data)[2]:
+        check_item(pictures[0], 3, (64, 64))
+    for item in data.train[900]:
+        check_item(item, 3, (64, 64))
+
+
+def test_real_facades() -> None:
+    data = build_data(
+        recipe(root=real_folder("facades"), layout="paired", direction="BtoA", image_size=(64, 64), load_size=None),
+        seed=0,
+    )
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(320, 320), (80, 80), (106, 106)]
+    check_disjoint(data)
+    labels, photos = (torch.stack([pictures[index] for index in range(8)]) for pictures in sets(data)[2])
+    # label pictures are few flat, saturated colours: the blue channel dominates; photos are near grey
+    assert (labels[:, 2] - labels[:, 0]).mean() > (photos[:, 2] - photos[:, 0]).mean() + 0.3

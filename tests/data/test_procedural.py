@@ -1,0 +1,102 @@
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from ganc_nni.data.procedural import ProceduralPictures, draw_filled, draw_lines, scene
+
+sizes = st.tuples(st.integers(16, 80), st.integers(16, 80))
+
+
+@given(seed=st.integers(-5, 2**31), number=st.integers(0, 10**6), size=sizes)
+def test_a_scene_holds_two_to_four_apart_shapes_inside_the_picture(
+    seed: int, number: int, size: tuple[int, int]
+) -> None:
+    shapes = scene(seed, number, size)
+    assert 2 <= len(shapes) <= 4
+    assert scene(seed, number, size) == shapes
+    for one, other in itertools.combinations(shapes, 2):
+        assert math.hypot(one.x - other.x, one.y - other.y) > one.radius + other.radius
+    for shape in shapes:
+        corners = shape.outline()
+        assert (corners >= 0).all()
+        assert (corners <= np.array([size[1], size[0]])).all()
+
+
+def test_all_kinds_and_counts_occur() -> None:
+    scenes = [scene(0, number, (64, 64)) for number in range(60)]
+    assert {len(shapes) for shapes in scenes} == {2, 3, 4}
+    assert {shape.kind for shapes in scenes for shape in shapes} == {"circle", "rectangle", "triangle"}
+
+
+@pytest.mark.parametrize("domain", ["A", "B"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(32, 32), (24, 56)])
+def test_items_are_pictures_in_range_and_always_the_same(domain: str, channels: int, size: tuple[int, int]) -> None:
+    pictures = ProceduralPictures(domain, range(3), channels, size, seed=1)
+    again = ProceduralPictures(domain, range(3), channels, size, seed=1)
+    assert len(pictures) == 3
+    for one, other in zip(pictures, again, strict=True):
+        assert one.shape == (channels, *size)
+        assert -1 <= one.min() < one.max() <= 1
+        assert torch.equal(one, other)
+    assert pictures.digest() == again.digest()
+
+
+def test_the_digest_tells_scenes_domains_seeds_and_channels_apart() -> None:
+    digests = {
+        ProceduralPictures(domain, scenes, channels, (32, 32), seed).digest()
+        for domain in ("A", "B")
+        for scenes in (range(2), range(1, 3))
+        for channels in (1, 3)
+        for seed in (0, 1)
+    }
+    assert len(digests) == 16
+
+
+def test_a_picture_depends_on_its_number_and_not_on_its_neighbours() -> None:
+    few = ProceduralPictures("B", [7], 3, (32, 32), seed=0)
+    many = ProceduralPictures("B", range(10), 3, (32, 32), seed=0)
+    assert torch.equal(few[0], many[7])
+    assert few.names == ("scene_00007.png",) == many.names[7:8]
+
+
+def test_pairs_show_the_same_scene() -> None:
+    a = ProceduralPictures("A", range(12), 3, (64, 64), seed=3)
+    b = ProceduralPictures("B", range(12), 3, (64, 64), seed=3)
+    for number in range(12):
+        vivid = (b[number].max(0).values - b[number].min(0).values) > 0.6
+        for shape in scene(3, number, (64, 64)):
+            assert vivid[int(shape.y), int(shape.x)]  # filled in B ...
+            assert a[number][:, int(shape.y), int(shape.x)].min() > 0.8  # ... paper in A ...
+            for x, y in shape.outline():  # ... inside a dark outline
+                row, column = int(y), int(x)
+                assert a[number][:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].min() < 0
+
+
+def test_every_kind_has_its_own_colour() -> None:
+    strongest: dict[str, set[int]] = {}
+    for number in range(40):
+        shapes = scene(0, number, (64, 64))
+        picture = np.array(draw_filled(shapes, (64, 64)))
+        for shape in shapes:
+            strongest.setdefault(shape.kind, set()).add(int(picture[int(shape.y), int(shape.x)].argmax()))
+    assert strongest == {"circle": {0}, "triangle": {1}, "rectangle": {2}}
+
+
+@pytest.mark.parametrize("draw", [draw_lines, draw_filled])
+def test_a_mirrored_scene_draws_the_mirrored_picture(draw: Callable[..., Image.Image]) -> None:
+    for number in range(8):
+        shapes = scene(1, number, (64, 64))
+        mirrored = [replace(shape, x=64 - shape.x, angle=-shape.angle) for shape in shapes]
+        difference = np.array(draw(mirrored, (64, 64))).astype(float) - np.array(
+            ImageOps.mirror(draw(shapes, (64, 64)))
+        )
+        assert np.abs(difference).mean() < 3  # the rest is how Pillow rounds edges

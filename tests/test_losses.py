@@ -1,0 +1,182 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from ganc_nni.errors import InputError
+from ganc_nni.losses import GAN_LOSSES, build_reconstruction
+from ganc_nni.recipe import DistillationRecipe, TeacherRecipe
+
+
+def logits(seed, scale=2.0):
+    return scale * torch.randn(2, 1, 5, 7, generator=torch.Generator().manual_seed(seed))
+
+
+def by_torch(name, real, fake):
+    """The discriminator's and the generator's loss from torch's own criteria."""
+    ones, zeros = torch.ones_like(real), torch.zeros_like(real)
+    if name == "hinge":
+        criterion = nn.HingeEmbeddingLoss(margin=1)  # for the label -1: max(0, 1 - x)
+        return (criterion(real, -ones) + criterion(-fake, -ones)) / 2, -fake.mean()
+    criterion = {"lsgan": F.mse_loss, "vanilla": F.binary_cross_entropy_with_logits}[name]
+    return (criterion(real, ones) + criterion(fake, zeros)) / 2, criterion(fake, ones)
+
+
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_gan_losses_equal_torchs(name):
+    real, fake = logits(0), logits(1)
+    discriminator, generator = by_torch(name, real, fake)
+    torch.testing.assert_close(GAN_LOSSES[name].discriminator(real, fake), discriminator)
+    torch.testing.assert_close(GAN_LOSSES[name].generator(fake), generator)
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        ("lsgan", 0.5 * (0.25 + 4), 1),
+        ("hinge", 0.5 * (0.5 + 3), -2),
+        ("vanilla", 0.5 * (0.474077 + 2.126928), 0.126928),
+    ],
+)
+def test_gan_losses_by_hand(name, discriminator, generator):
+    real, fake = torch.tensor([0.5]), torch.tensor([2.0])
+    assert GAN_LOSSES[name].discriminator(real, fake).item() == pytest.approx(discriminator, abs=1e-6)
+    assert GAN_LOSSES[name].generator(fake).item() == pytest.approx(generator, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_better_fakes_please_the_generator_and_not_the_discriminator(name):
+    loss, real, fake = GAN_LOSSES[name], logits(0, 0.2), logits(1, 0.2)
+    assert loss.generator(fake + 0.1) < loss.generator(fake)
+    assert loss.discriminator(real, fake + 0.1) > loss.discriminator(real, fake)
+    assert loss.discriminator(real + 0.1, fake) < loss.discriminator(real, fake)
+
+
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_gan_losses_stay_finite_for_huge_logits(name):
+    huge = torch.tensor([-1e4, 1e4], requires_grad=True)
+    loss = GAN_LOSSES[name].discriminator(huge, huge) + GAN_LOSSES[name].generator(huge)
+    loss.backward()
+    assert loss.isfinite()
+    assert huge.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("recipe", [TeacherRecipe, DistillationRecipe])
+def test_table_holds_what_a_recipe_may_say(recipe):
+    for name in GAN_LOSSES:
+        assert recipe(gan_loss=name).gan_loss == name
+
+
+@pytest.mark.parametrize(("name", "expected"), [("l1", 0.5), ("l2", 0.25), ("smooth_l1", 0.125)])
+def test_pixel_losses(name, expected):
+    generated, target = torch.full((2, 3, 4, 4), 0.75), torch.full((2, 3, 4, 4), 0.25)
+    assert build_reconstruction(name)(generated, target).item() == pytest.approx(expected)
+
+
+def test_unknown_reconstruction_lists_the_valid():
+    with pytest.raises(ValueError, match=r"'psnr'.*l1, l2, smooth_l1, perceptual"):
+        build_reconstruction("psnr")
+
+
+@pytest.fixture(scope="session")
+def vgg19():
+    """Torchvision's VGG19 features up to relu5_1, with random weights."""
+    torch.manual_seed(0)
+    return make_layers(cfgs["E"])[:30].requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def vgg19_file(vgg19, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
+    torch.save({f"features.{key}": value for key, value in vgg19.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def perceptual(vgg19_file):
+    return build_reconstruction("perceptual", vgg19_file)
+
+
+def pictures(seed, channels=3):
+    return torch.rand(2, channels, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_perceptual_equals_torchvisions_network(perceptual, vgg19):
+    def features(x):
+        x = ((x + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+            [0.229, 0.224, 0.225]
+        ).view(3, 1, 1)
+        return [vgg19[: end + 1](x.clone()) for end in (1, 6, 11, 20, 29)]
+
+    pairs = zip(features(pictures(0)), features(pictures(1)), (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), strict=True)
+    expected = sum(weight * (a - b).abs().mean() for a, b, weight in pairs)
+    torch.testing.assert_close(perceptual(pictures(0), pictures(1)), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_perceptual_is_zero_for_equal_pictures_alone(perceptual, channels):
+    assert perceptual(pictures(0, channels), pictures(0, channels)) == 0
+    assert perceptual(pictures(0, channels), pictures(1, channels)) > 0
+
+
+def test_grey_is_repeated_to_rgb(perceptual):
+    grey, other = pictures(0, 1), pictures(1, 1)
+    torch.testing.assert_close(perceptual(grey, other), perceptual(grey.repeat(1, 3, 1, 1), other.repeat(1, 3, 1, 1)))
+
+
+def test_perceptual_gradient_flows_into_the_generated_alone(perceptual):
+    generated, target = pictures(0).requires_grad_(), pictures(1).requires_grad_()
+    perceptual(generated, target).backward()
+    assert generated.grad.abs().sum() > 0
+    assert target.grad is None
+
+
+def test_perceptual_neither_trains_nor_swells_checkpoints_but_moves(perceptual):
+    parent = nn.Sequential(nn.Linear(1, 1), perceptual)
+    assert parent.state_dict().keys() == {"0.weight", "0.bias"}
+    assert len(list(parent.parameters())) == 2
+    assert {buffer.device.type for buffer in perceptual.buffers()} == {"cpu"}
+    assert len(list(perceptual.buffers())) == 2 * 13 + 2  # .to(device) moves buffers
+
+
+def test_perceptual_reads_safetensors_of_the_whole_network(perceptual, vgg19, tmp_path):
+    path = tmp_path / "vgg19.safetensors"
+    whole = {f"features.{key}": value for key, value in vgg19.state_dict().items()}
+    save_file({**whole, "classifier.6.bias": torch.zeros(1000)}, path)
+    loss = build_reconstruction("perceptual", path)
+    assert loss(pictures(0), pictures(1)) == perceptual(pictures(0), pictures(1))
+
+
+def test_perceptual_without_weights():
+    with pytest.raises(InputError, match="needs perceptual_weights"):
+        build_reconstruction("perceptual")
+
+
+def test_missing_weights_file(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.pth: no such file; .*https://download\.pytorch\.org.*vgg19"):
+        build_reconstruction("perceptual", tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights"])
+def test_file_that_is_no_weights(tmp_path, suffix, content):
+    path = tmp_path / f"vgg19{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"vgg19{suffix}: cannot be read as weights"):
+        build_reconstruction("perceptual", path)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, "key features.0.weight is missing"),
+        ({"features.0.weight": torch.zeros(64, 1, 3, 3)}, r"has shape \(64, 1, 3, 3\), expected \(64, 3, 3, 3\)"),
+        ([], "expected a state dict, got list"),
+    ],
+)
+def test_weights_of_another_network(tmp_path, state, message):
+    torch.save(state, tmp_path / "vgg16.pth")
+    with pytest.raises(InputError, match=message):
+        build_reconstruction("perceptual", tmp_path / "vgg16.pth")
