@@ -1,7 +1,4 @@
-"""How fast, and how exact, the Frechet distance is beside pytorch-fid's at 2048 features.
-
-python benchmarks/frechet.py --help
-"""
+"""How fast, and how exact, the Frechet distance of feature sets is beside pytorch-fid's."""
 
 from __future__ import annotations
 

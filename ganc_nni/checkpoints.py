@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ganc_nni.errors import InputError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path`` and put it there in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -30,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -70,7 +70,9 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
     expected = network.state_dict()
     for key, value in expected.items():
         if key not in weights:
-            raise InputError(f"{path}: key {key} is missing; the recipe's network has it with shape {tuple(value.shape)}")
+            raise InputError(
+                f"{path}: key {key} is missing; the recipe's network has it with shape {tuple(value.shape)}"
+            )
         if weights[key].shape != value.shape:
             found, wanted = tuple(weights[key].shape), tuple(value.shape)
             raise InputError(f"{path}: {key} has shape {found}, the recipe's network has {wanted}; check its widths")

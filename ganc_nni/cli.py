@@ -25,7 +25,9 @@ app = typer.Typer(
 )
 console = Console()
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/quickstart.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 
@@ -100,7 +102,9 @@ def _print_report(folder: Path, as_json: bool) -> None:
         return
     teacher, compressed = summary["networks"]["teacher"], summary["networks"]["compressed"]
     height, width = summary["image_size"]
-    table = Table(title=f"{folder.name} at {height}x{width}, {summary['metric']} on {summary['test_pictures']} test pictures")
+    table = Table(
+        title=f"{folder.name} at {height}x{width}, {summary['metric']} on {summary['test_pictures']} test pictures"
+    )
     for column in ("", "teacher", "compressed", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
     rows = {
@@ -127,9 +131,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also log what happens inside.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True), show_path=False)])
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_path=False)],
+    )
     logging.getLogger("ganc_nni").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 

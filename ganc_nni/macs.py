@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ParametrizedModule
 from torch import Tensor, nn
 
-Number = int | MutableExpression[int]
+Number: TypeAlias = int | MutableExpression[int]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def _layers(network: nn.Module, in_channels: int, size: tuple[int, int]) -> list
     for name, module in dry.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d):
 
-            def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor, original: nn.Module = originals[name]) -> None:
+            def hook(
+                _: nn.Module, inputs: tuple[Tensor], output: Tensor, original: nn.Module = originals[name]
+            ) -> None:
                 counted.append((original, inputs[0].shape[-2:].numel(), output.shape[-2:].numel()))
 
             module.register_forward_hook(hook)
@@ -88,7 +90,9 @@ def _layers(network: nn.Module, in_channels: int, size: tuple[int, int]) -> list
 
 def _argument(module: nn.Module, name: str) -> Any:
     """A layer's argument: the expression where it is a choice."""
-    return module.args.get(name, getattr(module, name)) if isinstance(module, ParametrizedModule) else getattr(module, name)
+    if isinstance(module, ParametrizedModule):
+        return module.args.get(name, getattr(module, name))
+    return getattr(module, name)
 
 
 def _at(value: Number, sample: Mapping[str, int]) -> int:

@@ -56,8 +56,9 @@ class DataRecipe(_Section):
     target_channels: Channels = Field(3, description="1: grey, 3: RGB")
     image_size: Size = Field((256, 256), description="height and width of what the networks see, pixels, multiple of 4")
     load_size: Size | None = Field(
-        None, description="height and width that pictures are resized to before the random crop of image_size; "
-        "left out: image_size x 286/256, as published"
+        None,
+        description="height and width that pictures are resized to before the random crop of image_size; "
+        "left out: image_size x 286/256, as published",
     )
     flip: bool = Field(True, description="mirror half of the training pictures")
     search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -157,8 +158,9 @@ class SamplingRecipe(_Section):
     """How a step draws its widths."""
 
     weight: Annotated[float, Field(ge=1)] = Field(
-        1, description="how much likelier the narrowest width is than the widest (arithmetic), or than the next wider "
-        "(geometric); 1: uniform"
+        1,
+        description="how much likelier the narrowest width is than the widest (arithmetic), or than the next wider "
+        "(geometric); 1: uniform",
     )
     progression: Literal["arithmetic", "geometric"] = "arithmetic"
 
@@ -174,8 +176,9 @@ class MetricRecipe(_Section):
     """What scores a generator."""
 
     name: Literal["fid", "frechet_imagenet", "frechet_random"] = Field(
-        "fid", description="fid: Inception with the published FID weights; frechet_imagenet: torchvision's Inception; "
-        "frechet_random: a small fixed-seed network, needs no download"
+        "fid",
+        description="fid: Inception with the published FID weights; frechet_imagenet: torchvision's Inception; "
+        "frechet_random: a small fixed-seed network, needs no download",
     )
     dims: Literal[64, 192, 768, 2048] = Field(2048, description="features of Inception (frechet_random ignores it)")
     weights: DataPath | None = Field(None, description="weights file; left out: the usual places, then a download")

@@ -78,6 +78,11 @@ class Run:
         cache = self.folder / "statistics"
         return Evaluator(self.recipe.metric, getattr(self.data, split), split, self.device, cache)
 
+    @cached_property
+    def metric_name(self) -> str:
+        """What a score of the recipe's metric may be called."""
+        return build_extractor(self.recipe.metric).metric_name
+
     def check(self) -> None:
         """Refuse whatever can be known to fail before any training.
 
@@ -87,7 +92,7 @@ class Run:
         metric, search = self.recipe.metric, self.recipe.search
         check_size(metric, self.data.search, "search")
         check_size(metric, self.data.test, "test")
-        build_extractor(metric, self.device)
+        _ = self.metric_name
         if self.recipe.teacher.checkpoint is not None:
             self.load_teacher()
         smallest = self.student_cost.at(self.space.smallest()).macs(search.convention)

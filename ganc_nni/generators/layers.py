@@ -1,12 +1,12 @@
 """Torch layers whose widths may be NNI choices."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import nni.nas.nn.pytorch as nas_nn
 from nni.mutable import Mutable, MutableExpression
-from torch import nn
+from torch import Tensor, nn
 
-Width = int | MutableExpression[int]
+Width: TypeAlias = int | MutableExpression[int]
 """A number of channels, or the expression that says which numbers it may be."""
 
 
@@ -47,5 +47,6 @@ class SeparableConv2d(nn.Module):
             conv(in_channels, out_channels, 1),
         )
 
-    def forward(self, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, D102
+    def forward(self, x: Tensor) -> Tensor:
+        """``N x in_channels x H x W`` to ``N x out_channels x H-2 x W-2``."""
         return self.conv(x)

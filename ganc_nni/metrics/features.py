@@ -48,7 +48,7 @@ class FeatureExtractor(nn.Module):
         """Where pictures have to be."""
         return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
-    def train(self, mode: bool = True) -> FeatureExtractor:  # noqa: ARG002
+    def train(self, mode: bool = True) -> FeatureExtractor:
         """Stay in evaluation mode: as a part of something that trains, normalisation must not learn here."""
         return super().train(False)
 

@@ -54,7 +54,7 @@ class InceptionFeatures(FeatureExtractor):
         super().__init__()
         if dims not in DIMS:
             raise InputError(f"metric.dims: got {dims}; expected one of {', '.join(map(str, DIMS))}")
-        path = weights if weights is not None else locate(_usual_files(dims, kind))
+        path = weights if weights is not None else _usual_file(dims, kind)
         self.dims = dims
         self.weights_sha256 = file_sha256(path)
         is_fid = self.weights_sha256.startswith(FID_WEIGHTS.digits)
@@ -71,10 +71,15 @@ class InceptionFeatures(FeatureExtractor):
         return self.network(resized.contiguous(memory_format=torch.channels_last))
 
 
-def _usual_files(dims: int, kind: Kind) -> list[PublishedFile]:
+def _usual_file(dims: int, kind: Kind) -> Path:
     if kind == "fid":
-        return [FID_WEIGHTS]
-    return [IMAGENET_HEAD, IMAGENET_WEIGHTS] if dims <= 768 else [IMAGENET_WEIGHTS]
+        return locate([FID_WEIGHTS])
+    if dims <= 768:
+        return locate([IMAGENET_HEAD, IMAGENET_WEIGHTS])
+    try:
+        return locate([IMAGENET_WEIGHTS])
+    except InputError as error:
+        raise InputError(f"{error}; {IMAGENET_HEAD.name} would do with metric.dims 768 or less") from None
 
 
 def _network(dims: int, kind: Kind) -> nn.Sequential:
@@ -131,7 +136,7 @@ def _load(dims: int, kind: Kind, path: Path) -> nn.Sequential:
 
 
 def _quickened(network: nn.Sequential) -> nn.Sequential:
-    """The same but for rounding; on a CPU about twice as fast."""
+    """The same but for rounding, in 0.6 of the time on a CPU."""
     for layer in network.eval().modules():
         if isinstance(layer, BasicConv2d):
             layer.conv, layer.bn = fuse_conv_bn_eval(layer.conv, layer.bn), nn.Identity()

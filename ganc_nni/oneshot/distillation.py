@@ -75,7 +75,10 @@ class DistillationModule(GanModule):
         initialise(self.mappings)
         self.gan_loss = GAN_LOSSES[losses.gan_loss]
         # In a list, so that frozen networks are neither trained nor saved with the student.
-        self._frozen = [teacher.eval().requires_grad_(False), build_reconstruction(losses.recon_loss, losses.perceptual_weights)]
+        self._frozen = [
+            teacher.eval().requires_grad_(False),
+            build_reconstruction(losses.recon_loss, losses.perceptual_weights),
+        ]
 
     def generator_modules(self) -> Iterable[nn.Module]:
         """The student and the mappings."""
@@ -87,7 +90,9 @@ class DistillationModule(GanModule):
 
     def scored(self) -> Mapping[str, Generator]:
         """The named sub-generators of a supernet, or the student itself."""
-        return {name: partial(self._generate, sample) for name, sample in self.samples.items()} or {"student": self.model}
+        return {name: partial(self._generate, sample) for name, sample in self.samples.items()} or {
+            "student": self.model
+        }
 
     def on_fit_start(self) -> None:
         """The frozen networks follow the student's device."""

@@ -7,7 +7,6 @@ import io
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import nni
 import torch

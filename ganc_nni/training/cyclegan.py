@@ -77,7 +77,7 @@ class CycleGanModule(GanModule):
         """The teacher."""
         return {"teacher": self.generator}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generators' step, then the discriminators' on pictures of the pools, in the published order.
 
         Raises:

@@ -131,5 +131,3 @@ def _checkpoints(folder: Path) -> list[Callback]:
 def part(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
     """The entries of a state dict below ``prefix``, without it."""
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-
-

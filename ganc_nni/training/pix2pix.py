@@ -57,7 +57,7 @@ class Pix2PixModule(GanModule):
         """The teacher."""
         return {"teacher": self.generator}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's step, then the generator's, in the published order.
 
         Raises:

@@ -23,7 +23,7 @@ def test_random_features_need_nothing() -> None:
 def test_weights_and_dims_come_from_the_recipe(name: str, tmp_path: Path) -> None:
     recipe = MetricRecipe.model_validate({"name": name, "dims": 192, "weights": tmp_path / "none.pth"})
 
-    with pytest.raises(InputError, match="none.pth: no such file"):
+    with pytest.raises(InputError, match=r"none.pth: no such file"):
         build_extractor(recipe)
 
 

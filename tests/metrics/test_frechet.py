@@ -30,7 +30,7 @@ def ours(a: Tensor, b: Tensor) -> float:
     return frechet_distance(Gaussian.from_features(a), Gaussian.from_features(b))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(dims=st.integers(2, 12), extra=st.integers(3, 40), seed=st.integers(0, 999), shift=st.floats(-0.5, 2))
 def test_equals_pytorch_fid(dims: int, extra: int, seed: int, shift: float) -> None:
     a, b = features(dims + extra, dims, seed), features(2 * dims + extra, dims, seed + 1000, shift)
@@ -52,7 +52,7 @@ def test_equals_the_formula_where_covariances_commute() -> None:
     assert frechet_distance(a, b) == pytest.approx(9 + (2 - 1) ** 2 + (3 - 5) ** 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(dims=st.integers(1, 20), fakes=st.integers(2, 40), reals=st.integers(2, 40), seed=st.integers(0, 999))
 def test_is_a_distance_whatever_the_ranks(dims: int, fakes: int, reals: int, seed: int) -> None:
     a, b = features(fakes, dims, seed), features(reals, dims, seed + 1000, 0.2)
@@ -63,7 +63,7 @@ def test_is_a_distance_whatever_the_ranks(dims: int, fakes: int, reals: int, see
     assert ours(a, b) == pytest.approx(ours(b, a), abs=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(dims=st.integers(1, 20), count=st.integers(2, 40), seed=st.integers(0, 999))
 def test_features_and_moments_give_the_same_gaussian(dims: int, count: int, seed: int) -> None:
     values = features(count, dims, seed)

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -50,19 +51,20 @@ def saved(path: Path, state: State) -> Path:
 def test_equals_pytorch_fid_on_the_same_weights(
     tmp_path: Path, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    picture = pictures[:1]
     state = random_state(2048)
     path = saved(tmp_path / "random.pth", state)
     complete = {**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: complete)
     reference = pytorch_fid.inception.InceptionV3(output_blocks=range(4)).eval()
-    expected = [adaptive_avg_pool2d(block, 1).flatten(1) for block in reference(pictures / 2 + 0.5)]
+    expected = [adaptive_avg_pool2d(block, 1).flatten(1) for block in reference(picture / 2 + 0.5)]
 
     for dims, features in zip(inception.DIMS, expected, strict=True):
         extractor = InceptionFeatures(dims, path)
 
-        found = extractor(pictures)
+        found = extractor(picture)
 
-        assert found.shape == features.shape == (2, dims)
+        assert found.shape == features.shape == (1, dims)
         assert features.std() > 0.01
         torch.testing.assert_close(found, features, atol=1e-3, rtol=1e-4)
 
@@ -119,7 +121,7 @@ def test_missing_keys_are_named_with_what_the_file_reaches(tmp_path: Path, stem:
 
     with pytest.raises(InputError, match=r"stem.pth: has no Conv2d_3b_1x1.* for dims 192; the file reaches 64"):
         InceptionFeatures(192, path)
-    with pytest.raises(InputError, match="nothing.pth: has no Conv2d_1a_3x3.*expected Inception v3"):
+    with pytest.raises(InputError, match=r"nothing.pth: has no Conv2d_1a_3x3.*expected Inception v3"):
         InceptionFeatures(64, saved(tmp_path / "nothing.pth", {}))
 
 
@@ -129,6 +131,19 @@ def test_other_shapes_are_named(tmp_path: Path, stem: State) -> None:
 
     with pytest.raises(InputError, match=rf"wide.*{key} has shape \(64, 32, 3, 3\), expected \(32, 32, 3, 3\)"):
         InceptionFeatures(64, path)
+
+
+def test_where_2048_cannot_be_had_the_error_says_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+
+    with pytest.raises(InputError, match=r"no route to host.*fp16.safetensors would do with metric.dims 768"):
+        InceptionFeatures(2048, kind="frechet_imagenet")
 
 
 def test_other_dims_are_refused() -> None:

@@ -94,7 +94,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_too_few_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="got 1 real pictures; .* needs 2 or more"):
+    with pytest.raises(InputError, match=r"got 1 real pictures; .* needs 2 or more"):
         real_statistics(RandomFeatures(), Noise(1), 4)
 
 

@@ -123,7 +123,7 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
 def test_only_a_state_dict_will_do(tmp_path: Path) -> None:
     path = tmp_path / "list.pth"
     torch.save([torch.zeros(2)], path)
-    with pytest.raises(InputError, match="expected a state dict .* got list"):
+    with pytest.raises(InputError, match=r"expected a state dict .* got list"):
         load_state(path)
 
     state = {"weight": torch.ones(2)}

@@ -1,0 +1,79 @@
+"""One trial of an experiment: ``python -m ganc_nni.search.trial experiments/X.yml``, started by NNI."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nni
+import torch
+import yaml
+
+from ganc_nni.checkpoints import write_text
+from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.pipeline import STAGES, Pipeline
+from ganc_nni.recipe import load_recipe
+from ganc_nni.run import Run
+from ganc_nni.search.stage import evaluate
+from ganc_nni.space import Sample
+
+
+def main(experiment_file: Path) -> None:
+    """Do what the tuner asks of this trial: a stage, or the score of one sub-generator."""
+    experiment = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
+    run = Run(load_recipe(Path(experiment["tuner"]["classArgs"]["recipe"])))
+    parameters = nni.get_next_parameter()
+    if "stage" in parameters:
+        make_stage(run, parameters["stage"])
+    else:
+        # trials share the cores; a stage has them for itself, because all other trials wait for it
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // experiment["trialConcurrency"]))
+        nni.report_final_result(score(run, parameters))
+
+
+def make_stage(run: Run, stage: str) -> None:
+    """Run a stage, with its validation scores as intermediate results and its outcome as the final one."""
+    pipeline = Pipeline(run)
+    names = list(STAGES)
+    waits_for = {"supernet": "teacher", "export": "search"}.get(stage)
+    if waits_for is not None:
+        pipeline.wait_for(waits_for)
+    try:
+        for each in names[names.index(waits_for) + 1 if waits_for else 0 : names.index(stage) + 1]:
+            figures = pipeline.run_stage(each, nni.report_intermediate_result)
+    except Exception as error:
+        write_text(run.folder / "error.txt", f"{error}\n")
+        raise
+    scores = {name: value for name, value in figures.items() if name not in ("key", "seconds")}
+    nni.report_final_result({"default": scores.get("score", min(scores.values())), **scores})
+
+
+def score(run: Run, sample: Sample) -> dict[str, Any]:
+    """The final metric of one sub-generator.
+
+    Raises:
+        TrainingError: Its score is not a number.
+    """
+    Pipeline(run).wait_for("supernet")
+    evaluation = evaluate(run.load_supernet(), run.evaluator("search"), sample)
+    if evaluation.score is None:
+        raise TrainingError(evaluation.message)
+    cost = run.student_cost.at(sample)
+    return {
+        "default": evaluation.score,
+        "macs": cost.macs(run.recipe.search.convention),
+        "params": cost.params,
+        "seconds": evaluation.seconds,
+    }
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
+    logging.getLogger("ganc_nni").setLevel(logging.INFO)
+    try:
+        main(Path(sys.argv[1]))
+    except (InputError, TrainingError) as error:
+        sys.exit(f"error: {error}")
