@@ -135,12 +135,9 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_path=False)],
-    )
-    logging.getLogger("ganc_nni").setLevel(logging.DEBUG if verbose else logging.INFO)
+    from ganc_nni import logs
+
+    logs.set_up(RichHandler(console=Console(stderr=True), show_path=False), logging.DEBUG if verbose else logging.INFO)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ganc_nni.data import PictureSet, Split
+from ganc_nni.data import Split
 from ganc_nni.errors import InputError
 from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
 from ganc_nni.recipe import MetricRecipe
@@ -38,11 +38,6 @@ def check_size(recipe: MetricRecipe, split: Split, name: str) -> None:
                 f"the {name} set has {len(pictures)} {domain} pictures, the metric {recipe.name} asks for "
                 f"{recipe.min_images} (metric.min_images); add pictures or lower it"
             )
-
-
-def source_loader(pictures: PictureSet, batch_size: int) -> DataLoader[Tensor]:
-    """Batches ``N x C x H x W`` of source pictures, in order."""
-    return DataLoader(pictures, batch_size)
 
 
 class Evaluator:
@@ -84,7 +79,7 @@ class Evaluator:
         if isinstance(generator, nn.Module):
             generator.eval()
         if not self._batches:
-            self._batches = list(source_loader(self.split.sources, self.recipe.batch_size))
+            self._batches = list(DataLoader(self.split.sources, self.recipe.batch_size))
         metric = self.metric()
         for batch in self._batches:
             metric.update(generator(batch.to(self.device)))

@@ -99,9 +99,10 @@ class Run:
         largest = self.student_cost.at(self.space.largest()).macs(search.convention)
         if not smallest <= search.budget <= largest:
             side = "below the smallest" if search.budget < smallest else "above the largest"
+            height, width = self.recipe.data.image_size
             raise InputError(
-                f"search.budget: {search.budget:.6g} {search.convention} MACs is {side} sub-generator; {self.recipe.student.space} "
-                f"at {self.recipe.data.image_size[0]}x{self.recipe.data.image_size[1]} reaches from {smallest} to {largest}"
+                f"search.budget: {search.budget:.6g} {search.convention} MACs is {side} sub-generator; "
+                f"{self.recipe.student.space} at {height}x{width} reaches from {smallest} to {largest}"
             )
 
     def _new_teacher(self) -> ResnetGenerator:

@@ -12,6 +12,7 @@ import nni
 import torch
 import yaml
 
+from ganc_nni import logs
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.pipeline import STAGES, Pipeline
@@ -71,8 +72,7 @@ def score(run: Run, sample: Sample) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
-    logging.getLogger("ganc_nni").setLevel(logging.INFO)
+    logs.set_up(logging.StreamHandler(sys.stdout))
     try:
         main(Path(sys.argv[1]))
     except (InputError, TrainingError) as error:

@@ -117,8 +117,8 @@ class EvolutionTuner(Tuner):
         sent = {label: tuple(sorted(entry["_value"])) for label, entry in search_space.items()}
         if sent != self.run.space.choices:
             raise InputError(
-                f"searchSpaceFile of the experiment differs from student.space of the recipe, {self.run.recipe.student.space}; "
-                "name the same file in both"
+                "searchSpaceFile of the experiment differs from student.space of the recipe, "
+                f"{self.run.recipe.student.space}; name the same file in both"
             )
 
     @ends_experiment
@@ -207,6 +207,6 @@ def _check_interpreter() -> None:
     found = shutil.which("python")
     if found is None or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
         raise InputError(
-            f"trials would run {found or 'no python at all'}, but nnictl runs {sys.executable}; activate its environment "
-            f"first: source {Path(sys.executable).parent / 'activate'}"
+            f"trials would run {found or 'no python at all'}, but nnictl runs {sys.executable}; activate its "
+            f"environment first: source {Path(sys.executable).parent / 'activate'}"
         )

@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ganc_nni.data import Data
 from ganc_nni.errors import TrainingError
-from ganc_nni.evaluate import source_loader
 from ganc_nni.recipe import Recipe, Schedule
 
 _log = logging.getLogger(__name__)
@@ -87,10 +86,11 @@ class StageFit:
             schedule.batch_size,
             shuffle=True,
             num_workers=recipe.data.workers,
+            persistent_workers=recipe.data.workers > 0,
             drop_last=len(data.train) > schedule.batch_size,
             generator=torch.Generator().manual_seed(recipe.seed),
         )
-        self.validation_loader = source_loader(data.search.sources, recipe.metric.batch_size)
+        self.validation_loader = DataLoader(data.search.sources, recipe.metric.batch_size)
         self.trainer = Trainer(
             max_epochs=schedule.total_epochs,
             accelerator="auto" if recipe.device == "auto" else recipe.device,

@@ -1,0 +1,21 @@
+"""What the project's processes say, and what they keep quiet about."""
+
+import logging
+import warnings
+
+NOISE = (
+    ".*is found to be not a nn.Module, which is unexpected.*",  # NNI 3.0 on a newer torch; harmless
+    ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 on torch 2.11
+    ".*Checkpoint directory .* exists and is not empty.*",  # it is the stage's own folder
+    ".*does not have many workers.*",  # small sets load faster in the training process
+)
+
+
+def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
+    """Send the project's messages of ``level`` and all warnings to ``handler``; drop known noise of the libraries."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("ganc_nni").setLevel(level)
+    for name in ("pytorch_lightning", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
