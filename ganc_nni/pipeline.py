@@ -52,9 +52,15 @@ class Pipeline:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._keys: dict[str, str] = {}
 
     def key(self, stage: str) -> str:
         """A hash of all that the stage's outcome depends on."""
+        if stage not in self._keys:
+            self._keys[stage] = self._hash(stage)
+        return self._keys[stage]
+
+    def _hash(self, stage: str) -> str:
         recipe = self.run.recipe.model_dump(mode="json", exclude=_NO_INFLUENCE)
         names = list(STAGES)[: list(STAGES).index(stage) + 1]
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
@@ -77,9 +83,10 @@ class Pipeline:
     def prepare(self, stage: str) -> None:
         """Make the stage's folder ready, with what an earlier run of the same recipe left in it.
 
-        What belongs to another recipe is moved aside, never deleted, and comes back when its recipe does.
+        What belongs to another recipe is moved aside, never deleted, and comes back when its recipe does. Scores of
+        sub-generators stay good for any search of the same supernet.
         """
-        folder, key = self.run.folder / stage, self.key(stage)
+        folder, key = self.run.folder / stage, self.key("supernet" if stage == "search" else stage)
         begun = folder / "begun.txt"
         if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
             aside = _aside(folder, old)

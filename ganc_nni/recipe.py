@@ -253,6 +253,10 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: expected keys like data:, student:, search:, got {type(content).__name__}")
+    if "name" in content:
+        raise RecipeError(
+            f"{path}: name: unknown key; a run is named by its file; valid here: {', '.join(_valid_keys([]))}"
+        )
     try:
         return Recipe.model_validate({**content, "name": recipe_name(path)})
     except ValidationError as error:

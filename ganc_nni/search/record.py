@@ -62,8 +62,8 @@ class SearchRecord:
 
     @property
     def best(self) -> Evaluation | None:
-        """The lowest score so far; the first of equals."""
-        scored = [each for each in self.evaluations if each.score is not None]
+        """The lowest score within the budget so far; the first of equals."""
+        scored = [each for each in self.evaluations if each.score is not None and self._affordable(each.sample)]
         return min(scored, key=lambda each: each.score or 0.0, default=None)
 
     def add(self, evaluation: Evaluation) -> None:
@@ -101,6 +101,11 @@ class SearchRecord:
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
+
+    def _affordable(self, sample: Sample) -> bool:
+        """Older evaluations may belong to a search with a larger budget."""
+        recipe = self.run.recipe.search
+        return self.run.student_cost.at(sample).macs(recipe.convention) <= recipe.budget
 
     def _table(self) -> str:
         out = io.StringIO()

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -24,6 +25,7 @@ import nni
 from nni.experiment import rest
 from nni.tuner import Tuner
 
+from ganc_nni import logs
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.pipeline import Pipeline
@@ -33,6 +35,7 @@ from ganc_nni.search.engine import BudgetedSpace, TrialEngine
 from ganc_nni.search.record import Evaluation, SearchRecord
 from ganc_nni.search.stage import finish
 from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.space import config_str
 
 _log = logging.getLogger(__name__)
 
@@ -66,11 +69,12 @@ class EvolutionTuner(Tuner):
     """
 
     def __init__(self, recipe: str) -> None:
+        logs.set_up(logging.StreamHandler())  # what nnictl shows with --foreground, and keeps in its logs without
         self.experiment = experiment_config()
         os.chdir(self.experiment["trialCodeDirectory"])
         self.folder = run_folder(recipe_name(Path(recipe)))
         (self.folder / "error.txt").unlink(missing_ok=True)
-        self._lock = threading.Lock()
+        self._first_end: float | None = None
         self._stages: dict[int, str] = {}
         self._models: dict[int, BudgetedSpace] = {}
         self._failure: BaseException | None = None
@@ -171,6 +175,7 @@ class EvolutionTuner(Tuner):
     def _finish(self, parameter_id: int, evaluation: Evaluation) -> None:
         self.record.add(evaluation)
         self.engine.finish(self._models[parameter_id], evaluation.score)
+        self._log_progress(evaluation)
         self._finish_search_if_complete()
 
     def _finish_search_if_complete(self) -> None:
@@ -179,7 +184,20 @@ class EvolutionTuner(Tuner):
             seconds = sum(evaluation.seconds for evaluation in self.record.evaluations)
             self.pipeline.finish("search", finish(self.record), seconds)
 
+    def _log_progress(self, evaluation: Evaluation) -> None:
+        """How far the search is, and how long it will take at this pace."""
+        ended, total = sum(model.status.completed() for model in self.engine.models), self.engine.evaluations
+        self._first_end = self._first_end or time.monotonic()
+        minutes = (time.monotonic() - self._first_end) / max(1, ended - 1) * (total - ended) / 60
+        best = self.record.best
+        _log.info(
+            "%d of %d sub-generators: %s scores %s; best %s; about %.1f minutes left",
+            *(ended, total, config_str(evaluation.sample), evaluation.score or evaluation.message),
+            *(best and best.score, minutes),
+        )
+
     def _issue_stage(self, parameter_id: int, stage: str) -> dict[str, Any]:
+        _log.info("trial %d: %s", parameter_id, "fine-tuning and export" if stage == "export" else f"stage {stage}")
         self._stages[parameter_id] = stage
         return {"stage": stage}
 
