@@ -10,10 +10,12 @@ import torch
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import load_into, load_weights
 from ganc_nni.data import Data, build_data
+from ganc_nni.discriminators import PatchDiscriminator
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
+from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
@@ -89,12 +91,24 @@ class Run:
         Raises:
             InputError: Data, metric, checkpoint or budget do not fit; the message says how to mend it.
         """
-        metric, search = self.recipe.metric, self.recipe.search
+        metric = self.recipe.metric
         check_size(metric, self.data.search, "search")
         check_size(metric, self.data.test, "test")
         _ = self.metric_name
         if self.recipe.teacher.checkpoint is not None:
             self.load_teacher()
+        build_reconstruction(self.recipe.distillation.recon_loss, self.recipe.distillation.perceptual_weights)
+        size, n_layers = self.recipe.data.image_size, self.recipe.discriminator.n_layers
+        smallest_side = PatchDiscriminator(1, n_layers=n_layers).smallest
+        if min(size) < smallest_side:
+            raise InputError(
+                f"data.image_size: got {size}; a discriminator of {n_layers} layers needs at least {smallest_side} "
+                "pixels a side; enlarge it or lower discriminator.n_layers"
+            )
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        search = self.recipe.search
         smallest = self.student_cost.at(self.space.smallest()).macs(search.convention)
         largest = self.student_cost.at(self.space.largest()).macs(search.convention)
         if not smallest <= search.budget <= largest:

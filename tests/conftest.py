@@ -2,6 +2,42 @@
 
 import ganc_nni  # noqa: F401, I001 (sets how OpenMP's threads wait, which torch reads when it is loaded)
 
+import shutil
+
+import pytest
 import torch
+from tiny import recipe, write_space
+
+from ganc_nni.pipeline import Pipeline
+from ganc_nni.run import Run
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A folder in which all stages of the tiny recipe have run; only to be read."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_space(folder / "space.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run = Run(recipe("space.json"))
+        run.check()
+        Pipeline(run).run_until("export")
+    return folder
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path, monkeypatch):
+    """The current folder, a copy of the finished one; may be changed."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_folder(tmp_path, monkeypatch):
+    """The current folder, which holds the tiny ``space.json`` and nothing else."""
+    write_space(tmp_path / "space.json")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

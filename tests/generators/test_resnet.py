@@ -1,0 +1,121 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, block_groups
+
+EIGHT = st.lists(st.sampled_from((4, 8)), min_size=8, max_size=8)
+
+
+def random_picture(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def parameters(names):
+    return {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+
+
+def test_keys_of_the_teacher():
+    names = [f"model.{i}" for i in (1, 4, 7, 19, 22, 26)]
+    names += [f"model.{i}.conv_block.{j}" for i in range(10, 19) for j in (1, 6)]
+    assert set(ResnetGenerator([4] * 8).state_dict()) == parameters(names)
+
+
+def test_keys_of_the_mobile_generator():
+    names = [f"model.{i}" for i in (1, 4, 7, 19, 22, 26)]
+    names += [f"model.{i}.conv_block.{j}.conv.{k}" for i in range(10, 19) for j in (1, 6) for k in (0, 2)]
+    assert set(ResnetGenerator([4] * 8, separable=True).state_dict()) == parameters(names)
+
+
+def test_the_four_distilled_layers():
+    assert ResnetGenerator([4] * 8, n_blocks=9).feature_layers == [9, 12, 15, 18]
+
+
+@pytest.mark.parametrize("n_blocks", range(3, 10))
+def test_every_number_of_blocks(n_blocks):
+    groups = block_groups(n_blocks)
+    assert sum(groups) == n_blocks
+    assert min(groups) >= 1
+    torch.manual_seed(0)
+    network = ResnetGenerator([4, 4, 8, 4, 8, 4, 8, 4], n_blocks=n_blocks)
+    assert network.feature_layers == [9, 9 + groups[0], 9 + groups[0] + groups[1], 9 + n_blocks]
+    picture = random_picture(2, 3, 32, 32)
+    output, features = network.forward_with_features(picture)
+    assert torch.equal(output, network(picture))
+    assert [tuple(feature.shape) for feature in features] == [(2, 32, 8, 8)] * 4
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(features))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    widths=EIGHT,
+    channels=st.tuples(st.sampled_from((1, 3)), st.sampled_from((1, 3))),
+    size=st.tuples(st.integers(4, 9).map(lambda n: 4 * n), st.integers(4, 9).map(lambda n: 4 * n)),
+    separable=st.booleans(),
+)
+def test_output_has_the_size_of_the_input_and_stays_in_range(widths, channels, size, separable):
+    torch.manual_seed(1)
+    network = ResnetGenerator(widths, *channels, n_blocks=3, separable=separable)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0, 0.5)
+    with torch.no_grad():
+        output = network(random_picture(2, channels[0], *size))
+    assert output.shape == (2, channels[1], *size)
+    assert output.min() >= -1
+    assert output.max() <= 1
+    assert output.std() > 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(widths=EIGHT)
+def test_each_width_reaches_its_layers(widths):
+    network = ResnetGenerator(widths, n_blocks=3)
+    channels = dict(zip(LABELS, (w * m for w, m in zip(widths, MULTIPLIERS, strict=True)), strict=True))
+    state = network.state_dict()
+    # convolutions are out x in, transposed ones in x out
+    assert state["model.1.weight"].shape[0] == channels["down_0"]
+    assert state["model.4.weight"].shape[:2] == (channels["down_1"], channels["down_0"])
+    assert state["model.7.weight"].shape[:2] == (channels["down_2"], channels["down_1"])
+    for block, label in zip((10, 11, 12), LABELS[3:6], strict=True):
+        assert state[f"model.{block}.conv_block.1.weight"].shape[:2] == (channels[label], channels["down_2"])
+        assert state[f"model.{block}.conv_block.6.weight"].shape[:2] == (channels["down_2"], channels[label])
+    assert state["model.13.weight"].shape[:2] == (channels["down_2"], channels["up_0"])
+    assert state["model.16.weight"].shape[:2] == (channels["up_0"], channels["up_1"])
+    assert state["model.20.weight"].shape[:2] == (3, channels["up_1"])
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_integers_make_plain_torch_layers(separable):
+    network = ResnetGenerator([4] * 8, n_blocks=3, separable=separable)
+    leaves = [module for module in network.modules() if not list(module.children())]
+    assert {type(leaf).__module__.partition(".")[0] for leaf in leaves} == {"torch"}
+
+
+def test_the_input_is_clamped():
+    torch.manual_seed(2)
+    network = ResnetGenerator([4] * 8, n_blocks=3)
+    picture = 3 * random_picture(1, 3, 32, 32)
+    assert torch.equal(network(picture), network(picture.clamp(-1, 1)))
+    output, features = network.forward_with_features(picture)
+    clamped, clamped_features = network.forward_with_features(picture.clamp(-1, 1))
+    assert torch.equal(output, clamped)
+    assert all(torch.equal(a, b) for a, b in zip(features, clamped_features, strict=True))
+
+
+def test_pictures_of_a_batch_do_not_mix():
+    torch.manual_seed(3)
+    network = ResnetGenerator([4] * 8, n_blocks=3)
+    pictures = random_picture(3, 3, 32, 32)
+    alone = torch.cat([network(picture[None]) for picture in pictures])
+    assert torch.allclose(network(pictures), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 7, 9])
+def test_another_number_of_widths_is_refused(count):
+    with pytest.raises(ValueError, match=rf"8 widths.*got {count}"):
+        ResnetGenerator([4] * count)

@@ -1,0 +1,230 @@
+"""Whole experiments under a real nnictl, read over NNI's REST API, in its web UI and on disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnictl_experiment import RECIPE, Experiment, tiny_recipe
+from PIL import Image
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.generators.resnet import LABELS
+
+pytestmark = pytest.mark.experiment
+
+EVALUATIONS = RECIPE["search"]["evaluations"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]:
+    """An experiment that has run from nothing to its end, and whose server still answers."""
+    with Experiment(tmp_path_factory.mktemp("experiment"), tiny_recipe()) as experiment:
+        experiment.wait_for("DONE", 300)
+        yield experiment
+
+
+def test_missing_stages_are_the_first_trials(done: Experiment) -> None:
+    teacher, supernet = done.trials()[:2]
+    assert [teacher["parameters"], supernet["parameters"]] == [{"stage": "teacher"}, {"stage": "supernet"}]
+    metrics = done.get("metric-data")
+    for trial in (teacher, supernet):
+        kinds = [metric["type"] for metric in metrics if metric["trialJobId"] == trial["trialJobId"]]
+        assert sorted(kinds) == ["FINAL", "PERIODICAL"]
+        assert trial["final"]["default"] > 0
+
+
+def test_every_other_trial_is_one_sub_generator_within_budget(done: Experiment) -> None:
+    trials = done.trials()[2:-1]
+    assert len(trials) == EVALUATIONS
+    for trial in trials:
+        assert list(trial["parameters"]) == list(LABELS)
+        assert set(trial["parameters"].values()) <= {4, 8}
+        assert {"default", "macs", "params"} <= set(trial["final"])
+        assert 0 < trial["final"]["macs"] <= RECIPE["search"]["budget"]
+        assert trial["final"]["params"] > 0
+    assert len({tuple(trial["parameters"].values()) for trial in trials}) == EVALUATIONS
+
+
+def test_last_trial_finetunes_and_exports(done: Experiment) -> None:
+    last = done.trials()[-1]
+    assert last["parameters"] == {"stage": "export"}
+    summary = json.loads((done.run_folder / "export" / "summary.json").read_text())
+    assert last["final"]["default"] == summary["networks"]["compressed"]["score"]
+
+
+def test_all_trials_succeed_and_no_error_is_left(done: Experiment) -> None:
+    assert done.get("check-status") == {"status": "DONE", "errors": []}
+    assert [trial["status"] for trial in done.trials()] == ["SUCCEEDED"] * (2 + EVALUATIONS + 1)
+    assert not (done.run_folder / "error.txt").exists()
+    assert "Traceback" not in done.log("dispatcher.log")
+
+
+def test_table_holds_what_nni_holds(done: Experiment) -> None:
+    with (done.run_folder / "search" / "trials.csv").open(newline="") as file:
+        rows = {
+            tuple(int(row[label]) for label in LABELS): (
+                float(row["score"]),
+                int(row["macs_published"]),
+                int(row["params"]),
+            )
+            for row in csv.DictReader(file)
+        }
+    finals = {
+        tuple(trial["parameters"][label] for label in LABELS): (
+            trial["final"]["default"],
+            trial["final"]["macs"],
+            trial["final"]["params"],
+        )
+        for trial in done.trials()[2:-1]
+    }
+    assert rows == finals
+
+
+def test_architecture_is_the_best_trial(done: Experiment) -> None:
+    best = min(done.trials()[2:-1], key=lambda trial: trial["final"]["default"])
+    for path in (done.run_folder / "architecture.json", done.run_folder / "export" / "architecture.json"):
+        architecture = Architecture.load(path)
+        assert architecture.sample == best["parameters"]
+        assert architecture.macs_published == best["final"]["macs"]
+        assert architecture.params == best["final"]["params"]
+        assert architecture.metrics["frechet_random/search"] == best["final"]["default"]
+
+
+def test_export_loads_into_a_plain_network(done: Experiment) -> None:
+    folder = done.run_folder / "export"
+    assert {"architecture.json", "compressed.pth", "compressed.safetensors", "picture.png", "summary.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    architecture = Architecture.load(folder / "architecture.json")
+    network = architecture.network()
+    network.load_state_dict(torch.load(folder / "compressed.pth", weights_only=True))
+    assert sum(parameter.numel() for parameter in network.parameters()) == architecture.params
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_occupied_port_is_refused(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path, tiny_recipe())
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", experiment.port))
+        occupant.listen()
+        result = experiment.create()
+    assert result.returncode != 0
+    assert f"Port {experiment.port} is not idle" in result.stdout
+    assert not experiment.processes()
+    assert not experiment.run_folder.exists()
+
+
+def test_unknown_key_ends_the_experiment(tmp_path: Path) -> None:
+    _assert_ends(tmp_path, tiny_recipe(search={"buget": 1.0e6}), ["search.buget: unknown key", "did you mean budget?"])
+
+
+def test_budget_that_no_sub_generator_meets_ends_the_experiment(tmp_path: Path) -> None:
+    _assert_ends(tmp_path, tiny_recipe(search={"budget": 1.0e6}), ["search.budget", "below the smallest", "2120704"])
+
+
+def _assert_ends(folder: Path, recipe: dict[str, object], words: list[str]) -> None:
+    """The experiment ends in ERROR before any trial, with the same message in error.txt and in NNI's logs."""
+    with Experiment(folder, recipe) as experiment:
+        experiment.wait_for("ERROR", 60)
+        message = (experiment.run_folder / "error.txt").read_text().strip()
+        for word in words:
+            assert word in message
+        assert "\n" not in message
+        assert message in experiment.log("dispatcher.log")
+        assert experiment.trials() == []
+
+
+def test_stage_that_fails_ends_the_experiment(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name, count in (("train", 24), ("test", 6)):
+        (tmp_path / "pairs" / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pairs" / name / f"{number}.jpg")
+    broken = tmp_path / "pairs" / "train" / "7.jpg"
+    os.truncate(broken, broken.stat().st_size // 2)
+    recipe = tiny_recipe(data={"root": str(tmp_path / "pairs")}, metric={"min_images": 4})
+    del recipe["data"]["procedural_images"]
+    with Experiment(tmp_path / "experiment", recipe) as experiment:
+        experiment.wait_for("ERROR", 90)
+        message = (experiment.run_folder / "error.txt").read_text()
+        assert "stage teacher failed" in message
+        assert str(broken) in message
+        assert message.strip() in experiment.log("dispatcher.log")
+        assert {trial["status"] for trial in experiment.trials()} <= {"FAILED", "RUNNING", "WAITING"}
+
+
+def test_finished_stages_and_known_scores_are_reused(done: Experiment) -> None:
+    kept = [
+        done.run_folder / name
+        for name in ("teacher/teacher.safetensors", "supernet/supernet.safetensors", "search/trials.csv")
+    ] + [done.run_folder / "export" / "compressed.pth"]
+    before = [path.read_bytes() for path in kept]
+    with Experiment(done.folder, tiny_recipe()) as again:
+        again.wait_for("DONE", 120)
+        (only,) = again.trials()
+        assert only["parameters"] == {"stage": "export"}
+        assert only["status"] == "SUCCEEDED"
+    assert [path.read_bytes() for path in kept] == before
+
+
+def test_web_ui_shows_every_trial(done: Experiment, tmp_path: Path) -> None:
+    for program in ("/usr/bin/chromium", "/usr/bin/chromedriver"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1600,1600",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    trials = done.trials()
+    best = min(trials[2:-1], key=lambda trial: trial["final"]["default"])
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    try:
+        wait = WebDriverWait(driver, 40)
+        text = ""
+
+        def shows(*parts: str) -> bool:
+            nonlocal text
+            text = driver.find_element(By.TAG_NAME, "body").text
+            return all(part in text for part in parts)
+
+        driver.get(done.url)
+        wait.until(lambda _: shows(done.id, "DONE"))
+        driver.save_screenshot(str(tmp_path / "overview.png"))
+        driver.get(f"{done.url}/detail")
+        try:
+            wait.until(lambda _: shows(*(trial["trialJobId"] for trial in trials)))
+        finally:
+            driver.save_screenshot(str(tmp_path / "detail.png"))
+            (tmp_path / "detail.txt").write_text(text)
+        print(text, best["final"])
+        severe = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+        print(severe)
+    finally:
+        driver.quit()

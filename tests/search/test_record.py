@@ -1,0 +1,219 @@
+import csv
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import WIDTHS, recipe
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.generators.resnet import LABELS
+from ganc_nni.run import Run
+from ganc_nni.search.engine import InProcessEngine
+from ganc_nni.search.record import Evaluation, SearchRecord
+from ganc_nni.search.stage import evaluate, finish
+from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.space import config_str
+
+SAMPLES = st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS})
+EVALUATIONS = st.builds(
+    Evaluation,
+    SAMPLES,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(0, 10**6).map(lambda milliseconds: milliseconds / 1000),
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=30),
+)
+
+
+def rows(run):
+    with (run.folder / "search" / "trials.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def fresh(run):
+    """A record that begins anew."""
+    (run.folder / "search" / "trials.csv").unlink(missing_ok=True)
+    (run.folder / "architecture.json").unlink(missing_ok=True)
+    return SearchRecord(run, "frechet_random")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5))
+def test_what_is_recorded_is_read_again(tiny_folder, evaluations):
+    run = Run(recipe("space.json"))
+    record = fresh(run)
+    for evaluation in evaluations:
+        record.add(evaluation)
+    again = SearchRecord(run, "frechet_random")
+    assert again.evaluations == evaluations
+    assert again.best == record.best
+    last = {config_str(each.sample): each.score for each in evaluations if each.score is not None}
+    for each in evaluations:
+        assert again.known(each.sample) == record.known(each.sample) == last.get(config_str(each.sample))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5))
+def test_both_files_hold_the_best_after_each_evaluation(tiny_folder, evaluations):
+    run = Run(recipe("space.json"))
+    record = fresh(run)
+    best = None
+    for number, evaluation in enumerate(evaluations, 1):
+        record.add(evaluation)
+        if evaluation.score is not None and (best is None or evaluation.score < best.score):
+            best = evaluation  # the first of equals stays
+        assert len(rows(run)) == number
+        if best is None:
+            assert not (run.folder / "architecture.json").exists()
+            continue
+        architecture = Architecture.load(run.folder / "architecture.json")
+        assert architecture.sample == best.sample
+        assert architecture.metrics == {"frechet_random/search": best.score}
+        assert record.best == best
+
+
+def test_an_architecture_says_what_it_costs_and_where_it_comes_from(tiny_folder):
+    run = Run(recipe("space.json", search={"seed": 9}))
+    record = SearchRecord(run, "frechet_random")
+    sample = {label: WIDTHS[index % 2] for index, label in enumerate(LABELS)}
+    record.add(Evaluation(sample, 12.5, 0.25))
+    architecture = Architecture.load(run.folder / "architecture.json")
+    assert architecture.config_str == config_str(sample)
+    assert architecture.image_size == (32, 32)
+    assert architecture.params == sum(p.numel() for p in architecture.network().parameters())
+    assert architecture.macs_published == run.student_cost.at(sample).macs_published
+    assert architecture.macs_true == run.student_cost.at(sample).macs_true
+    assert architecture.provenance["recipe"] == "tiny"
+    assert architecture.provenance["search_seed"] == 9
+    assert architecture.space == run.space.choices
+    (row,) = rows(run)
+    assert row["trial"] == "0"
+    assert row["config_str"] == architecture.config_str
+    assert {label: int(row[label]) for label in LABELS} == sample
+    assert int(row["macs_published"]) == architecture.macs_published
+    assert int(row["macs_true"]) == architecture.macs_true
+    assert int(row["params"]) == architecture.params
+    assert float(row["score"]) == 12.5
+    assert float(row["seconds"]) == 0.25
+
+
+def synthetic(sample):
+    return sum(abs(width - (8 if index % 3 else 4)) for index, width in enumerate(sample.values())) + 0.125
+
+
+def explore(run, score):
+    """The search stage with another way to score."""
+    record = SearchRecord(run, "frechet_random")
+
+    def recorded(sample):
+        outcome = score(sample)
+        record.add(Evaluation(sample, outcome, 0.0, "" if outcome is not None else "broken"))
+        return outcome
+
+    search = run.recipe.search
+    engine = InProcessEngine(search.evaluations, record.known, recorded)
+    build_strategy(search)(build_space(run.space, run.student_cost, search), engine)
+    return record
+
+
+def test_files_are_valid_whenever_the_next_score_is_asked_for(tiny_folder):
+    run = Run(recipe("space.json", search={"evaluations": 12}))
+    seen = []
+
+    def score(sample):
+        if seen:
+            assert len(rows(run)) == len(seen)
+            assert all(tuple(row) == SearchRecord.columns for row in rows(run))
+            architecture = Architecture.load(run.folder / "architecture.json")
+            assert architecture.metrics["frechet_random/search"] == min(map(synthetic, seen))
+            assert architecture.provenance["evaluations"] == len(seen)
+        seen.append(sample)
+        return synthetic(sample)
+
+    explore(run, score)
+    assert len(seen) == 12
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 7])
+@pytest.mark.parametrize("crossover", [False, True])
+def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(tiny_folder, killed_after, crossover):
+    def run(name):
+        return Run(recipe("space.json", name=name, search={"evaluations": 12, "seed": 4, "crossover": crossover}))
+
+    undisturbed = explore(run("undisturbed"), synthetic)
+    scored = []
+
+    def until_killed(sample):
+        if len(scored) == killed_after:
+            raise KeyboardInterrupt
+        scored.append(config_str(sample))
+        return synthetic(sample)
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(run("killed"), until_killed)
+    assert len(rows(run("killed"))) == killed_after
+
+    resumed = explore(run("killed"), lambda sample: scored.append(config_str(sample)) or synthetic(sample))
+    assert [each.sample for each in resumed.evaluations] == [each.sample for each in undisturbed.evaluations]
+    assert [each.score for each in resumed.evaluations] == [each.score for each in undisturbed.evaluations]
+    assert len(scored) == len(set(scored)) == 12
+    assert resumed.best == undisturbed.best
+
+
+def test_failures_are_recorded_and_the_search_goes_on(tiny_folder):
+    run = Run(recipe("space.json", search={"evaluations": 12}))
+    record = explore(run, lambda sample: None if sample["up_0"] == 8 else synthetic(sample))
+    assert len(record.evaluations) == 12
+    failed = [each for each in record.evaluations if each.score is None]
+    assert failed
+    assert len(failed) < 12
+    assert all(each.sample["up_0"] == 8 and each.message == "broken" for each in failed)
+    assert [row["message"] for row in rows(run) if not row["score"]] == ["broken"] * len(failed)
+    assert record.best.sample["up_0"] == 4
+
+
+def test_a_resumed_search_does_not_count_a_failure_twice(tiny_folder):
+    def run():
+        return Run(recipe("space.json", search={"evaluations": 12}))
+
+    def score(sample):
+        return None if sample["up_0"] == 8 else synthetic(sample)
+
+    scored = []
+
+    def until_killed(sample):
+        if len(scored) == 8:
+            raise KeyboardInterrupt
+        scored.append(sample)
+        return score(sample)
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(run(), until_killed)
+    assert any(score(sample) is None for sample in scored)
+    record = explore(run(), score)
+    assert len(record.evaluations) == 12
+    assert len({config_str(each.sample) for each in record.evaluations}) == 12
+
+
+def test_a_search_in_which_all_fail_says_why(tiny_folder):
+    from ganc_nni.errors import TrainingError
+
+    record = explore(Run(recipe("space.json")), lambda sample: None)
+    with pytest.raises(TrainingError, match=r"no sub-generator of 6 tried.*broken"):
+        finish(record)
+
+
+def test_a_sub_generator_of_broken_weights_is_a_failure_and_no_crash(finished_copy):
+    run = Run(recipe("space.json"))
+    supernet, evaluator = run.load_supernet(), run.evaluator("search")
+    good = evaluate(supernet, evaluator, run.space.smallest())
+    assert math.isfinite(good.score)
+    assert good.seconds > 0
+    with torch.no_grad():
+        supernet.model[1].weight[4:] = float("nan")
+    bad = evaluate(supernet, evaluator, run.space.largest())
+    assert bad.score is None
+    assert bad.message
+    # the channels that are broken are not the smallest one's
+    assert evaluate(supernet, evaluator, run.space.smallest()).score == good.score

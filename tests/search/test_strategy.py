@@ -1,0 +1,139 @@
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import all_samples, cost_of, search_space
+
+from ganc_nni.recipe import SearchRecipe
+from ganc_nni.search.engine import BudgetedSpace, InProcessEngine
+from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.space import SearchSpace, config_str
+
+SPACE = search_space((4, 8, 12))
+TARGET = dict(zip(SPACE.choices, (8, 4, 12, 8, 8, 12, 4, 8), strict=True))
+
+
+def recipe(**changes):
+    content = {"budget": 1e12, "evaluations": 30, "population": 8, "sample_size": 3, **changes}
+    return SearchRecipe.model_validate(content)
+
+
+def separable(sample):
+    """Each width counts for itself; 0 at the target."""
+    return float(sum((width - TARGET[label]) ** 2 for label, width in sample.items()))
+
+
+def search(recipe, space=None, score=separable):
+    """All samples that are scored, in order."""
+    scored = []
+
+    def listed(sample):
+        scored.append(dict(sample))
+        return score(sample)
+
+    engine = InProcessEngine(recipe.evaluations, lambda sample: None, listed)
+    build_strategy(recipe)(space or BudgetedSpace(SPACE, lambda sample: True), engine)
+    return scored
+
+
+@pytest.fixture(scope="module")
+def cost():
+    return cost_of(SPACE)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), crossover=st.booleans())
+def test_the_seed_decides_the_sequence(seed, crossover):
+    random.seed(seed)
+    first = search(recipe(seed=seed, crossover=crossover))
+    assert len(first) == 30
+    random.seed(0)
+    assert search(recipe(seed=seed, crossover=crossover)) == first
+    assert search(recipe(seed=(seed + 1) % 2**32, crossover=crossover)) != first
+
+
+def test_a_negative_seed_is_a_seed_too():
+    assert len(search(recipe(seed=-1, evaluations=3))) == 3
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.floats(0.2, 1), convention=st.sampled_from(("published", "true")))
+def test_nothing_is_over_budget_and_nothing_is_scored_twice(cost, seed, share, convention):
+    low, high = (cost.at(sample).macs(convention) for sample in (SPACE.smallest(), SPACE.largest()))
+    settings = recipe(seed=seed, budget=low + share * (high - low), convention=convention, evaluations=15)
+    scored = search(settings, build_space(SPACE, cost, settings))
+    assert len(scored) == 15
+    assert len({config_str(sample) for sample in scored}) == 15
+    assert all(cost.at(sample).macs(convention) <= settings.budget for sample in scored)
+
+
+@pytest.mark.parametrize("convention", ["published", "true"])
+def test_the_budget_itself_is_affordable(cost, convention):
+    exact = cost.at(TARGET).macs(convention)
+    for budget, expected in ((exact, True), (exact - 1, False)):
+        space = build_space(SPACE, cost, recipe(budget=budget, convention=convention))
+        assert (space.check_contains(TARGET) is None) == expected
+
+
+def test_evolution_is_better_than_chance():
+    evolved = [min(map(separable, search(recipe(seed=seed, evaluations=200)))) for seed in range(5)]
+    choose = random.Random(6)
+    everything = all_samples(SPACE)
+    chance = [min(map(separable, choose.sample(everything, 200))) for _ in range(50)]
+    assert sum(evolved) / len(evolved) < sum(chance) / len(chance) / 2
+    assert 0 in evolved
+
+
+def up_to(space, cost, budget):
+    """Every sub-generator within a budget that few meet: a wider one costs more, so it grows from the smallest."""
+    found, todo = {}, [space.smallest()]
+    while todo:
+        sample = todo.pop()
+        if config_str(sample) in found or cost.at(sample).macs_published > budget:
+            continue
+        found[config_str(sample)] = sample
+        for label, widths in space.choices.items():
+            wider = widths[widths.index(sample[label]) + 1 :]
+            todo += [{**sample, label: wider[0]}] if wider else []
+    return found
+
+
+@pytest.mark.parametrize("population", [1, 4, 20])
+def test_a_tight_budget_ends_with_all_that_it_affords(population):
+    space = search_space()
+    cost = cost_of(space)
+    figures = sorted(cost.at(sample).macs_published for sample in all_samples(space))
+    settings = recipe(budget=figures[5], evaluations=50, population=population, sample_size=1)
+    affordable = up_to(space, cost, settings.budget)
+    assert 6 <= len(affordable) <= 8
+    scored = search(settings, build_space(space, cost, settings))
+    assert {config_str(sample) for sample in scored} == set(affordable)
+    assert len(scored) == len(affordable)
+
+
+def test_a_tight_budget_in_a_large_space_finds_what_it_affords():
+    space = SearchSpace.load(Path(__file__).parents[2] / "search_spaces" / "quickstart.json")
+    cost = cost_of(space)
+    smallest = cost.at(space.smallest()).macs_published
+    settings = recipe(budget=1.03 * smallest, evaluations=5, population=2, sample_size=1)
+    affordable = up_to(space, cost, settings.budget)
+    assert 1 <= len(affordable) <= 5
+    scored = search(settings, build_space(space, cost, settings))
+    assert {config_str(sample) for sample in scored} == set(affordable)
+
+
+def test_failures_do_not_end_the_search():
+    scored = search(recipe(evaluations=30), score=lambda sample: None if sample["down_0"] == 4 else separable(sample))
+    assert len(scored) == 30
+    assert len({config_str(sample) for sample in scored}) == 30
+    assert len(search(recipe(evaluations=30), score=lambda sample: None)) == 30
+
+
+def test_lower_scores_are_better():
+    def mean_of_last(score):
+        last = search(recipe(evaluations=100, seed=2), score=score)[-20:]
+        return sum(map(separable, last)) / len(last)
+
+    assert mean_of_last(separable) < mean_of_last(lambda sample: -separable(sample)) / 2

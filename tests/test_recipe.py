@@ -1,0 +1,270 @@
+import json
+from pathlib import Path
+from typing import Literal, get_origin
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from ganc_nni.errors import InputError
+from ganc_nni.recipe import SUFFIX, Recipe, RecipeError, load_recipe, recipe_name
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "experiments").glob(f"*{SUFFIX}"))
+EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("*.yml") if not path.name.endswith(SUFFIX))
+
+
+def minimal():
+    return {
+        "data": {"layout": "paired"},
+        "student": {"space": "space.json"},
+        "search": {"budget": 1e9},
+    }
+
+
+def leaves(model=Recipe, path=()):
+    """Every setting: its keys and pydantic's field."""
+    for key, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from leaves(annotation, (*path, key))
+        else:
+            yield (*path, key), field
+
+
+LEAVES = [leaf for leaf in leaves() if leaf[0] != ("name",)]
+FLOATS = [path for path, field in LEAVES if field.annotation is float]
+INTEGERS = [path for path, field in LEAVES if field.annotation is int]
+
+
+def with_value(path, value):
+    """The minimal recipe with one setting changed."""
+    content = minimal()
+    section = content
+    for key in path[:-1]:
+        section = section.setdefault(key, {})
+    section[path[-1]] = value
+    return content
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads a recipe of this content (text, or what becomes YAML)."""
+
+    def write_and_load(content):
+        path = tmp_path / f"mine{SUFFIX}"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return load_recipe(path)
+
+    return write_and_load
+
+
+@pytest.fixture
+def refused(load, tmp_path):
+    """The message with which a recipe is refused."""
+
+    def message(content):
+        with pytest.raises(RecipeError) as error:
+            load(content)
+        assert isinstance(error.value, InputError)
+        text = str(error.value)
+        assert "\n" not in text
+        assert str(tmp_path / f"mine{SUFFIX}") in text
+        return text
+
+    return message
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_shipped_recipes_load(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.name.removesuffix(SUFFIX)
+    assert (ROOT / recipe.student.space).is_file()
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
+def test_shipped_experiments_fit_their_recipe(path):
+    from nni.experiment.config import ExperimentConfig
+
+    experiment = ExperimentConfig.load(path)
+    code = (path.parent / experiment.trial_code_directory).resolve()
+    assert code == ROOT
+    named = code / experiment.tuner.class_args["recipe"]
+    assert named == path.with_name(path.stem + SUFFIX)
+    recipe = load_recipe(named)
+    space = (path.parent / experiment.search_space_file).resolve()
+    assert space == (code / recipe.student.space).resolve()
+    assert json.loads(space.read_text())
+    assert recipe.search.population >= experiment.trial_concurrency
+
+
+def test_only_three_things_have_no_default(load):
+    recipe = load(minimal())
+    assert (recipe.data.layout, str(recipe.student.space), recipe.search.budget) == ("paired", "space.json", 1e9)
+    assert recipe.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("data", "layot"), "paired", ["data.layot", "unknown key", "did you mean layout?"]),
+        (("searc",), {}, ["searc", "unknown key", "did you mean search?"]),
+        (("supernet", "schedule", "epoch"), 3, ["supernet.schedule.epoch", "unknown key", "epochs", "decay_epochs"]),
+        (("teacher", "zzz"), 3, ["teacher.zzz", "unknown key", "width", "n_blocks"]),
+        (("search", "budget"), "many", ["search.budget", "'many'", "number"]),
+        (("search", "evaluations"), 2.5, ["search.evaluations", "2.5", "integer"]),
+        (("data", "image_size"), 256, ["data.image_size", "256", "tuple"]),
+        (("data", "image_size"), [256], ["data.image_size", "1"]),
+        (("data", "image_size"), [250, 256], ["data", "250", "multiples of 4"]),
+        (("data", "load_size"), [64, 64], ["data", "64", "smaller", "256"]),
+        (("data", "layout"), "both", ["data.layout", "'both'", "unpaired", "paired"]),
+        (("data", "source_channels"), 2, ["data.source_channels", "2", "1 or 3"]),
+        (("data", "search_fraction"), 1, ["data.search_fraction", "1", "less than 1"]),
+        (("data",), 7, ["data", "7", "dictionary"]),
+        (("finetune", "epochs"), 0, ["finetune.epochs", "0", "greater than or equal to 1"]),
+        (("finetune", "learning_rate"), -0.1, ["finetune.learning_rate", "-0.1", "greater than 0"]),
+        (("search", "sample_size"), 33, ["search", "33", "32", "population"]),
+        (("search", "convention"), "mine", ["search.convention", "'mine'", "published", "true"]),
+        (("student", "n_blocks"), 2, ["student.n_blocks", "2", "greater than or equal to 3"]),
+        (("distillation", "recon_loss"), "perceptual", ["distillation", "perceptual_weights"]),
+        (("metric", "dims"), 100, ["metric.dims", "100", "64", "2048"]),
+        (("device",), "tpu", ["device", "'tpu'", "auto", "cuda"]),
+    ],
+)
+def test_errors_name_key_value_and_what_is_allowed(refused, path, value, told):
+    text = refused(with_value(path, value))
+    assert [part for part in told if part not in text] == []
+
+
+@pytest.mark.parametrize(("section", "key"), [("data", "layout"), ("student", "space"), ("search", "budget")])
+def test_missing_keys_are_named(refused, section, key):
+    content = minimal()
+    del content[section][key]
+    assert f"{section}.{key}: is missing" in refused(content)
+    content = minimal()
+    del content[section]
+    assert f"{section}: is missing" in refused(content)
+
+
+def test_several_errors_still_make_one_line(refused):
+    text = refused({"data": {"layout": "both"}, "student": {"space": "x"}, "search": {}, "extra": 1})
+    assert all(key in text for key in ("data.layout", "search.budget", "extra"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {layout: paired, layout: unpaired}\nstudent: {space: a}\nsearch: {budget: 1}\n",
+        "seed: 1\ndata: {layout: paired}\nstudent: {space: a}\nsearch: {budget: 1}\nseed: 1\n",
+    ],
+)
+def test_no_key_may_stand_twice(refused, text):
+    message = refused(text)
+    assert "stands twice" in message
+    assert ("layout" in message) or ("seed" in message)
+
+
+@pytest.mark.parametrize(
+    "text", ["data: [", "data:\n\t- x", "a: b: c", "data: !!python/object/apply:os.getcwd []", "\0"]
+)
+def test_what_is_not_yaml_is_refused(refused, text):
+    assert "not valid YAML" in refused(text)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "3"])
+def test_what_is_no_mapping_is_refused(refused, text):
+    assert "expected keys like" in refused(text)
+
+
+def test_binary_content_is_refused(tmp_path):
+    path = tmp_path / f"mine{SUFFIX}"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(RecipeError, match=r"mine\.recipe\.yml: cannot be read") as error:
+        load_recipe(path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"none\.recipe\.yml: no such file"):
+        load_recipe(tmp_path / "none.recipe.yml")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path)
+
+
+@given(key=st.integers() | st.booleans() | st.dates() | st.none())
+def test_keys_that_are_no_words_are_refused(tmp_path_factory, key):
+    path = tmp_path_factory.mktemp("keys") / f"mine{SUFFIX}"
+    path.write_text(yaml.safe_dump({**minimal(), key: 1}))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_name_is_the_file_s_and_no_key(refused):
+    text = refused({**minimal(), "name": "other"})
+    assert "name: unknown key" in text
+
+
+@pytest.mark.parametrize("file", ["a.b.recipe.yml", "a.b.yml", "a.b.yaml"])
+def test_the_name_is_the_file_s(file):
+    assert recipe_name(Path("x") / file) == "a.b"
+
+
+@pytest.mark.parametrize("budget", ["2.67e9", "2.67e+9", "2670000000", "2670000000.0"])
+def test_any_way_to_write_a_budget_is_a_number(load, budget):
+    text = f"data: {{layout: paired}}\nstudent: {{space: a}}\nsearch: {{budget: {budget}}}\n"
+    assert load(text).search.budget == 2.67e9
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf")])
+@pytest.mark.parametrize("path", FLOATS, ids=".".join)
+def test_numbers_are_finite(refused, path, value):
+    refused(with_value(path, value))
+
+
+@pytest.mark.parametrize("path", [("seed",), ("search", "evaluations"), ("finetune", "epochs")], ids=".".join)
+def test_yes_is_no_number(refused, path):
+    assert ".".join(path) in refused(with_value(path, True))
+
+
+@pytest.mark.parametrize("path", [path for path in INTEGERS if path[-1] != "seed"], ids=".".join)
+def test_counts_are_not_negative(refused, path):
+    assert ".".join(path) in refused(with_value(path, -1))
+
+
+@pytest.mark.parametrize(
+    "path", [("data", "root"), ("data", "search_list"), ("teacher", "checkpoint"), ("metric", "weights")], ids=".".join
+)
+def test_data_and_weights_start_from_ganc_data(load, monkeypatch, tmp_path, path):
+    def loaded(value):
+        recipe = load(with_value(path, value))
+        return getattr(getattr(recipe, path[0]), path[1])
+
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    assert loaded("some/thing") == Path("some/thing")
+    monkeypatch.setenv("GANC_DATA", str(tmp_path))
+    assert loaded("some/thing") == tmp_path / "some" / "thing"
+    assert loaded("/some/thing") == Path("/some/thing")
+    assert load(minimal()).data.root is None
+    assert str(load(minimal()).student.space) == "space.json"
+
+
+@pytest.mark.parametrize(("path", "field"), LEAVES, ids=[".".join(path) for path, _ in LEAVES])
+def test_every_setting_says_what_it_is(path, field):
+    assert field.description or get_origin(field.annotation) is Literal
+
+
+def test_recipes_do_not_change(load):
+    recipe = load(minimal())
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.search.budget = 1
+
+
+@given(height=st.integers(4, 300).map(lambda n: 4 * n), width=st.integers(4, 300).map(lambda n: 4 * n))
+def test_default_load_size_has_the_published_ratio(height, width):
+    content = with_value(("data", "image_size"), (height, width))
+    resized = Recipe.model_validate({**content, "name": "x"}).data.resized
+    assert resized == (round(height * 286 / 256), round(width * 286 / 256))
+    assert all(load >= crop for load, crop in zip(resized, (height, width), strict=True))

@@ -1,0 +1,115 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import search_space, write_space
+
+from ganc_nni.errors import InputError
+from ganc_nni.generators.resnet import LABELS
+from ganc_nni.space import SearchSpace, config_str
+
+SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.json"))
+
+
+def entries(widths=(4, 8)):
+    return {label: {"_type": "choice", "_value": list(widths)} for label in LABELS}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write_and_load(content):
+        path = tmp_path / "space.json"
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return SearchSpace.load(path)
+
+    return write_and_load
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_spaces_load(path):
+    space = SearchSpace.load(path)
+    assert tuple(space.choices) == LABELS
+    assert len(space) > 1
+
+
+@given(st.fixed_dictionaries({label: st.lists(st.integers(1, 99), min_size=1, max_size=4) for label in LABELS}))
+def test_widths_are_sorted_and_unique(tmp_path_factory, widths):
+    path = tmp_path_factory.mktemp("space") / "space.json"
+    backwards = dict(reversed(widths.items()))
+    path.write_text(json.dumps({label: {"_type": "choice", "_value": v} for label, v in backwards.items()}))
+    space = SearchSpace.load(path)
+    assert list(space.choices) == list(LABELS)
+    for label in LABELS:
+        assert list(space.choices[label]) == sorted(set(widths[label]))
+    assert space.smallest() == {label: min(widths[label]) for label in LABELS}
+    assert space.largest() == {label: max(widths[label]) for label in LABELS}
+    assert len(space) == math.prod(len(set(v)) for v in widths.values())
+
+
+def test_mutables_are_nni_s_choices(tmp_path):
+    space = SearchSpace.load(write_space(tmp_path / "space.json", (4, 8, 12)))
+    mutables = space.mutables()
+    assert [mutable.label for mutable in mutables] == list(LABELS)
+    assert all(mutable.values == [4, 8, 12] for mutable in mutables)
+
+
+@given(st.fixed_dictionaries({label: st.integers(1, 99) for label in LABELS}))
+def test_config_str_holds_the_widths_in_order(sample):
+    backwards = dict(reversed(sample.items()))
+    assert [int(width) for width in config_str(backwards).split("_")] == [sample[label] for label in LABELS]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"",
+        b"\xff\xfe",
+        {},
+        [],
+        [1, 2],
+        ["down_0"],
+        "down_0",
+        5,
+        None,
+        {**entries(), "up_2": {"_type": "choice", "_value": [4]}},
+        {label: entry for label, entry in entries().items() if label != "up_1"},
+        {**entries(), "up_0": [4, 8]},
+        {**entries(), "up_0": 4},
+        {**entries(), "up_0": {"_type": "uniform", "_value": [4, 8]}},
+        {**entries(), "up_0": {"_type": "choice"}},
+        {**entries(), "up_0": {"_type": "choice", "_value": []}},
+        {**entries(), "up_0": {"_type": "choice", "_value": 4}},
+        {**entries(), "up_0": {"_type": "choice", "_value": [4, 0]}},
+        {**entries(), "up_0": {"_type": "choice", "_value": [4, -8]}},
+        {**entries(), "up_0": {"_type": "choice", "_value": [4, 8.0]}},
+        {**entries(), "up_0": {"_type": "choice", "_value": [4, "8"]}},
+        {**entries(), "up_0": {"_type": "choice", "_value": [4, True]}},
+    ],
+    ids=repr,
+)
+def test_anything_else_is_refused_in_one_line(load, content):
+    with pytest.raises(InputError, match=r"space\.json: ") as error:
+        load(content)
+    assert "\n" not in str(error.value)
+
+
+def test_the_label_at_fault_is_named(load):
+    with pytest.raises(InputError, match=r"blocks_1: expected .*positive integers.*got .*\[4, 0\]"):
+        load({**entries(), "blocks_1": {"_type": "choice", "_value": [4, 0]}})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json: cannot be read"):
+        SearchSpace.load(tmp_path / "none.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        SearchSpace.load(tmp_path)
+
+
+def test_one_width_is_a_space_of_one():
+    space = search_space((8,))
+    assert len(space) == 1
+    assert space.smallest() == space.largest()

@@ -1,0 +1,83 @@
+"""The smallest run that has every stage: 32x32 pictures, widths 4 and 8, three residual blocks."""
+
+import itertools
+import json
+from pathlib import Path
+
+import torch
+
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import LABELS
+from ganc_nni.macs import count
+from ganc_nni.oneshot.distillation import make_supernet
+from ganc_nni.recipe import Recipe
+from ganc_nni.space import SearchSpace
+
+WIDTHS = (4, 8)
+SIZE = (32, 32)
+SCHEDULE = {"epochs": 1, "decay_epochs": 1, "batch_size": 8, "validate_every": 1}
+
+
+def write_space(path, widths=WIDTHS):
+    """A search-space JSON with the same widths everywhere."""
+    path.write_text(json.dumps({label: {"_type": "choice", "_value": list(widths)} for label in LABELS}))
+    return path
+
+
+def settings(space, **sections):
+    """A recipe without its name; keys of a section are laid over the tiny ones."""
+    tiny = {
+        "device": "cpu",
+        "data": {"layout": "paired", "procedural_images": 40, "image_size": list(SIZE), "cache": True},
+        "teacher": {"width": 8, "n_blocks": 3, "schedule": SCHEDULE},
+        "student": {"space": str(space), "n_blocks": 3},
+        "discriminator": {"width": 4, "n_layers": 2},
+        "distillation": {},
+        "supernet": {"schedule": SCHEDULE},
+        "metric": {"name": "frechet_random", "min_images": 8},
+        "search": {"budget": 3.5e6, "evaluations": 6, "population": 3, "sample_size": 2},
+        "finetune": SCHEDULE,
+    }
+    for section, changes in sections.items():
+        tiny[section] = {**tiny[section], **changes} if isinstance(changes, dict) else changes
+    return tiny
+
+
+def recipe(space, name="tiny", **sections):
+    """The tiny recipe."""
+    return Recipe.model_validate({"name": name, **settings(space, **sections)})
+
+
+def search_space(widths=WIDTHS):
+    """The same widths everywhere."""
+    return SearchSpace({label: tuple(widths) for label in LABELS})
+
+
+def all_samples(space):
+    """Every sub-generator of a space."""
+    return [dict(zip(space.choices, widths, strict=True)) for widths in itertools.product(*space.choices.values())]
+
+
+def generator_space(space, **options):
+    """The student as a model space."""
+    return ResnetGenerator(space.mutables(), n_blocks=3, separable=True, **options)
+
+
+def cost_of(space):
+    """Expressions of the widths, of the tiny student."""
+    return count(generator_space(space), 3, SIZE)
+
+
+def supernet_of(space, seed, **options):
+    """A supernet with random weights and biases."""
+    torch.manual_seed(seed)
+    supernet = make_supernet(generator_space(space, **options))
+    for parameter in supernet.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1)
+    return supernet
+
+
+def contents(folder):
+    """Every file below a folder, with its time of change and bytes."""
+    paths = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
