@@ -7,10 +7,12 @@ import ganc_nni as _first  # noqa: F401  (it says how threads wait, and torch re
 # isort: split
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +31,7 @@ GOAL = 1.10
 def quiet() -> None:
     """Leave the terminal to the table: no logs and no warnings of NNI and Lightning."""
     warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
 
 
 def published(size: tuple[int, int], pictures: int) -> Run:
@@ -53,6 +55,44 @@ def first(weight: Tensor, shape: Sequence[int]) -> Tensor:
     return weight[tuple(slice(length) for length in shape)]
 
 
+class Stopwatch:
+    """Times that belong to names, each in elapsed seconds and in this process's CPU seconds.
+
+    Where others work on the same cores, elapsed seconds say little and CPU seconds still much.
+    """
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[tuple[float, float]]] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._from = (time.perf_counter(), time.process_time())
+
+    def stop(self, name: str) -> None:
+        """Note what has passed since :meth:`start`."""
+        now = (time.perf_counter(), time.process_time())
+        self.times.setdefault(name, []).append((now[0] - self._from[0], now[1] - self._from[1]))
+
+    def show(self, title: str, ours: str, warmup: int, goal: float = GOAL) -> None:
+        """Print medians, and ratios of ours to each other way, taken pair by pair; the first ``warmup`` don't count."""
+        seconds = {
+            name: np.array(times[warmup:])
+            for name, times in sorted(self.times.items(), key=lambda entry: entry[0] != ours)
+        }
+        rows = []
+        for name, times in seconds.items():
+            elapsed, cpu = np.median(times, axis=0)
+            ratios = np.median(seconds[ours] / times, axis=0)
+            shown = ["", ""] if name == ours else [f"{ratios[0]:.3f}", _verdict(ratios[1], goal)]
+            rows.append((name, f"{elapsed:.4f}", f"{cpu:.4f}", *shown))
+        show(title, ("medians", "seconds", "CPU seconds", "ours / this", "in CPU seconds"), rows)
+
+
+def _verdict(ratio: float, goal: float) -> str:
+    return f"{ratio:.3f} ({'meets' if ratio <= goal else 'misses'} {goal:.2f})"
+
+
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the first column is text, the others are figures."""
     table = Table(title=f"{title}\n{os.cpu_count()} cores, {torch.get_num_threads()} threads", title_justify="left")
@@ -61,8 +101,3 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> N
     for row in rows:
         table.add_row(*row)
     Console(width=110).print(table)
-
-
-def verdict(ratio: float, goal: float = GOAL) -> str:
-    """Whether a ratio meets the goal, in words."""
-    return f"{ratio:.3f} ({'meets' if ratio <= goal else 'misses'} {goal:.2f})"

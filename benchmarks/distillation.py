@@ -10,18 +10,16 @@ draw the same widths; each loads its own batches. Checkpoints and validation, on
 
 from __future__ import annotations
 
-from common import published, quiet, show, verdict  # first: it says how torch's threads wait
+from common import Stopwatch, published, quiet  # first: it says how torch's threads wait
 
 # isort: split
 import argparse
 import copy
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from nni.nas.evaluator.pytorch import Lightning
@@ -55,17 +53,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         race = _race(run, teacher, Path(folder), options.warmup, options.steps)
-    seconds = {name: np.array(times[options.warmup :]) for name, times in race.seconds.items()}
     height, width = options.size
-    rows = []
-    for name, times in seconds.items():
-        ratio = "" if name == "ours" else verdict(float(np.median(seconds["ours"] / times)))
-        rows.append((name, f"{np.median(times):.3f}", f"{times.min():.3f}", ratio))
-    show(
-        f"one distillation step, {height}x{width}, batch 1, {options.steps} steps each, interleaved",
-        ("", "seconds (median)", "fastest", "ours / this (median of steps)"),
-        rows,
-    )
+    title = f"one distillation step, {height}x{width}, batch 1, {options.steps} steps each, interleaved"
+    race.watch.show(title, "ours", options.warmup)
 
 
 def _options() -> argparse.Namespace:
@@ -242,21 +232,20 @@ class Race(Callback):
     def __init__(self, rivals: dict[str, PlainLoop], steps: int) -> None:
         self.rivals = rivals
         self.steps = steps
-        self.seconds: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
+        self.watch = Stopwatch()
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        """A step of Lightning has ended; now the rivals', then Lightning goes on."""
-        now = time.perf_counter()
+        """A step of Lightning has ended; now the rivals take theirs, then Lightning goes on."""
         step = trainer.global_step
         if step > 0:
-            self.seconds["ours"].append(now - self._resumed)
+            self.watch.stop("ours")
         if step == 2 * self.steps:
             raise _Finished
         for name, rival in self.rivals.items():
-            start = time.perf_counter()
+            self.watch.start()
             rival.step(step)
-            self.seconds[name].append(time.perf_counter() - start)
-        self._resumed = time.perf_counter()
+            self.watch.stop(name)
+        self.watch.start()
 
 
 def _check(supernet: nn.Module, sliced: SlicedNetwork, sample: Sample, plan: Any, source: Tensor) -> None:

@@ -12,9 +12,16 @@ NOISE = (
 
 
 def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
-    """Send the project's messages of ``level`` and all warnings to ``handler``; drop known noise of the libraries."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("ganc_nni").setLevel(level)
+    """Send the project's messages of ``level`` and more to ``handler``; drop known noise of the libraries.
+
+    In a process of NNI's they also reach NNI's own log, as all messages do there.
+    """
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("ganc_nni")
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(handler)
     for name in ("pytorch_lightning", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOISE:

@@ -69,7 +69,7 @@ class EvolutionTuner(Tuner):
     """
 
     def __init__(self, recipe: str) -> None:
-        logs.set_up(logging.StreamHandler())  # what nnictl shows with --foreground, and keeps in its logs without
+        logs.set_up(logging.StreamHandler())
         self.experiment = experiment_config()
         os.chdir(self.experiment["trialCodeDirectory"])
         self.folder = run_folder(recipe_name(Path(recipe)))

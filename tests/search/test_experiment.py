@@ -223,8 +223,7 @@ def test_web_ui_shows_every_trial(done: Experiment, tmp_path: Path) -> None:
         finally:
             driver.save_screenshot(str(tmp_path / "detail.png"))
             (tmp_path / "detail.txt").write_text(text)
-        print(text, best["final"])
         severe = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
-        print(severe)
+        (tmp_path / "x.txt").write_text(repr(severe) + repr(best["final"]))
     finally:
         driver.quit()
