@@ -22,6 +22,8 @@ from ganc_nni.generators.resnet import LABELS
 MARKER = "GANC_TEST_EXPERIMENT"
 """An environment variable that every process of an experiment inherits."""
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
 SPACE = {label: {"_type": "choice", "_value": [4, 8]} for label in LABELS}
 
 _SCHEDULE = {"epochs": 1, "decay_epochs": 0, "batch_size": 8, "validate_every": 1}
@@ -94,20 +96,9 @@ class Experiment:
         }
 
     def _nni_fields(self) -> dict[str, Any]:
-        return {
-            "experimentName": "tiny",
-            "experimentWorkingDirectory": str(self._logs),
-            "searchSpaceFile": "../search_spaces/tiny.json",
-            "trialCodeDirectory": "..",
-            "trialCommand": "python -m ganc_nni.search.trial experiments/tiny.yml",
-            "trialConcurrency": 2,
-            "tuner": {
-                "codeDirectory": "..",
-                "className": "ganc_nni.search.tuner.EvolutionTuner",
-                "classArgs": {"recipe": "experiments/tiny.recipe.yml"},
-            },
-            "trainingService": {"platform": "local"},
-        }
+        """The fields of the shipped experiment, with the names of this one."""
+        shipped = (EXPERIMENTS / "quickstart.yml").read_text()
+        return {**yaml.safe_load(shipped.replace("quickstart", "tiny")), "experimentWorkingDirectory": str(self._logs)}
 
     def nnictl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run nnictl in the experiment's folder."""
@@ -198,11 +189,12 @@ class Experiment:
             time.sleep(0.3)
 
     def trials(self) -> list[dict[str, Any]]:
-        """NNI's trials in order, with ``parameters`` and ``final`` decoded."""
+        """NNI's trials in order, with ``parameters``, ``parameter_id`` and ``final`` decoded."""
         trials = sorted(self.get("trial-jobs"), key=lambda trial: trial["sequenceId"])
         for trial in trials:
             (hyper_parameters,) = trial["hyperParameters"]
-            trial["parameters"] = json.loads(hyper_parameters)["parameters"]
+            record = json.loads(hyper_parameters)
+            trial["parameters"], trial["parameter_id"] = record["parameters"], record["parameter_id"]
             final = trial.get("finalMetricData")
             trial["final"] = json.loads(json.loads(final[0]["data"])) if final else None
         return trials

@@ -5,16 +5,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import WIDTHS, recipe
+from tiny import WIDTHS, all_samples, recipe
 
 from ganc_nni.architecture import Architecture
+from ganc_nni.errors import TrainingError
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.run import Run
 from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.record import Evaluation, SearchRecord
-from ganc_nni.search.stage import evaluate, finish
+from ganc_nni.search.stage import evaluate, finish, search
 from ganc_nni.search.strategy import build_space, build_strategy
 from ganc_nni.space import config_str
+
+EVERYTHING = 1e9
+"""A budget that every sub-generator meets."""
 
 SAMPLES = st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS})
 EVALUATIONS = st.builds(
@@ -56,7 +60,7 @@ def test_what_is_recorded_is_read_again(tiny_folder, evaluations):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5))
 def test_both_files_hold_the_best_after_each_evaluation(tiny_folder, evaluations):
-    run = Run(recipe("space.json"))
+    run = Run(recipe("space.json", search={"budget": EVERYTHING}))
     record = fresh(run)
     best = None
     for number, evaluation in enumerate(evaluations, 1):
@@ -74,7 +78,7 @@ def test_both_files_hold_the_best_after_each_evaluation(tiny_folder, evaluations
 
 
 def test_an_architecture_says_what_it_costs_and_where_it_comes_from(tiny_folder):
-    run = Run(recipe("space.json", search={"seed": 9}))
+    run = Run(recipe("space.json", search={"seed": 9, "budget": EVERYTHING}))
     record = SearchRecord(run, "frechet_random")
     sample = {label: WIDTHS[index % 2] for index, label in enumerate(LABELS)}
     record.add(Evaluation(sample, 12.5, 0.25))
@@ -111,9 +115,9 @@ def explore(run, score):
         record.add(Evaluation(sample, outcome, 0.0, "" if outcome is not None else "broken"))
         return outcome
 
-    search = run.recipe.search
-    engine = InProcessEngine(search.evaluations, record.known, recorded)
-    build_strategy(search)(build_space(run.space, run.student_cost, search), engine)
+    settings = run.recipe.search
+    engine = InProcessEngine(settings.evaluations, record.known, recorded)
+    build_strategy(settings)(build_space(run.space, run.student_cost, settings), engine)
     return record
 
 
@@ -197,8 +201,6 @@ def test_a_resumed_search_does_not_count_a_failure_twice(tiny_folder):
 
 
 def test_a_search_in_which_all_fail_says_why(tiny_folder):
-    from ganc_nni.errors import TrainingError
-
     record = explore(Run(recipe("space.json")), lambda sample: None)
     with pytest.raises(TrainingError, match=r"no sub-generator of 6 tried.*broken"):
         finish(record)
@@ -217,3 +219,30 @@ def test_a_sub_generator_of_broken_weights_is_a_failure_and_no_crash(finished_co
     assert bad.message
     # the channels that are broken are not the smallest one's
     assert evaluate(supernet, evaluator, run.space.smallest()).score == good.score
+
+
+def test_scores_of_another_budget_are_known_but_not_the_best(tiny_folder):
+    generous = Run(recipe("space.json", search={"budget": EVERYTHING}))
+    record = SearchRecord(generous, "frechet_random")
+    record.add(Evaluation(generous.space.largest(), 1.0))
+    record.add(Evaluation(generous.space.smallest(), 2.0))
+    assert record.best.sample == generous.space.largest()
+    frugal = SearchRecord(Run(recipe("space.json")), "frechet_random")
+    assert frugal.known(generous.space.largest()) == 1.0
+    assert frugal.best.sample == generous.space.smallest()
+
+
+def test_the_architecture_fits_the_budget_where_every_score_is_known(finished_copy):
+    def run(**settings):
+        return Run(recipe("space.json", search=settings))
+
+    generous = run(budget=EVERYTHING)
+    *most, last = (Evaluation(sample, -synthetic(sample)) for sample in all_samples(generous.space))
+    record = SearchRecord(generous, "frechet_random")
+    record.evaluations = most
+    record.add(last)
+    frugal = run(budget=2.5e6, evaluations=5)
+    figures = search(frugal)
+    architecture = Architecture.load(frugal.folder / "architecture.json")
+    assert architecture.macs_published <= 2.5e6
+    assert architecture.metrics == {"frechet_random/search": figures["score"]}

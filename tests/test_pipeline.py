@@ -1,0 +1,246 @@
+import json
+import threading
+import time
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from tiny import SCHEDULE, contents, recipe
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_text
+from ganc_nni.errors import TrainingError
+from ganc_nni.export import read_summary
+from ganc_nni.pipeline import STAGES, Pipeline
+from ganc_nni.run import Run
+
+ALL = tuple(STAGES)
+
+
+def pipeline(**sections):
+    return Pipeline(Run(recipe("space.json", **sections)))
+
+
+def keys(**sections):
+    made = pipeline(**sections)
+    return {stage: made.key(stage) for stage in STAGES}
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"data": {"cache": False}}, None),
+        ({"data": {"workers": 1}}, None),
+        ({"metric": {"batch_size": 3}}, None),
+        ({"name": "other"}, None),
+        ({"finetune": {"epochs": 3}}, "finetune"),
+        ({"search": {"budget": 3.4e6}}, "search"),
+        ({"search": {"seed": 1}}, "search"),
+        ({"supernet": {"sampling": {"weight": 2}}}, "supernet"),
+        ({"distillation": {"lambda_recon": 10}}, "supernet"),
+        ({"student": {"separable": False}}, "supernet"),
+        ({"teacher": {"width": 4}}, "teacher"),
+        ({"discriminator": {"width": 8}}, "teacher"),
+        ({"metric": {"min_images": 9}}, "teacher"),
+        ({"data": {"direction": "BtoA"}}, "teacher"),
+        ({"data": {"procedural_images": 48}}, "teacher"),
+        ({"seed": 1}, "teacher"),
+    ],
+    ids=str,
+)
+def test_a_change_reaches_only_what_depends_on_it(tiny_folder, change, first):
+    before, after = keys(), keys(**change)
+    changed = {stage for stage in STAGES if before[stage] != after[stage]}
+    assert changed == set(ALL[ALL.index(first) :] if first else ())
+
+
+def test_widths_change_what_builds_on_the_student(tiny_folder):
+    before = keys()
+    text = (tiny_folder / "space.json").read_text()
+    (tiny_folder / "space.json").write_text(text.replace(", ", " ,\n"))
+    assert keys() == before
+    (tiny_folder / "space.json").write_text(text.replace("[4, 8]", "[4, 8, 12]", 1))
+    after = keys()
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == set(ALL[1:])
+
+
+def test_the_checkpoint_s_content_counts(tiny_folder):
+    def with_weights(value):
+        save_weights(tiny_folder / "teacher.safetensors", {"a": torch.full((2,), value)})
+        return keys(teacher={"checkpoint": str(tiny_folder / "teacher.safetensors")})
+
+    first, same, other = with_weights(1.0), with_weights(1.0), with_weights(2.0)
+    assert first == same
+    assert all(first[stage] != other[stage] for stage in STAGES)
+
+
+def test_all_stages_leave_what_they_promise(finished_copy):
+    run = pipeline()
+    folder = run.run.folder
+    for stage in STAGES:
+        assert run.done(stage)
+        assert run.record(stage)["key"] == run.key(stage)
+    architecture = Architecture.load(folder / "architecture.json")
+    assert architecture.macs_published <= run.run.recipe.search.budget
+    final = Architecture.load(folder / "export" / "architecture.json")
+    assert final.sample == architecture.sample
+    assert final.metrics["frechet_random/test"] == run.record("export")["score"]
+    with Image.open(folder / "export" / "picture.png") as picture:
+        picture.verify()
+    with safe_open(folder / "export" / "compressed.safetensors", "pt") as file:
+        assert Architecture.model_validate_json(file.metadata()["architecture"]) == final
+    assert [path for path in folder.rglob(".*") if path.is_file()] == []
+
+
+def test_exported_files_need_none_of_the_machinery(finished_copy):
+    run = pipeline().run
+    folder = run.folder / "export"
+    architecture = Architecture.load(folder / "architecture.json")
+    used, outputs = set(), []
+    handle = register_module_forward_pre_hook(lambda module, _: used.add(type(module)) and None)
+    try:
+        for ending in (".pth", ".safetensors"):
+            network = architecture.network()
+            path = folder / f"compressed{ending}"
+            load_into(network, load_weights(path), path)
+            with torch.no_grad():
+                outputs.append(network(torch.stack([run.data.test.sources[0], run.data.test.sources[1]])))
+    finally:
+        handle.remove()
+    assert torch.equal(*outputs)
+    assert outputs[0].std() > 0
+    assert {kind.__module__.partition(".")[0] for kind in used} == {"torch", "ganc_nni"}
+    assert isinstance(torch.load(folder / "compressed.pth", weights_only=True), dict)
+
+
+def test_the_better_of_before_and_after_is_exported(finished_copy):
+    made = pipeline()
+    run, record = made.run, made.record("finetune")
+    path = run.folder / "export" / "compressed.pth"
+    network = Architecture.load(run.folder / "architecture.json").network()
+    load_into(network, load_weights(path), path)
+    assert run.evaluator("search").score(network) == pytest.approx(min(record["before"], record["after"]), rel=1e-9)
+    assert made.record("search")["score"] == pytest.approx(record["before"], rel=1e-6)
+
+
+def test_the_summary_compares_teacher_and_compressed(finished_copy):
+    run = pipeline().run
+    rows = read_summary(run.folder)["networks"]
+    architecture = Architecture.load(run.folder / "architecture.json")
+    assert rows["compressed"]["macs_published"] == architecture.macs_published
+    assert (
+        rows["compressed"]["params"]
+        == architecture.params
+        == sum(p.numel() for p in architecture.network().parameters())
+    )
+    assert rows["teacher"]["params"] == sum(p.numel() for p in run.load_teacher().parameters())
+    assert rows["teacher"]["score"] == pytest.approx(run.evaluator("test").score(run.load_teacher()), rel=1e-9)
+    assert all(row["latency_ms"] > 0 for row in rows.values())
+
+
+def test_a_second_run_does_nothing(finished_copy):
+    before = contents(finished_copy / "runs")
+    pipeline().run_until("export")
+    assert contents(finished_copy / "runs") == before
+
+
+def test_fine_tuning_anew_leaves_the_stages_before_alone(finished_copy):
+    folder = finished_copy / "runs" / "tiny"
+    before = contents(folder)
+    made = pipeline(finetune={**SCHEDULE, "epochs": 2})
+    made.run_until("export")
+    after = contents(folder)
+    for path, content in before.items():
+        if any(f"/{stage}/" in path for stage in ("teacher", "supernet", "search")):
+            assert after[path] == content, path
+    assert after[str(folder / "finetune" / "stage.json")] != before[str(folder / "finetune" / "stage.json")]
+    assert all(made.done(stage) for stage in STAGES)
+
+
+def test_what_another_recipe_left_is_moved_aside_and_comes_back(finished_copy):
+    folder = finished_copy / "runs" / "tiny" / "finetune"
+    before = {path: content for path, (_, content) in contents(folder).items()}
+    other, first = pipeline(finetune={**SCHEDULE, "epochs": 2}), pipeline()
+    other.prepare("finetune")
+    assert not other.done("finetune")
+    assert not (folder / "stage.json").exists()
+    write_text(folder / "mine.txt", "other")
+    first.prepare("finetune")
+    assert first.done("finetune")
+    assert {path: content for path, (_, content) in contents(folder).items()} == before
+    other.prepare("finetune")
+    assert (folder / "mine.txt").read_text() == "other"
+    assert pipeline().done("finetune") is False
+
+
+def test_folders_of_unknown_origin_are_never_deleted(tiny_folder):
+    folder = tiny_folder / "runs" / "tiny" / "teacher"
+    for number in range(2):
+        write_text(folder / f"precious_{number}.txt", "mine")
+        (folder / "begun.txt").unlink(missing_ok=True)
+        pipeline().prepare("teacher")
+    assert len(list((tiny_folder / "runs").rglob("precious_*.txt"))) == 2
+
+
+def test_the_architecture_of_a_search_comes_back_with_it(finished_copy):
+    path = finished_copy / "runs" / "tiny" / "architecture.json"
+    first = Architecture.load(path)
+    pipeline(search={"budget": 2.3e6, "seed": 5}).run_until("search")
+    other = Architecture.load(path)
+    assert other.sample != first.sample
+    again = pipeline()
+    again.run_until("export")
+    assert Architecture.load(path).sample == first.sample
+    exported = Architecture.load(again.run.folder / "export" / "architecture.json")
+    assert exported.sample == first.sample
+    assert again.record("search")["score"] == first.metrics["frechet_random/search"]
+
+
+# Lightning minds that the folder is a copy
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_stages_that_were_cut_short_are_finished(finished_copy):
+    """What a kill between the last file and ``stage.json`` leaves."""
+    folder = finished_copy / "runs" / "tiny"
+    before = {stage: json.loads((folder / stage / "stage.json").read_text()) for stage in STAGES}
+    for stage in ("search", "finetune", "export"):
+        (folder / stage / "stage.json").unlink()
+    pipeline().run_until("export")
+    for stage in STAGES:
+        after = json.loads((folder / stage / "stage.json").read_text())
+        assert {**after, "seconds": 0} == {**before[stage], "seconds": 0}
+
+
+def test_waiting_ends_when_the_stage_is_done_or_the_run_given_up(tiny_folder):
+    made = pipeline()
+    timer = threading.Timer(0.3, lambda: pipeline().finish("teacher", {"score": 1.0}, 2.0))
+    timer.start()
+    start = time.monotonic()
+    made.wait_for("teacher", 0.02)
+    assert time.monotonic() - start > 0.2
+    assert made.record("teacher")["score"] == 1.0
+    write_text(made.run.folder / "error.txt", "no space left\n")
+    made.wait_for("teacher", 0.02)
+    with pytest.raises(TrainingError, match="supernet: no space left"):
+        made.wait_for("supernet", 0.02)
+
+
+def test_a_failing_stage_is_not_done_and_is_run_again(tiny_folder, monkeypatch):
+    calls = []
+
+    def stage(run, report):
+        calls.append(run)
+        if len(calls) == 1:
+            raise TrainingError("broke down")
+        return {"score": 2.5}
+
+    monkeypatch.setitem(STAGES, "teacher", stage)
+    made = pipeline()
+    with pytest.raises(TrainingError, match="broke down"):
+        made.run_stage("teacher")
+    assert not made.done("teacher")
+    record = made.run_stage("teacher")
+    assert record["score"] == 2.5
+    assert made.run_stage("teacher") == record
+    assert len(calls) == 2
