@@ -31,7 +31,10 @@ def main() -> None:
         for busy in (False, True):
             with _company(options.busy if busy else 0):
                 for policy in POLICIES:
-                    seconds.setdefault((policy, busy), []).append(_measure(policy, options))
+                    own = _measure(policy, options)
+                    seconds.setdefault((policy, busy), []).append(own)
+                    beside = f"beside {options.busy} busy" if busy else "alone"
+                    print(f"{policy}, {beside}: {1000 * own:.1f} ms", file=sys.stderr)
     table = Table(title=_title(options), title_justify="left")
     columns = ("OMP_WAIT_POLICY", "alone (ms)", "/ PASSIVE", f"beside {options.busy} busy (ms)", "/ PASSIVE")
     for index, column in enumerate(columns):
@@ -52,8 +55,8 @@ def _title(options: argparse.Namespace) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="processes for each setting; the median counts")
-    parser.add_argument("--steps", type=int, default=15, help="steps of a process that count; the median counts")
+    parser.add_argument("--rounds", type=int, default=2, help="processes for each setting; the median counts")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a process that count; the median counts")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads")
     parser.add_argument("--busy", type=int, default=1, help="processes that keep a core busy each, beside")
     parser.add_argument("--size", type=int, default=64, help="height and width, pixels, multiple of 4")
@@ -62,10 +65,13 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+_REST_NEVER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+
+
 @contextlib.contextmanager
 def _company(count: int) -> Iterator[None]:
     """Other processes that never rest."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", _REST_NEVER]) for _ in range(count)]
     try:
         yield
     finally:
@@ -99,13 +105,13 @@ def _child(options: argparse.Namespace) -> None:
     optimizer = torch.optim.Adam(generator.parameters())
     pictures = torch.rand(options.batch_size, 3, options.size, options.size) * 2 - 1
     times = []
-    for _ in range(3 + options.steps):
+    for _ in range(2 + options.steps):
         start = time.perf_counter()
         optimizer.zero_grad()
         torch.nn.functional.l1_loss(generator(pictures), pictures).backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
-    sys.stdout.write(str(np.median(times[3:])))
+    sys.stdout.write(str(np.median(times[2:])))
 
 
 if __name__ == "__main__":

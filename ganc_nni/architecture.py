@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ganc_nni import checkpoints
 from ganc_nni.errors import InputError
@@ -64,6 +64,13 @@ class Architecture(BaseModel):
     metrics: dict[str, float]
     provenance: dict[str, str | int | float]
 
+    @field_validator("sample")
+    @classmethod
+    def _complete(cls, sample: dict[str, int]) -> dict[str, int]:
+        if set(sample) != set(LABELS) or min(sample.values()) < 1:
+            raise ValueError(f"expected a positive width for each of {', '.join(LABELS)}, got {sample}")
+        return sample
+
     def network(self) -> ResnetGenerator:
         """The deployable network, of plain torch layers, with untrained weights."""
         return self.blueprint.build([self.sample[label] for label in LABELS])
@@ -81,8 +88,8 @@ class Architecture(BaseModel):
         """
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); expected an architecture.json") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); expected an architecture.json") from None
         except ValidationError as error:
             detail = error.errors()[0]
             where = ".".join(str(key) for key in detail["loc"]) or "content"

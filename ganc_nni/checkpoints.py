@@ -39,7 +39,12 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     if path.suffix == ".safetensors":
         write_atomically(path, lambda temporary: save_file(tensors, temporary, dict(metadata or {})))
     else:
-        write_atomically(path, lambda temporary: torch.save(tensors, temporary))
+
+        def save(temporary: Path) -> None:
+            with temporary.open("wb") as file:  # given a path, torch would write its random name into the file
+                torch.save(tensors, file)
+
+        write_atomically(path, save)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import TrainingError
@@ -90,7 +91,8 @@ class Pipeline:
         begun = folder / "begun.txt"
         if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
             aside = _aside(folder, old)
-            shutil.rmtree(aside, ignore_errors=True)
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}~")
             folder.rename(aside)
             _log.info("the recipe has changed: %s now lies in %s", folder, aside)
         if not folder.is_dir() and _aside(folder, key).is_dir():
@@ -107,6 +109,7 @@ class Pipeline:
         if not self.done(stage):
             self.prepare(stage)
         if not self.done(stage):
+            torch.manual_seed(self.run.recipe.seed)
             start = time.perf_counter()
             self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
         return self.record(stage)

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ganc_nni.errors import InputError
 
@@ -32,12 +41,20 @@ def _below_data_folder(path: Path) -> Path:
 DataPath = Annotated[Path, AfterValidator(_below_data_folder)]
 Channels = Literal[1, 3]
 PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("expected no yes or no here")
+        return value
 
 
 class DataRecipe(_Section):
@@ -90,8 +107,8 @@ class DataRecipe(_Section):
 class Schedule(_Section):
     """How long and how fast one network trains (Adam; the rate falls linearly to zero in decay_epochs)."""
 
-    epochs: PositiveInt = Field(100, description="epochs at the full learning rate")
-    decay_epochs: Annotated[int, Field(ge=0)] = Field(100, description="epochs in which the learning rate falls to 0")
+    epochs: PositiveInt = Field(description="epochs at the full learning rate")
+    decay_epochs: Annotated[int, Field(ge=0)] = Field(description="epochs in which the learning rate falls to 0")
     batch_size: PositiveInt = Field(1, description="pictures a step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Adam's initial learning rate")
     beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Adam's first momentum")
@@ -114,7 +131,7 @@ class TeacherRecipe(_Section):
     width: PositiveInt = Field(64, description="channels of the first layer (ngf)")
     n_blocks: PositiveInt = Field(9, description="residual blocks")
     separable: bool = Field(False, description="separable convolutions in the residual blocks (mobile)")
-    schedule: Schedule = Schedule()
+    schedule: Schedule = Schedule(epochs=100, decay_epochs=100)
     gan_loss: GanLoss = "lsgan"
     lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")
     lambda_identity: Weight = Field(0.5, description="weight of the identity loss, in units of lambda_cycle (CycleGAN)")
@@ -157,7 +174,7 @@ class DistillationRecipe(_Section):
 class SamplingRecipe(_Section):
     """How a step draws its widths."""
 
-    weight: Annotated[float, Field(ge=1)] = Field(
+    weight: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
         1,
         description="how much likelier the narrowest width is than the widest (arithmetic), or than the next wider "
         "(geometric); 1: uniform",
@@ -196,7 +213,7 @@ class SearchRecipe(_Section):
     sample_size: PositiveInt = Field(8, description="individuals in a tournament")
     mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="chance that a width is redrawn")
     crossover: bool = Field(False, description="mix two tournament winners before the mutation")
-    seed: int = Field(0, description="the same seed gives the same sequence of architectures")
+    seed: Seed = Field(0, description="the same seed gives the same sequence of architectures, one trial at a time")
 
     @model_validator(mode="after")
     def _tournament(self) -> SearchRecipe:
@@ -209,7 +226,7 @@ class Recipe(_Section):
     """A whole run."""
 
     name: str = Field(exclude=True, description="the file's name without .recipe.yml; names the folder runs/NAME")
-    seed: int = Field(0, description="seeds initial weights, the order of pictures and the drawn widths")
+    seed: Seed = Field(0, description="seeds initial weights, the order of pictures and the drawn widths")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
     data: DataRecipe
     teacher: TeacherRecipe = TeacherRecipe()

@@ -41,7 +41,8 @@ class SearchSpace:
         except ValueError as error:
             raise InputError(f"{path}: not valid JSON: {error}") from None
         if not isinstance(content, dict) or set(content) != set(LABELS):
-            raise InputError(f"{path}: expected exactly the labels {', '.join(LABELS)}, got {', '.join(content)}")
+            found = ", ".join(content) if isinstance(content, dict) else json.dumps(content)
+            raise InputError(f"{path}: expected exactly the labels {', '.join(LABELS)}, got {found}")
         return cls({label: _widths(path, label, content[label]) for label in LABELS})
 
     def mutables(self) -> list[Categorical]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.execution import SequentialExecutionEngine
-from nni.nas.space import RawFormatModelSpace
+from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
 
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
@@ -12,6 +12,13 @@ from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import Report, StageFit, part
+
+
+class OpenEngine(SequentialExecutionEngine):
+    """NNI's engine for one-shot strategies, without the dummy that keeps intermediate results from the web UI."""
+
+    def _run_single_model(self, model: ExecutableModelSpace) -> None:
+        model.execute()
 
 
 def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
@@ -32,10 +39,8 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
 
     def distil(**at: str | None) -> None:
         evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)
-        engine = SequentialExecutionEngine()
-        model_space = strategy.initialize(RawFormatModelSpace(space, evaluate), engine)
+        strategy.initialize(RawFormatModelSpace(space, evaluate), OpenEngine())
         initialise(space)  # only now are the layers as wide as they will be trained
-        assert model_space is not None
         strategy.run()
 
     weights = part(fit.run(distil), "training_module.")

@@ -11,8 +11,12 @@ from nni.mutable.mutable import LabeledMutable, Mutable
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
+from numpy.random import RandomState
 
 from ganc_nni.space import Sample, SearchSpace
+
+DRAWS = 100
+"""Uniform draws before a sample is grown from the smallest one."""
 
 
 class BudgetedSpace(ExecutableModelSpace):
@@ -51,6 +55,25 @@ class BudgetedSpace(ExecutableModelSpace):
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
         """The channel choices."""
         yield from self.choices.leaf_mutables(is_leaf)
+
+    def random(self, memo: Sample | None = None, random_state: RandomState | None = None) -> BudgetedSpace:
+        """A random affordable sub-generator, which ``memo`` receives too.
+
+        Uniform over all affordable ones where a few draws find one. Under a tight budget it grows from the smallest
+        instead: in random order each layer gets a random width of those that the budget still allows.
+        """
+        state = RandomState() if random_state is None else random_state
+        sample = {} if memo is None else memo
+        for _ in range(DRAWS):
+            sample.update({label: int(state.choice(widths)) for label, widths in self.space.choices.items()})
+            if self.affordable(sample):
+                return self.freeze(sample)
+        sample.update(self.space.smallest())
+        for label in state.permutation(list(sample)):
+            widths = [width for width in self.space.choices[label] if self.affordable({**sample, label: width})]
+            if widths:
+                sample[label] = int(state.choice(widths))
+        return self.freeze(sample)
 
 
 class ScoringEngine(ExecutionEngine):
@@ -164,9 +187,9 @@ class TrialEngine(ScoringEngine):
                 self._waiting -= 1
 
     def submit_models(self, *models: BudgetedSpace) -> None:
-        """Have sub-generators scored; wakes who waits in vain when this was the last one."""
-        super().submit_models(*models)
+        """Have sub-generators scored; counting and queueing are one step for those who wait."""
         with self._changed:
+            super().submit_models(*models)
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import nni
 import torch
@@ -15,6 +17,7 @@ from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
 from ganc_nni.generators.resnet import LABELS
+from ganc_nni.macs import Cost
 from ganc_nni.run import Run
 from ganc_nni.space import Sample, config_str
 
@@ -50,32 +53,42 @@ class SearchRecord:
         self.run = run
         self.metric_name = metric_name
         self.path = run.folder / "search" / "trials.csv"
-        self.evaluations: list[Evaluation] = []
         self._lock = threading.Lock()
-        if self.path.is_file():
-            self.evaluations = [_from_row(row) for row in csv.DictReader(io.StringIO(self.path.read_text()))]
-        self._scores = {config_str(each.sample): each.score for each in self.evaluations if each.score is not None}
+        rows = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else ()
+        self._by_widths = {row["config_str"]: _from_row(row) for row in rows}
+        self._own: dict[str, Evaluation] = {}
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All of this supernet, those of earlier searches too, in the order of the file."""
+        return list(self._by_widths.values())
 
     def known(self, sample: Sample) -> float | None:
-        """The score of a sub-generator that was scored before the search stopped."""
-        return self._scores.get(config_str(sample))
+        """The score of a sub-generator that was scored before; from now on it belongs to this search too."""
+        evaluation = self._by_widths.get(config_str(sample))
+        if evaluation is None or evaluation.score is None:
+            return None
+        self._own[config_str(sample)] = evaluation
+        return evaluation.score
 
     @property
     def best(self) -> Evaluation | None:
-        """The lowest score within the budget so far; the first of equals."""
-        scored = [each for each in self.evaluations if each.score is not None and self._affordable(each.sample)]
+        """The lowest score of this search so far; the first of equals."""
+        scored = [each for each in self._own.values() if each.score is not None]
         return min(scored, key=lambda each: each.score or 0.0, default=None)
 
     def add(self, evaluation: Evaluation) -> None:
-        """Append an evaluation and rewrite both files."""
+        """Take up an evaluation and rewrite both files; one of the same widths, which failed, is replaced."""
         with self._lock:
-            self.evaluations.append(evaluation)
-            if evaluation.score is not None:
-                self._scores[config_str(evaluation.sample)] = evaluation.score
+            widths = config_str(evaluation.sample)
+            self._by_widths[widths] = self._own[widths] = evaluation
             write_text(self.path, self._table())
-            best = self.best
-            if best is not None:
-                self.architecture(best).save(self.run.folder / "architecture.json")
+            self.publish()
+
+    def publish(self) -> None:
+        """Make the best of this search the run's ``architecture.json``."""
+        if (best := self.best) is not None:
+            self.architecture(best).save(self.run.folder / "architecture.json")
 
     def architecture(self, evaluation: Evaluation) -> Architecture:
         """The architecture of a scored sub-generator."""
@@ -93,7 +106,7 @@ class SearchRecord:
             metrics={} if score is None else {f"{self.metric_name}/search": score},
             provenance={
                 "recipe": run.recipe.name,
-                "evaluations": len(self.evaluations),
+                "evaluations": len(self._own),
                 "search_seed": run.recipe.search.seed,
                 "ganc_nni": __version__,
                 "nni": nni.__version__,
@@ -102,21 +115,19 @@ class SearchRecord:
             },
         )
 
-    def _affordable(self, sample: Sample) -> bool:
-        """Older evaluations may belong to a search with a larger budget."""
-        recipe = self.run.recipe.search
-        return self.run.student_cost.at(sample).macs(recipe.convention) <= recipe.budget
-
     def _table(self) -> str:
         out = io.StringIO()
         writer = csv.DictWriter(out, self.columns)
         writer.writeheader()
-        for number, each in enumerate(self.evaluations):
-            cost = self.run.student_cost.at(each.sample)
-            costs = {name: int(getattr(cost, name)) for name in ("macs_published", "macs_true", "params")}
+        for number, (widths, each) in enumerate(self._by_widths.items()):
             outcome = {"score": each.score, "seconds": round(each.seconds, 3), "message": each.message}
-            writer.writerow({"trial": number, "config_str": config_str(each.sample), **each.sample, **costs, **outcome})
+            costs = dataclasses.asdict(self._cost(widths))
+            writer.writerow({"trial": number, "config_str": widths, **each.sample, **costs, **outcome})
         return out.getvalue()
+
+    @cache  # noqa: B019 (a record lives as long as its process)
+    def _cost(self, widths: str) -> Cost:
+        return self.run.student_cost.at(self._by_widths[widths].sample)
 
 
 def _from_row(row: dict[str, str]) -> Evaluation:

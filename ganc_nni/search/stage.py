@@ -8,7 +8,7 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ganc_nni.errors import TrainingError
+from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.oneshot.sampling import activate
@@ -23,14 +23,17 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate(supernet: ResnetGenerator, evaluator: Evaluator, sample: Sample) -> Evaluation:
-    """Score one sub-generator in place; a score that is no number is a failure."""
+    """Score one sub-generator in place; one whose pictures make no score is a failure, not the end of the search."""
     start = time.perf_counter()
     activate(supernet, sample)
-    score = evaluator.score(supernet)
-    seconds = time.perf_counter() - start
-    if not math.isfinite(score):
-        return Evaluation(sample, None, seconds, f"the score is {score}")
-    return Evaluation(sample, score, seconds)
+    score, message = None, ""
+    try:
+        score = evaluator.score(supernet)
+    except InputError:
+        raise
+    except ValueError as error:  # features that are NaN or infinite
+        message = str(error)
+    return Evaluation(sample, score, time.perf_counter() - start, message)
 
 
 def search(run: Run, report: Report | None = None) -> dict[str, float]:
@@ -63,7 +66,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
 
 
 def finish(record: SearchRecord) -> dict[str, float]:
-    """The figures that a finished search leaves in its ``stage.json``.
+    """Publish the best and return the figures that a finished search leaves in its ``stage.json``.
 
     Raises:
         TrainingError: No sub-generator could be scored.
@@ -73,4 +76,5 @@ def finish(record: SearchRecord) -> dict[str, float]:
         failures = [each.message for each in record.evaluations if each.message]
         why = f"; the last failure: {failures[-1]}" if failures else ""
         raise TrainingError(f"the search has scored no sub-generator of {len(record.evaluations)} tried{why}")
-    return {"score": best.score, "evaluations": len(record.evaluations)}
+    record.publish()
+    return {"score": best.score}

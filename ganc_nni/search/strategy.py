@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import RegularizedEvolution
 from nni.nas.strategy.utils import RetrySamplingHelper
 
@@ -10,13 +13,21 @@ from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.engine import BudgetedSpace
 from ganc_nni.space import Sample, SearchSpace
 
-RETRIES = 20_000
+RETRIES = 5_000
 """Draws until a new affordable sample must have come up; NNI's 500 give up on budgets that few samples meet."""
 
 
-def build_strategy(recipe: SearchRecipe) -> RegularizedEvolution:
-    """Regularized evolution (Real et al., arXiv 1802.01548, algorithm 1); no sub-generator is scored twice."""
-    strategy = RegularizedEvolution(
+class Evolution(RegularizedEvolution):
+    """Regularized evolution (Real et al., arXiv 1802.01548, algorithm 1) that outlives a generation of failures."""
+
+    def new_individual(self) -> ExecutableModelSpace:
+        """A mutated winner of a tournament; a random sample where nobody is alive to win one."""
+        return super().new_individual() if self._population else self.random()
+
+
+def build_strategy(recipe: SearchRecipe) -> Evolution:
+    """The evolution that a recipe asks for; no sub-generator is scored twice."""
+    strategy = Evolution(
         population_size=recipe.population,
         sample_size=recipe.sample_size,
         mutation_prob=recipe.mutation_prob,
@@ -31,7 +42,12 @@ def build_strategy(recipe: SearchRecipe) -> RegularizedEvolution:
 def build_space(space: SearchSpace, cost: Cost, recipe: SearchRecipe) -> BudgetedSpace:
     """The sub-generators that cost at most ``recipe.budget`` MACs."""
 
-    def affordable(sample: Sample) -> bool:
+    @cache
+    def within_budget(widths: tuple[int, ...]) -> bool:
+        sample = dict(zip(space.choices, widths, strict=True))
         return cost.at(sample).macs(recipe.convention) <= recipe.budget
+
+    def affordable(sample: Sample) -> bool:
+        return within_budget(tuple(sample[label] for label in space.choices))
 
     return BudgetedSpace(space, affordable)

@@ -1,230 +1,99 @@
-"""The bridge between nnictl's experiments and NNI's NAS strategies: a tuner whose trials score sub-generators.
+"""What nnictl starts as the tuner of an experiment.
 
-nnictl runs tuners and trial commands alone. This tuner owns a strategy, which runs in a thread over an execution engine
-whose workers are NNI's trials. The first trials make the stages that are missing, the last one fine-tunes and exports;
-a trial waits by itself for what it builds on, so that the tuner never keeps NNI waiting.
+Light on purpose: NNI gives up on a tuner that has not connected after 10 seconds, and torch alone may take longer to
+load. Everything else happens when NNI, connected, sends the search space.
 """
 
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import logging
 import os
-import shutil
 import sys
-import threading
-import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-import nni
-from nni.experiment import rest
+from nni import NoMoreTrialError
+from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.tuner import Tuner
 
 from ganc_nni import logs
-from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.pipeline import Pipeline
-from ganc_nni.recipe import load_recipe, recipe_name, run_folder
-from ganc_nni.run import Run
-from ganc_nni.search.engine import BudgetedSpace, TrialEngine
-from ganc_nni.search.record import Evaluation, SearchRecord
-from ganc_nni.search.stage import finish
-from ganc_nni.search.strategy import build_space, build_strategy
-from ganc_nni.space import config_str
+from ganc_nni.recipe import recipe_name, run_folder
+
+if TYPE_CHECKING:
+    from ganc_nni.search.evolution import TrialSearch
 
 _log = logging.getLogger(__name__)
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def ends_experiment(method: Method) -> Method:
-    """Let an error end the experiment with its message in NNI's log and in ``error.txt``, instead of hanging it."""
-
-    @wraps(method)
-    def wrapper(self: EvolutionTuner, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except nni.NoMoreTrialError:
-            raise
-        except Exception as error:
-            known = isinstance(error, InputError | TrainingError)
-            message = str(error) if known else f"{type(error).__name__}: {error}"
-            write_text(self.folder / "error.txt", message + "\n")
-            _log.error("%s", message, exc_info=not known)
-            raise
-
-    return wrapper  # type: ignore[return-value]
-
 
 class EvolutionTuner(Tuner):
-    """NNI's tuner for a recipe.
+    """NNI's tuner for a recipe: passes NNI's calls to a :class:`~ganc_nni.search.evolution.TrialSearch`.
+
+    An error in any of them ends the experiment, with its message in NNI's logs and in ``runs/NAME/error.txt``.
 
     Args:
         recipe: Path of the recipe, relative to ``trialCodeDirectory``.
+        optimize_mode: Read by NNI's web UI alone, which else shows the worst score as the best.
     """
 
-    def __init__(self, recipe: str) -> None:
+    def __init__(self, recipe: str, optimize_mode: str = "minimize") -> None:
         logs.set_up(logging.StreamHandler())
         self.experiment = experiment_config()
         os.chdir(self.experiment["trialCodeDirectory"])
-        self.folder = run_folder(recipe_name(Path(recipe)))
+        self.recipe = Path(recipe)
+        self.folder = run_folder(recipe_name(self.recipe))
         (self.folder / "error.txt").unlink(missing_ok=True)
-        self._first_end: float | None = None
-        self._stages: dict[int, str] = {}
-        self._models: dict[int, BudgetedSpace] = {}
-        self._failure: BaseException | None = None
-        self._start(Path(recipe))
+        self._search: TrialSearch | None = None
+        self._ended = False
 
-    @ends_experiment
-    def _start(self, recipe: Path) -> None:
-        """Check everything that can be checked before the first trial, then let the strategy run."""
-        _check_interpreter()
-        run = Run(load_recipe(recipe))
-        concurrency, population = self.experiment["trialConcurrency"], run.recipe.search.population
-        if population < concurrency:
-            raise InputError(
-                f"{recipe}: search.population: got {population}; expected at least the experiment's trialConcurrency, "
-                f"which is {concurrency}, so that there are parents when the first trial ends"
-            )
-        run.check()
-        self.run = run
-        self.pipeline = Pipeline(run)
-        self._missing = [stage for stage in ("teacher", "supernet") if not self.pipeline.done(stage)]
-        self._final_issued = False
-        self.pipeline.prepare("search")
-        self.record = SearchRecord(run, run.metric_name)
-        self.engine = TrialEngine(run.recipe.search.evaluations, self.record.known)
-        threading.Thread(target=self._explore, name="strategy", daemon=True).start()
-
-    def _explore(self) -> None:
-        """The strategy's thread."""
-        recipe = self.run.recipe.search
-        try:
-            build_strategy(recipe)(build_space(self.run.space, self.run.student_cost, recipe), self.engine)
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self.engine.close()
-
-    @ends_experiment
     def update_search_space(self, search_space: dict[str, Any]) -> None:
-        """NNI sends what it shows; it must be what the recipe's student is built from.
+        """The first call of an experiment; checks everything and starts the search."""
+        self._call("update_search_space", search_space)
 
-        Raises:
-            InputError: The two differ.
-        """
-        sent = {label: tuple(sorted(entry["_value"])) for label, entry in search_space.items()}
-        if sent != self.run.space.choices:
-            raise InputError(
-                "searchSpaceFile of the experiment differs from student.space of the recipe, "
-                f"{self.run.recipe.student.space}; name the same file in both"
-            )
+    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
+        """What the next trial does."""
+        return self._call("generate_parameters", parameter_id)
 
-    @ends_experiment
-    def generate_parameters(self, parameter_id: int, **_: Any) -> dict[str, Any]:
-        """What the next trial does: a missing stage, else a sub-generator, else the last stages.
+    def receive_trial_result(self, parameter_id: int, parameters: dict[str, Any], value: Any, **kwargs: Any) -> None:
+        """A trial's final metric."""
+        self._call("receive_trial_result", parameter_id, parameters, value)
 
-        Raises:
-            nni.NoMoreTrialError: Everything is under way.
-        """
-        if self._missing:
-            return self._issue_stage(parameter_id, self._missing.pop(0))
-        model = self.engine.next_model()
-        if self._failure is not None:
-            raise self._failure
-        if model is not None:
-            self._models[parameter_id] = model
-            return dict(model.sample)
-        if not self._final_issued:
-            self._final_issued = True
-            self._end_after(len(self._stages) + len(self._models) + 1)
-            self._finish_search_if_complete()
-            return self._issue_stage(parameter_id, "export")
-        raise nni.NoMoreTrialError("every evaluation of the recipe is under way")
+    def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
+        """A trial's end."""
+        self._call("trial_end", parameter_id, success)
 
-    @ends_experiment
-    def receive_trial_result(self, parameter_id: int, parameters: dict[str, Any], value: Any, **_: Any) -> None:
-        """Record a score and pass it to the strategy; stages leave their results in the run folder."""
-        if parameter_id in self._models:
-            self._finish(parameter_id, Evaluation(parameters, float(value["default"]), float(value["seconds"])))
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            if self._search is None:
+                from ganc_nni.search.evolution import TrialSearch
 
-    @ends_experiment
-    def trial_end(self, parameter_id: int, success: bool, **_: Any) -> None:
-        """Note failures. NNI may tell the end before the result, so a success waits for its result.
+                self._search = TrialSearch(self.recipe, self.experiment)
+            return getattr(self._search, method)(*arguments)
+        except NoMoreTrialError:
+            raise
+        except Exception as error:
+            self._end_experiment(error)
+            raise
 
-        Raises:
-            TrainingError: A stage failed; nothing can be built on it.
-        """
-        if success:
-            return
-        if parameter_id in self._stages:
-            stage, path = self._stages[parameter_id], self.folder / "error.txt"
-            why = (
-                path.read_text(encoding="utf-8").strip() if path.is_file() else "its process ended; see the trial's log"
-            )
-            raise TrainingError(f"stage {stage} failed: {why}")
-        if parameter_id in self._models:
-            sample = self._models[parameter_id].sample
-            self._finish(parameter_id, Evaluation(sample, None, message="the trial failed; see its log"))
-
-    def _finish(self, parameter_id: int, evaluation: Evaluation) -> None:
-        self.record.add(evaluation)
-        self.engine.finish(self._models[parameter_id], evaluation.score)
-        self._log_progress(evaluation)
-        self._finish_search_if_complete()
-
-    def _finish_search_if_complete(self) -> None:
-        """Mark the search as done once its last evaluation has ended; the last trial waits for that."""
-        if self._final_issued and all(model.status.completed() for model in self.engine.models):
-            seconds = sum(evaluation.seconds for evaluation in self.record.evaluations)
-            self.pipeline.finish("search", finish(self.record), seconds)
-
-    def _log_progress(self, evaluation: Evaluation) -> None:
-        """How far the search is, and how long it will take at this pace."""
-        ended, total = sum(model.status.completed() for model in self.engine.models), self.engine.evaluations
-        self._first_end = self._first_end or time.monotonic()
-        minutes = (time.monotonic() - self._first_end) / max(1, ended - 1) * (total - ended) / 60
-        best = self.record.best
-        _log.info(
-            "%d of %d sub-generators: %s scores %s; best %s; about %.1f minutes left",
-            *(ended, total, config_str(evaluation.sample), evaluation.score or evaluation.message),
-            *(best and best.score, minutes),
-        )
-
-    def _issue_stage(self, parameter_id: int, stage: str) -> dict[str, Any]:
-        _log.info("trial %d: %s", parameter_id, "fine-tuning and export" if stage == "export" else f"stage {stage}")
-        self._stages[parameter_id] = stage
-        return {"stage": stage}
-
-    def _end_after(self, trials: int) -> None:
-        """Tell NNI how many trials there are in all, without which an experiment is never done."""
-        port = urlsplit(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).port
-        profile = rest.get(port, "/experiment")
-        profile["params"]["maxTrialNumber"] = trials
-        rest.put(port, "/experiment?update_type=MAX_TRIAL_NUM", profile)
+    def _end_experiment(self, error: Exception) -> None:
+        if self._ended:
+            return  # what follows from the first error would hide it
+        self._ended = True
+        known = isinstance(error, InputError | TrainingError)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "error.txt").write_text(message + "\n", encoding="utf-8")
+        _log.error("%s", message, exc_info=not known)
+        # NNI leaves an experiment whose tuner has failed in RUNNING, unless its dispatcher reports the error; a tuner
+        # is given no handle on its dispatcher.
+        for dispatcher in [each for each in gc.get_objects() if isinstance(each, MsgDispatcherBase)]:
+            dispatcher.report_error(message)
 
 
 def experiment_config() -> dict[str, Any]:
     """The experiment's configuration, as NNI hands it to the process of its tuner."""
-    arguments = sys.argv
-    encoded = arguments[arguments.index("--exp_params") + 1]
+    encoded = sys.argv[sys.argv.index("--exp_params") + 1]
     return json.loads(base64.b64decode(encoded))
-
-
-def _check_interpreter() -> None:
-    """Trials start ``python`` from PATH; it must be the one that has this package.
-
-    Raises:
-        InputError: PATH leads to another Python.
-    """
-    found = shutil.which("python")
-    if found is None or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
-        raise InputError(
-            f"trials would run {found or 'no python at all'}, but nnictl runs {sys.executable}; activate its "
-            f"environment first: source {Path(sys.executable).parent / 'activate'}"
-        )

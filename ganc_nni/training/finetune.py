@@ -37,10 +37,11 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
 
     largest = run.space.largest()
     module = DistillationModule(recipe, recipe.finetune, run.load_teacher(), 4 * largest["down_2"], evaluator.metric)
-    module.set_model(student)
-    helpers = load_weights(run.folder / "supernet" / "helpers.safetensors")
-    load_into(module.discriminator, part(helpers, "discriminator."), run.supernet_weights)
-    load_into(module.mappings, part(helpers, "mappings."), run.supernet_weights)
+    module.set_model(student.train())
+    path = run.folder / "supernet" / "helpers.safetensors"
+    helpers = load_weights(path)
+    load_into(module.discriminator, part(helpers, "discriminator."), path)
+    load_into(module.mappings, part(helpers, "mappings."), path)
 
     fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))

@@ -98,7 +98,7 @@ class StageFit:
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
             callbacks=[*_checkpoints(folder), StageProgress(stage, report)],
             check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
-            log_every_n_steps=10,
+            log_every_n_steps=min(10, len(self.train_loader)),
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -247,7 +247,8 @@ def driver(tmp_path: Path) -> Iterator[WebDriver]:
 
 
 def _text(driver: WebDriver) -> str:
-    return driver.find_element(By.TAG_NAME, "body").text
+    """What the page shows, without its icons, which are letters of a font for private use."""
+    return re.sub("[\ue000-\uf8ff]", "", driver.find_element(By.TAG_NAME, "body").text)
 
 
 def _wait_for_text(driver: WebDriver, *parts: str) -> None:
