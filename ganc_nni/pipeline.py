@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import TrainingError
 from ganc_nni.export import export
@@ -109,7 +107,6 @@ class Pipeline:
         if not self.done(stage):
             self.prepare(stage)
         if not self.done(stage):
-            torch.manual_seed(self.run.recipe.seed)
             start = time.perf_counter()
             self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
         return self.record(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
@@ -28,6 +29,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     fine-tuning goes on).
     """
     recipe, folder = run.recipe, run.folder / "supernet"
+    torch.manual_seed(recipe.seed)
     evaluator = run.evaluator("search")
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
     trunk = 4 * extremes["largest"]["down_2"]

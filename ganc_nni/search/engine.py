@@ -32,6 +32,7 @@ class BudgetedSpace(ExecutableModelSpace):
         self.space = space
         self.affordable = affordable
         self.evaluator = None
+        self._tight = False
         self.choices = MutableDict({mutable.label: mutable for mutable in space.mutables()})
 
     def freeze(self, sample: Sample) -> BudgetedSpace:
@@ -64,10 +65,11 @@ class BudgetedSpace(ExecutableModelSpace):
         """
         state = RandomState() if random_state is None else random_state
         sample = {} if memo is None else memo
-        for _ in range(DRAWS):
+        for _ in range(0 if self._tight else DRAWS):
             sample.update({label: int(state.choice(widths)) for label, widths in self.space.choices.items()})
             if self.affordable(sample):
                 return self.freeze(sample)
+        self._tight = True
         sample.update(self.space.smallest())
         for label in state.permutation(list(sample)):
             widths = [width for width in self.space.choices[label] if self.affordable({**sample, label: width})]

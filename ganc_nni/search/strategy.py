@@ -13,7 +13,7 @@ from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.engine import BudgetedSpace
 from ganc_nni.space import Sample, SearchSpace
 
-RETRIES = 5_000
+RETRIES = 2_000
 """Draws until a new affordable sample must have come up; NNI's 500 give up on budgets that few samples meet."""
 
 

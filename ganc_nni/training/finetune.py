@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 
+import torch
+
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, save_weights
 from ganc_nni.generators import ResnetGenerator
@@ -30,6 +32,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     Leaves ``compressed.safetensors``: the better of before and after, by the search split.
     """
     recipe, folder = run.recipe, run.folder / "finetune"
+    torch.manual_seed(recipe.seed)
     architecture = Architecture.load(run.folder / "architecture.json")
     evaluator = run.evaluator("search")
     student = extract(run, architecture)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.run import Run
 from ganc_nni.training.cyclegan import CycleGanModule
@@ -11,6 +13,7 @@ from ganc_nni.training.pix2pix import Pix2PixModule
 
 def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
     """Train CycleGAN (unpaired) or pix2pix (paired), or take the recipe's checkpoint; returns the teacher's score."""
+    torch.manual_seed(run.recipe.seed)
     evaluator = run.evaluator("search")
     if run.recipe.teacher.checkpoint is None:
         kind = Pix2PixModule if run.recipe.data.layout == "paired" else CycleGanModule

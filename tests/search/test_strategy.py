@@ -74,7 +74,7 @@ def test_the_budget_itself_is_affordable(cost, convention):
 
 
 def test_evolution_is_better_than_chance():
-    evolved = [min(map(separable, search(recipe(seed=seed, evaluations=200)))) for seed in range(5)]
+    evolved = [min(map(separable, search(recipe(seed=seed, evaluations=200)))) for seed in range(20)]
     choose = random.Random(6)
     everything = all_samples(SPACE)
     chance = [min(map(separable, choose.sample(everything, 200))) for _ in range(50)]

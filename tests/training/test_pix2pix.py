@@ -82,7 +82,7 @@ def test_picture_that_is_not_finite_stops_before_any_weight_changes(make, pairs,
 
 
 def test_overfits_one_pair(make, pairs, fit):
-    module = make(schedule={"learning_rate": 2e-3})
+    module = make(schedule={"epochs": 1, "decay_epochs": 0, "learning_rate": 2e-3})
     (pair,) = pairs(1)
 
     def distance():
