@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganc_nni.checkpoints import write_atomically
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.features import FeatureExtractor
 from ganc_nni.metrics.frechet import Gaussian
@@ -76,15 +76,13 @@ def save_statistics(path: Path, gaussian: Gaussian) -> None:
 
     The folder is made if need be. The file appears whole or not at all. pytorch-fid wants its name to end in ``.npz``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays = {name: getattr(gaussian, name).numpy() for name in ("mu", "sigma", "root")}
-    try:
-        with partial.open("wb") as file:
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a path, numpy would append .npz where it is missing
             np.savez(file, count=np.int64(gaussian.count), **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    write_atomically(path, save)
 
 
 def load_statistics(path: Path) -> Gaussian:
