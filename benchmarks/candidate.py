@@ -74,7 +74,8 @@ def _options() -> argparse.Namespace:
 
 def _affordable(run: Run, count: int, seed: int) -> list[Sample]:
     """Random samples within the budget."""
-    random, search, samples = np.random.default_rng(seed), run.recipe.search, []
+    random, search = np.random.default_rng(seed), run.recipe.search
+    samples: list[Sample] = []
     budget = search.budget * math.prod(run.recipe.data.image_size) / 256**2
     while len(samples) < count:
         sample = {label: int(random.choice(widths)) for label, widths in run.space.choices.items()}

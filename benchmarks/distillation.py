@@ -106,7 +106,7 @@ def _race(run: Run, teacher: ResnetGenerator, folder: Path, warmup: int, steps: 
         "sliced loop": PlainLoop(sliced, set_plan, copy.deepcopy(module), teacher, run),
     }
     race = Race(rivals, warmup + steps)
-    fit.trainer.callbacks.append(race)  # type: ignore[attr-defined]
+    fit.trainer.callbacks.append(race)
     try:
         strategy.run()
     except _Finished:
@@ -153,7 +153,8 @@ class SlicedNetwork(nn.Module):
             n_out = self.channels[module]
             weight, bias = module.weight[: x.size(1), :n_out], module.bias
             bias = None if bias is None else bias[:n_out]
-            return F.conv_transpose2d(x, weight, bias, module.stride, module.padding, module.output_padding)
+            options: Any = (module.stride, module.padding, module.output_padding)
+            return F.conv_transpose2d(x, weight, bias, *options)
         if isinstance(module, nn.InstanceNorm2d):
             return F.instance_norm(x, eps=module.eps)
         if isinstance(module, ResnetBlock):
@@ -177,7 +178,7 @@ class PlainLoop:
 
     def __init__(
         self,
-        student: nn.Module,
+        student: ResnetGenerator | SlicedNetwork,
         set_widths: Callable[[int], None],
         parts: DistillationModule,
         teacher: ResnetGenerator,
@@ -198,7 +199,7 @@ class PlainLoop:
         self.set_widths(number)
         with torch.no_grad():
             taught, taught_features = self.teacher.forward_with_features(source)
-        fake, features = self.student.forward_with_features(source)  # type: ignore[operator]
+        fake, features = self.student.forward_with_features(source)
         self.discriminator.requires_grad_(False)
         distances = [F.mse_loss(m(f), t) for m, f, t in zip(self.mappings, features, taught_features, strict=True)]
         loss = (
@@ -248,7 +249,9 @@ class Race(Callback):
         self.watch.start()
 
 
-def _check(supernet: nn.Module, sliced: SlicedNetwork, sample: Sample, plan: Any, source: Tensor) -> None:
+def _check(
+    supernet: ResnetGenerator, sliced: SlicedNetwork, sample: Sample, plan: dict[nn.Module, int], source: Tensor
+) -> None:
     """All loops must compute the same."""
     activate(supernet, sample)
     sliced.channels = plan

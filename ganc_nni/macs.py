@@ -36,7 +36,7 @@ class Cost:
 
     def at(self, sample: Mapping[str, int]) -> Cost:
         """The cost of one sub-generator of the space."""
-        return Cost(*(_at(value, sample) for value in (self.macs_published, self.macs_true, self.params)))
+        return Cost(*(at(value, sample) for value in (self.macs_published, self.macs_true, self.params)))
 
     def macs(self, convention: str) -> Number:
         """MACs in ``published`` or ``true`` convention."""
@@ -95,5 +95,6 @@ def _argument(module: nn.Module, name: str) -> Any:
     return getattr(module, name)
 
 
-def _at(value: Number, sample: Mapping[str, int]) -> int:
+def at(value: Number, sample: Mapping[str, int]) -> int:
+    """A number itself, or an expression's value for one sample."""
     return int(value.freeze(dict(sample)) if isinstance(value, MutableExpression) else value)

@@ -8,7 +8,7 @@ from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import RegularizedEvolution
 from nni.nas.strategy.utils import RetrySamplingHelper
 
-from ganc_nni.macs import Cost
+from ganc_nni.macs import Cost, at
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.engine import BudgetedSpace
 from ganc_nni.space import Sample, SearchSpace
@@ -42,10 +42,11 @@ def build_strategy(recipe: SearchRecipe) -> Evolution:
 def build_space(space: SearchSpace, cost: Cost, recipe: SearchRecipe) -> BudgetedSpace:
     """The sub-generators that cost at most ``recipe.budget`` MACs."""
 
+    macs = cost.macs(recipe.convention)
+
     @cache
     def within_budget(widths: tuple[int, ...]) -> bool:
-        sample = dict(zip(space.choices, widths, strict=True))
-        return cost.at(sample).macs(recipe.convention) <= recipe.budget
+        return at(macs, dict(zip(space.choices, widths, strict=True))) <= recipe.budget
 
     def affordable(sample: Sample) -> bool:
         return within_budget(tuple(sample[label] for label in space.choices))

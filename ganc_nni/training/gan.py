@@ -18,6 +18,7 @@ from torchvision.utils import make_grid
 
 from ganc_nni.data import Batch
 from ganc_nni.errors import TrainingError
+from ganc_nni.evaluate import translate
 from ganc_nni.recipe import Schedule
 
 Generator = Callable[[Tensor], Tensor]
@@ -119,7 +120,7 @@ class GanModule(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Generate from ``batch`` with everything that is scored."""
-        outputs = {name: generator(batch) for name, generator in self.scored().items()}
+        outputs = {name: translate(generator, batch) for name, generator in self.scored().items()}
         for name, metric in self._metrics.items():
             metric.update(outputs[name])
         if batch_idx == 0:
