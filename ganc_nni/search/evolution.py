@@ -155,13 +155,13 @@ class TrialSearch:
         """How far the search is, and how long it will take at this pace."""
         ended, total = sum(model.status.completed() for model in self.engine.models), self.engine.evaluations
         self._first_end = self._first_end or time.monotonic()
-        minutes = (time.monotonic() - self._first_end) / max(1, ended - 1) * (total - ended) / 60
+        pace = (time.monotonic() - self._first_end) / max(1, ended - 1)
+        left = f"about {pace * (total - ended) / 60:.1f} minutes left" if ended > 1 else "the pace shows with the next"
+        outcome = evaluation.message if evaluation.score is None else f"scores {evaluation.score:.5g}"
         best = self.record.best
-        _log.info(
-            "%d of %d sub-generators: %s scores %s; best %s; about %.1f minutes left",
-            *(ended, total, config_str(evaluation.sample), evaluation.score or evaluation.message),
-            *(best and best.score, minutes),
-        )
+        shown = "none yet" if best is None else f"{best.score:.5g}"
+        widths = config_str(evaluation.sample)
+        _log.info("%d of %d sub-generators: %s %s; best %s; %s", ended, total, widths, outcome, shown, left)
 
     def _issue_stage(self, parameter_id: int, stage: str) -> dict[str, Any]:
         _log.info("trial %d: %s", parameter_id, "fine-tuning and export" if stage == "export" else f"stage {stage}")
