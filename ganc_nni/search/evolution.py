@@ -93,7 +93,7 @@ class TrialSearch:
                 f"{self.run.recipe.student.space}; name the same file in both"
             )
 
-    def generate_parameters(self, parameter_id: int, **_: Any) -> dict[str, Any]:
+    def generate_parameters(self, parameter_id: int) -> dict[str, Any]:
         """What the next trial does: a missing stage, else a sub-generator, else the last stages.
 
         Raises:
@@ -114,12 +114,12 @@ class TrialSearch:
             return self._issue_stage(parameter_id, "export")
         raise nni.NoMoreTrialError("every evaluation of the recipe is under way")
 
-    def receive_trial_result(self, parameter_id: int, parameters: dict[str, Any], value: Any, **_: Any) -> None:
+    def receive_trial_result(self, parameter_id: int, parameters: dict[str, Any], value: Any) -> None:
         """Record a score and pass it to the strategy; stages leave their results in the run folder."""
         if parameter_id in self._models:
             self._finish(parameter_id, Evaluation(parameters, float(value["default"]), float(value["seconds"])))
 
-    def trial_end(self, parameter_id: int, success: bool, **_: Any) -> None:
+    def trial_end(self, parameter_id: int, success: bool) -> None:
         """Note failures. NNI may tell the end before the result, so a success waits for its result.
 
         Raises:
@@ -133,9 +133,9 @@ class TrialSearch:
                 path.read_text(encoding="utf-8").strip() if path.is_file() else "its process ended; see the trial's log"
             )
             raise TrainingError(f"stage {stage} failed: {why}")
-        if parameter_id in self._models:
-            sample = self._models[parameter_id].sample
-            self._finish(parameter_id, Evaluation(sample, None, message="the trial failed; see its log"))
+        model = self._models.get(parameter_id)
+        if model is not None and not model.status.completed():  # one that failed after its result keeps the result
+            self._finish(parameter_id, Evaluation(model.sample, None, message="the trial failed; see its log"))
 
     def _finish(self, parameter_id: int, evaluation: Evaluation) -> None:
         self.record.add(evaluation)

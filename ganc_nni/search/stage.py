@@ -6,8 +6,6 @@ import logging
 import math
 import time
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators import ResnetGenerator
@@ -17,7 +15,7 @@ from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.record import Evaluation, SearchRecord
 from ganc_nni.search.strategy import build_space, build_strategy
 from ganc_nni.space import Sample, config_str
-from ganc_nni.training.loop import Report
+from ganc_nni.training.loop import Report, progress_bar
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +39,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
     recipe = run.recipe.search
     supernet, evaluator = run.load_supernet(), run.evaluator("search")
     record = SearchRecord(run, evaluator.metric_name)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("sub-generators"))
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()) as bar:
+    with progress_bar("sub-generators") as bar:
         task = bar.add_task("search", total=recipe.evaluations)
 
         def known(sample: Sample) -> float | None:

@@ -24,14 +24,19 @@ Report = Callable[[float], None]
 """Takes each score as soon as there is one; under nnictl the intermediate results of a trial."""
 
 
+def progress_bar(unit: str) -> Progress:
+    """A bar with the number of ``unit`` done and in all, the time since the start, and an estimate of the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+
+
 class StageProgress(Callback):
     """A bar over all steps of the stage on a terminal, a log line for each validation elsewhere."""
 
     def __init__(self, stage: str, report: Report | None) -> None:
         self.stage = stage
         self.report = report
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
-        self.bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self.bar = progress_bar("steps")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show how many steps there are."""
