@@ -1,8 +1,9 @@
 """Multiply-accumulates and parameters of a generator, as numbers or as expressions of its widths.
 
 There are two conventions (docs/macs.md): ``published``, that of GAN Compression's tables, counts convolutions,
-transposed ones at their output resolution, and each element of an instance norm; ``true`` counts transposed
-convolutions at their input resolution and no norms. Neither counts biases. Both are for one picture.
+transposed ones at their output resolution, each element of an instance norm, and the multiplication by which a Spade
+scales each element; ``true`` counts transposed convolutions at their input resolution and no norms. Neither counts
+biases. Both are for one picture.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ParametrizedModule
 from torch import Tensor, nn
+
+from ganc_nni.generators.spade import Spade
 
 Number: TypeAlias = int | MutableExpression[int]
 
@@ -47,7 +50,7 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     """Count a plain network, or a model space that has not become a supernet yet.
 
     Args:
-        network: Anything whose cost lies in Conv2d, ConvTranspose2d and InstanceNorm2d.
+        network: Anything whose cost lies in Conv2d, ConvTranspose2d, InstanceNorm2d and Spade.
         in_channels: Channels of its input.
         size: Height and width of its input, pixels.
     """
@@ -55,8 +58,9 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     true: Number = 0
     params: Number = 0
     for module, in_pixels, out_pixels in _layers(network, in_channels, size):
-        if isinstance(module, nn.InstanceNorm2d):
-            published = _argument(module, "num_features") * out_pixels + published
+        if isinstance(module, nn.InstanceNorm2d | Spade):
+            normalised = module.param_free_norm if isinstance(module, Spade) else module
+            published = _argument(normalised, "num_features") * out_pixels + published
             continue
         out_channels = _argument(module, "out_channels")
         kernel = module.kernel_size[0] * module.kernel_size[1]
@@ -73,12 +77,13 @@ def _layers(network: nn.Module, in_channels: int, size: tuple[int, int]) -> list
     counted: list[tuple[Any, int, int]] = []
     originals = dict(network.named_modules())
     # NNI's layers break when deep-copied to the meta device one by one, so the whole network goes there at once.
-    dry = copy.deepcopy(network).to("meta")
+    # In evaluation mode, because a batch norm cannot train on one picture of one pixel.
+    dry = copy.deepcopy(network).to("meta").eval()
     for name, module in dry.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d | Spade):
 
             def hook(
-                _: nn.Module, inputs: tuple[Tensor], output: Tensor, original: nn.Module = originals[name]
+                _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, original: nn.Module = originals[name]
             ) -> None:
                 counted.append((original, inputs[0].shape[-2:].numel(), output.shape[-2:].numel()))
 

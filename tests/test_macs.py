@@ -1,5 +1,6 @@
 import math
 
+import nni
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from tiny import search_space
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.macs import count
 
@@ -26,7 +27,7 @@ def count_by_hooks(network, in_channels, size):
 
     def hook(module, inputs, output):
         pixels_in, pixels_out = math.prod(inputs[0].shape[2:]), math.prod(output.shape[2:])
-        if isinstance(module, nn.InstanceNorm2d):
+        if isinstance(module, nn.InstanceNorm2d | spade.Spade):
             published.append(output.numel())
         elif isinstance(module, nn.ConvTranspose2d):
             published.append(module.weight.numel() * pixels_out)
@@ -37,7 +38,7 @@ def count_by_hooks(network, in_channels, size):
 
     handles = [module.register_forward_hook(hook) for module in network.modules()]
     with torch.no_grad():
-        network(torch.zeros(1, in_channels, *size))
+        network.eval()(torch.zeros(1, in_channels, *size))
     for handle in handles:
         handle.remove()
     return sum(published), sum(true), sum(parameter.numel() for parameter in network.parameters())
@@ -47,20 +48,35 @@ def figures(cost):
     return cost.macs_published, cost.macs_true, cost.params
 
 
+MOBILE = {"separable": True}
+CITYSCAPES = {"in_channels": 36, "upsampling": "more"}
+COCO = {"in_channels": 184, "upsampling": "normal"}
+
+
 @pytest.mark.parametrize(
-    ("config", "separable", "published", "true", "params"),
+    ("family", "config", "size", "options", "published", "true", "params"),
     [
-        ("64_64_64_64_64_64_64_64", False, "56.8", 49_551_507_456, 11_378_179),
-        ("64_64_64_64_64_64_64_64", True, "18.4", None, 1_987_075),
-        ("16_16_24_16_32_64_16_24", True, "2.640576512", 1_938_948_096, 355_235),
-        ("16_16_32_16_32_32_16_16", True, "2.55", None, 356_867),
-        ("32_32_48_32_48_48_16_16", True, "4.993843200", None, 822_051),
+        (ResnetGenerator, "64_64_64_64_64_64_64_64", (256, 256), {}, "56.8", 49_551_507_456, 11_378_179),
+        (ResnetGenerator, "64_64_64_64_64_64_64_64", (256, 256), MOBILE, "18.4", None, 1_987_075),
+        (ResnetGenerator, "16_16_24_16_32_64_16_24", (256, 256), MOBILE, "2.640576512", 1_938_948_096, 355_235),
+        (ResnetGenerator, "16_16_32_16_32_32_16_16", (256, 256), MOBILE, "2.55", None, 356_867),
+        (ResnetGenerator, "32_32_48_32_48_48_16_16", (256, 256), MOBILE, "4.993843200", None, 822_051),
         # the table prints 4.83, which its own convention does not give; its parameters fit
-        ("24_24_40_56_24_56_16_40", True, "4.863164416", None, 702_835),
+        (ResnetGenerator, "24_24_40_56_24_56_16_40", (256, 256), MOBILE, "4.863164416", None, 702_835),
+        (SpadeGenerator, "64_64_64_64_64_64_64_64", (256, 512), CITYSCAPES, "281", None, 93_048_003),
+        (SpadeGenerator, "64_64_64_64_64_64_64_64", (256, 256), COCO, "191", None, 97_480_899),
+        # without the multiplications of Spade these two would be 31.2 and 35.4
+        (SpadeGenerator, "32_32_32_48_32_24_24_32", (256, 512), CITYSCAPES | MOBILE, "31.3", None, 20_174_275),
+        (SpadeGenerator, "40_32_32_40_32_40_24_24", (256, 256), COCO | MOBILE, "35.5", None, 25_985_755),
+        # the table has 21.0M and 20.4M parameters
+        (SpadeGenerator, "32_40_40_32_40_24_32_24", (256, 512), CITYSCAPES | MOBILE, "31.2", None, 21_002_811),
+        (SpadeGenerator, "32_32_48_32_32_32_32_24", (256, 512), CITYSCAPES | MOBILE, "31.7", None, 20_425_019),
     ],
 )
-def test_published_figures(config, separable, published, true, params):
-    cost = count(ResnetGenerator(widths(config), n_blocks=9, separable=separable), 3, (256, 256))
+def test_published_figures(family, config, size, options, published, true, params):
+    with torch.device("meta"):  # the teachers' weights are large, and nobody looks at them
+        network = family(widths(config), **options)
+    cost = count(network, options.get("in_channels", 3), size)
     digits = len(published.partition(".")[2])
     assert f"{cost.macs_published / 1e9:.{digits}f}" == published
     assert cost.params == params
@@ -84,6 +100,32 @@ def test_expression_network_and_real_forward_pass_agree(sample, n_blocks, separa
     at_sample = figures(expression.at(sample))
     assert at_sample == expected
     assert all(type(figure) is int for figure in at_sample)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    sample=st.fixed_dictionaries({label: st.sampled_from((4, 8)) for label in spade.LABELS}),
+    separable=st.booleans(),
+    upsampling=st.sampled_from(("normal", "more")),
+    channels=st.tuples(st.sampled_from((1, 5)), st.sampled_from((1, 3))),
+)
+def test_expression_network_and_real_forward_pass_of_spade_agree(sample, separable, upsampling, channels):
+    options = (*channels, upsampling, separable)
+    choices = [nni.choice(label, [4, 8]) for label in spade.LABELS]
+    expression = count(SpadeGenerator(choices, *options), channels[0], (64, 128))
+    network = SpadeGenerator([sample[label] for label in spade.LABELS], *options)
+    expected = count_by_hooks(network, channels[0], (64, 128))
+    assert figures(count(network, channels[0], (64, 128))) == expected
+    assert figures(expression.at(sample)) == expected
+
+
+def test_spectral_norm_costs_nothing():
+    plain, spectral = (SpadeGenerator([4] * 8, 5, upsampling="normal", spectral=spectral) for spectral in (False, True))
+    assert count(plain, 5, (64, 64)) == count(spectral, 5, (64, 64))
+
+
+def test_spade_is_counted_at_a_latent_map_of_one_pixel():
+    assert figures(count(SpadeGenerator([4] * 8, 5), 5, (64, 64)))[0] > 0
 
 
 def test_counting_leaves_the_network_as_it_was():

@@ -92,6 +92,11 @@ class ResnetGenerator(ModelSpace):
         layers += [nn.ReflectionPad2d(3), conv(up[1], out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
+    @property
+    def trunk_channels(self) -> int:
+        """Channels between the residual blocks of a plain network: those of the distilled activations."""
+        return int(self.model[self.feature_layers[0] - 2].out_channels)  # type: ignore[arg-type]
+
     def forward(self, x: Tensor) -> Tensor:
         """``N x in_channels x H x W`` in [-1, 1] to ``N x out_channels x H x W`` in [-1, 1]; H and W multiples of 4."""
         return self.model(x.clamp(-1, 1))

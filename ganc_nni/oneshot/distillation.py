@@ -22,7 +22,7 @@ from ganc_nni.data import Batch
 from ganc_nni.discriminators import PatchDiscriminator
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.losses import GAN_LOSSES, build_reconstruction
-from ganc_nni.oneshot.operations import MixedConvTranspose2d, MixedInstanceNorm2d
+from ganc_nni.oneshot.operations import MixedBatchNorm2d, MixedConv2d, MixedConvTranspose2d, MixedInstanceNorm2d
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.space import Sample
@@ -70,7 +70,7 @@ class DistillationModule(GanModule):
             condition + data.target_channels, recipe.discriminator.width, recipe.discriminator.n_layers
         )
         initialise(self.discriminator)
-        taught = 4 * recipe.teacher.width
+        taught = teacher.trunk_channels
         self.mappings = nn.ModuleList(FeatureMapping(trunk, taught, 1) for _ in teacher.feature_layers)
         initialise(self.mappings)
         self.gan_loss = GAN_LOSSES[losses.gan_loss]
@@ -184,7 +184,12 @@ class DistillationStrategy(RandomOneShot):
         return DistillationOneShotModule(training_module, self.sampler)
 
 
-MUTATION_HOOKS = [MixedConvTranspose2d.mutate, MixedInstanceNorm2d.mutate]
+MUTATION_HOOKS = [
+    MixedConv2d.mutate,
+    MixedConvTranspose2d.mutate,
+    MixedInstanceNorm2d.mutate,
+    MixedBatchNorm2d.mutate,
+]
 
 
 def make_supernet(space: ResnetGenerator) -> ResnetGenerator:

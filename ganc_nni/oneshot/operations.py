@@ -1,6 +1,6 @@
 """Layers that hold all their widths at once and compute with the first channels of the sampled width.
 
-NNI slices Conv2d and Linear; these two are what a generator needs beside them.
+NNI slices Linear, Conv2d and BatchNorm2d; these are what a generator needs beside them, or in their place.
 """
 
 from typing import Any
@@ -8,8 +8,17 @@ from typing import Any
 import nni.nas.nn.pytorch as nas_nn
 import torch.nn.functional as F
 from nni.mutable import MutableExpression
+from nni.nas.oneshot.pytorch.supermodule import operation
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
+
+
+class MixedConv2d(operation.MixedConv2d):
+    """A convolution as NNI slices it, which can also be frozen where it has no bias."""
+
+    def freeze_weight(self, **arguments: Any) -> dict[str, Any]:
+        """The weights of one width."""
+        return {name: tensor for name, tensor in super().freeze_weight(**arguments).items() if tensor is not None}
 
 
 class MixedConvTranspose2d(MixedOperation, nn.ConvTranspose2d):
@@ -51,3 +60,32 @@ class MixedInstanceNorm2d(MixedOperation, nn.InstanceNorm2d):
     def forward_with_args(self, num_features: int, x: Tensor) -> Tensor:
         """``N x num_features x H x W`` to the same shape."""
         return F.instance_norm(x, eps=self.eps)
+
+
+class MixedBatchNorm2d(MixedOperation, nn.BatchNorm2d):
+    """Batch normalisation with running statistics, with or without parameters; NNI's own crashes without.
+
+    All widths share the running statistics of their channels, and in training each forward pass moves those of the
+    sampled width.
+    """
+
+    bound_type = nas_nn.MutableBatchNorm2d
+    argument_list = ["num_features"]  # noqa: RUF012 (NNI's own declaration)
+
+    def super_init_argument(self, name: str, value_choice: MutableExpression[int]) -> int:
+        """The supernet holds the widest."""
+        return max(value_choice.grid())
+
+    def freeze_weight(self, num_features: int, **_: Any) -> dict[str, Tensor]:
+        """The parameters, if there are any, and running statistics of one width."""
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {name: tensor[:num_features] if tensor.dim() else tensor for name, tensor in tensors.items()}
+
+    def forward_with_args(self, num_features: int, x: Tensor) -> Tensor:
+        """``N x num_features x H x W`` to the same shape."""
+        tensors = self.freeze_weight(num_features)
+        mean, variance = tensors["running_mean"], tensors["running_var"]
+        if self.training:
+            tensors["num_batches_tracked"] += 1
+        options: Any = (self.training, self.momentum, self.eps)
+        return F.batch_norm(x, mean, variance, tensors.get("weight"), tensors.get("bias"), *options)
