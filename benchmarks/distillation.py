@@ -48,7 +48,7 @@ def main() -> None:
     run = published((options.size[0], options.size[1]), pictures=16)
     for index in range(len(run.data.train)):
         _ = run.data.train.sources[index], run.data.train.targets[index]  # drawn at first use, then kept
-    teacher = run.teacher_blueprint.build([run.recipe.teacher.width] * len(LABELS))
+    teacher = run.teacher_blueprint.build(list(run.teacher_sample.values()))
     initialise(teacher)
 
     with tempfile.TemporaryDirectory() as folder:

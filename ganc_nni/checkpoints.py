@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -48,22 +51,60 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from ``.safetensors`` or torch's format, without running code from the file.
+    """Read a state dict in safetensors' or torch's format, told apart by content; runs no code from the file.
+
+    Of a checkpoint that holds more, like Lightning's, it is the entry ``state_dict``.
 
     Raises:
-        InputError: No such file, or not a file of weights.
+        InputError: No such file, a damaged one, one that holds code, or something else than tensors by name.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected weights as .safetensors or .pth")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with path.open("rb") as file:
+            start = file.read(16)
+        # safetensors: the length of a JSON header in 8 bytes, then the header (huggingface/safetensors, "Format")
+        is_safetensors = start[4:9] == b"\0\0\0\0{" or path.suffix == ".safetensors"
+        content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file; expected weights as .safetensors or .pth") from None
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: cannot be read as weights: {_why_not_unpickled(error)}") from None
     except Exception as error:  # safetensors and torch raise a dozen types for a damaged file
-        raise InputError(f"{path}: cannot be read as weights: {' '.join(str(error).split())[:200]}") from None
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise InputError(
+            f"{path}: cannot be read as weights: damaged, cut short or of another kind ({reason}); expected a whole "
+            ".safetensors file, or .pth or .ckpt that torch.save wrote"
+        ) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path}: expected a state dict of tensors, got {type(content).__name__}")
-    return content
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: expected a state dict of tensors by name, got {_kind(content)}")
+    for key, value in content.items():
+        if not isinstance(value, Tensor) or not isinstance(key, str):
+            raise InputError(f"{path}: expected a state dict of tensors by name, got {key!r} of type {_kind(value)}")
+    return dict(content)
+
+
+def _kind(content: object) -> str:
+    return "nothing" if content == {} else type(content).__name__
+
+
+def _why_not_unpickled(error: pickle.UnpicklingError) -> str:
+    """Torch's page of text in a few words."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found is None:
+        return f"damaged, or not made by torch.save ({str(error).splitlines()[-1][:100]})"
+    return (
+        f"it holds code ({found[1]}), which loading would run, and not only weights; ask for the state dict, which "
+        "torch.save(network.state_dict(), FILE) writes"
+    )
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; empty for any other file. The file must be one that loads."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -72,15 +113,37 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
     Raises:
         InputError: A key is missing or too many, or a shape differs.
     """
-    expected = network.state_dict()
-    for key, value in expected.items():
-        if key not in weights:
-            raise InputError(
-                f"{path}: key {key} is missing; the recipe's network has it with shape {tuple(value.shape)}"
-            )
-        if weights[key].shape != value.shape:
-            found, wanted = tuple(weights[key].shape), tuple(value.shape)
-            raise InputError(f"{path}: {key} has shape {found}, the recipe's network has {wanted}; check its widths")
-    if extra := sorted(set(weights) - set(expected)):
-        raise InputError(f"{path}: key {extra[0]} is not in the recipe's network; check n_blocks and separable")
+    check_shapes(network.state_dict(), weights, path)
     network.load_state_dict(dict(weights))
+
+
+def check_shapes(
+    expected: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    path: Path,
+    name_in_file: Callable[[str], str] = lambda key: key,
+    reason: str = "the recipe's network",
+) -> None:
+    """Refuse weights that are not exactly of the expected keys and shapes.
+
+    Args:
+        expected: Tensors, of any device, with the shapes.
+        weights: What was found.
+        path: Their file, for errors.
+        name_in_file: What a key is called in the file.
+        reason: What expects these shapes, for errors.
+
+    Raises:
+        InputError: A key is missing or too many, or a shape differs.
+    """
+    for key, value in expected.items():
+        name, wanted = name_in_file(key), tuple(value.shape)
+        if key not in weights:
+            raise InputError(f"{path}: key {name} is missing; expected it with shape {wanted}, as {reason} has it")
+        if weights[key].shape != value.shape:
+            found = tuple(weights[key].shape)
+            raise InputError(f"{path}: {name} has shape {found}; expected {wanted}, as {reason} has it")
+    if extra := sorted(set(weights) - set(expected)):
+        name, found = name_in_file(extra[0]), tuple(weights[extra[0]].shape)
+        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
+        raise InputError(f"{path}: key {name} of shape {found}{more} is not in {reason}; expected no such key")

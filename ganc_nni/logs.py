@@ -3,12 +3,28 @@
 import logging
 import warnings
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
 NOISE = (
     ".*is found to be not a nn.Module, which is unexpected.*",  # NNI 3.0 on a newer torch; harmless
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 on torch 2.11
     ".*Checkpoint directory .* exists and is not empty.*",  # it is the stage's own folder
     ".*does not have many workers.*",  # small sets load faster in the training process
 )
+
+STDERR = Console(stderr=True)
+"""What bars and messages share, so that they do not overwrite each other."""
+
+
+def progress_bar(unit: str) -> Progress:
+    """A bar on standard error with how many ``unit`` are done, the time since the start, and the time left.
+
+    Where standard error is no terminal it shows nothing.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    return Progress(*columns, *times, console=STDERR, disable=not STDERR.is_terminal)
 
 
 def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:

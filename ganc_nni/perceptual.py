@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights
 
+from ganc_nni.checkpoints import load_weights
 from ganc_nni.errors import InputError
 
 CONVOLUTIONS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
@@ -90,7 +88,10 @@ def _buffer(key: str) -> str:
 def _vgg19_weights(path: Path) -> dict[str, Tensor]:
     """The weights up to relu5_1, by torchvision's key."""
     cure = f"perceptual_weights takes torchvision's VGG19 weights, {VGG19_Weights.IMAGENET1K_V1.url}"
-    state = _read(path, cure)
+    try:
+        state = load_weights(path)
+    except InputError as error:
+        raise InputError(f"{error}; {cure}") from None
     weights = {}
     in_channels = 3
     for index, out_channels in CONVOLUTIONS.items():
@@ -103,16 +104,3 @@ def _vgg19_weights(path: Path) -> dict[str, Tensor]:
             weights[key] = state[key].float()
         in_channels = out_channels
     return weights
-
-
-def _read(path: Path, cure: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {cure}")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as weights ({reason}); {cure}") from None
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: expected a state dict, got {type(state).__name__}; {cure}")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}

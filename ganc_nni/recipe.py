@@ -81,11 +81,24 @@ class DataRecipe(_Section):
     search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.2, description="part of the training set that scores the search and trains nothing"
     )
-    search_list: DataPath | None = Field(
-        None, description="text file, one file name a line: exactly these training pictures score the search"
+    search_list: Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None = Field(
+        None,
+        description="text file, one file name a line: exactly these training pictures score the search; or, for "
+        "unpaired data, two such files, of domain A and of domain B (like train2A.meta and train2B.meta)",
     )
     cache: bool = Field(False, description="keep decoded and resized pictures in memory")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load pictures; 0: the training process")
+
+    @field_validator("search_list", mode="before")
+    @classmethod
+    def _one_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _lists(self) -> DataRecipe:
+        if self.layout == "paired" and len(self.search_list or ()) > 1:
+            raise ValueError("search_list: paired data have one list; two are for the domains of unpaired data")
+        return self
 
     @model_validator(mode="after")
     def _sizes(self) -> DataRecipe:
@@ -127,10 +140,14 @@ ReconstructionLoss = Literal["l1", "l2", "smooth_l1", "perceptual"]
 class TeacherRecipe(_Section):
     """The generator to compress: a checkpoint, or how to train one (CycleGAN unpaired, pix2pix paired)."""
 
-    checkpoint: DataPath | None = Field(None, description="weights used as they are; left out: train")
-    width: PositiveInt = Field(64, description="channels of the first layer (ngf)")
-    n_blocks: PositiveInt = Field(9, description="residual blocks")
-    separable: bool = Field(False, description="separable convolutions in the residual blocks (mobile)")
+    checkpoint: DataPath | None = Field(
+        None,
+        description="a trained generator, used as it is; its widths, depth and kind of convolution are found in the "
+        "file; left out: train",
+    )
+    width: PositiveInt = Field(64, description="channels of the first layer (ngf) of a teacher to train")
+    n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train")
+    separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train")
     schedule: Schedule = Schedule(epochs=100, decay_epochs=100)
     gan_loss: GanLoss = "lsgan"
     lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")

@@ -15,12 +15,13 @@ from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
+from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.recipe import Recipe
-from ganc_nni.space import SearchSpace
+from ganc_nni.space import Sample, SearchSpace, config_str
 
 
 class Run:
@@ -49,10 +50,47 @@ class Run:
         """The student's channel choices."""
         return SearchSpace.load(self.recipe.student.space)
 
+    @cached_property
+    def _teacher_file(self) -> GeneratorFile | None:
+        """The recipe's checkpoint; what it holds is read from it alone.
+
+        Raises:
+            InputError: It is no generator, or the recipe says something else of it.
+        """
+        teacher = self.recipe.teacher
+        if teacher.checkpoint is None:
+            return None
+        file = read_generator(teacher.checkpoint)
+        data, blueprint, widths = self.recipe.data, file.blueprint, set(file.sample.values())
+        found: dict[str, tuple[object, object]] = {
+            "data.source_channels": (data.source_channels, blueprint.in_channels),
+            "data.target_channels": (data.target_channels, blueprint.out_channels),
+        }
+        told = {
+            "width": (teacher.width, widths.pop() if len(widths) == 1 else config_str(file.sample)),
+            "n_blocks": (teacher.n_blocks, blueprint.n_blocks),
+            "separable": (teacher.separable, blueprint.separable),
+        }
+        found |= {f"teacher.{key}": pair for key, pair in told.items() if key in teacher.model_fields_set}
+        for key, (expected, actual) in found.items():
+            if expected != actual:
+                cure = "leave it out or correct it" if key.startswith("teacher") else "correct it"
+                raise InputError(f"{key}: the recipe says {expected}, {file.path} has {actual}; {cure}")
+        return file
+
     @property
     def teacher_blueprint(self) -> Blueprint:
         """The teacher but its widths."""
+        if self._teacher_file is not None:
+            return self._teacher_file.blueprint
         return self._blueprint(self.recipe.teacher.n_blocks, self.recipe.teacher.separable)
+
+    @property
+    def teacher_sample(self) -> Sample:
+        """The teacher's widths by label."""
+        if self._teacher_file is not None:
+            return self._teacher_file.sample
+        return dict.fromkeys(LABELS, self.recipe.teacher.width)
 
     @property
     def student_blueprint(self) -> Blueprint:
@@ -95,8 +133,7 @@ class Run:
         check_size(metric, self.data.search, "search")
         check_size(metric, self.data.test, "test")
         _ = self.metric_name
-        if self.recipe.teacher.checkpoint is not None:
-            self.load_teacher()
+        _ = self._teacher_file
         build_reconstruction(self.recipe.distillation.recon_loss, self.recipe.distillation.perceptual_weights)
         size, n_layers = self.recipe.data.image_size, self.recipe.discriminator.n_layers
         smallest_side = PatchDiscriminator(1, n_layers=n_layers).smallest
@@ -120,11 +157,13 @@ class Run:
             )
 
     def _new_teacher(self) -> ResnetGenerator:
-        return self.teacher_blueprint.build([self.recipe.teacher.width] * len(LABELS))
+        return self.teacher_blueprint.build(list(self.teacher_sample.values()))
 
     def load_teacher(self) -> ResnetGenerator:
         """The trained teacher, or the recipe's checkpoint."""
-        path = self.recipe.teacher.checkpoint or self.folder / "teacher" / "teacher.safetensors"
+        if self._teacher_file is not None:
+            return self._teacher_file.network()
+        path = self.folder / "teacher" / "teacher.safetensors"
         teacher = self._new_teacher()
         load_into(teacher, load_weights(path), path)
         return teacher.eval()

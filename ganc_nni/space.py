@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import nni
@@ -12,6 +13,9 @@ from nni.mutable import Categorical
 
 from ganc_nni.errors import InputError
 from ganc_nni.generators.resnet import LABELS
+
+LEGACY_LABELS = (*LABELS[:3], "blocks", *LABELS[6:])
+"""What the six widths of older configuration strings stand for."""
 
 Sample = dict[str, int]
 """One width for each label: what NNI calls a sample, and what names a sub-generator."""
@@ -57,6 +61,22 @@ class SearchSpace:
         """The widest width everywhere; what the supernet holds."""
         return {label: widths[-1] for label, widths in self.choices.items()}
 
+    def sample(self, text: str) -> Sample:
+        """The sub-generator that a configuration string names, see :func:`parse_config_str`.
+
+        Raises:
+            InputError: Not such a string, or widths that are not in the space; the message lists them by label.
+        """
+        sample = parse_config_str(text)
+        strange = [
+            f"{label}={width} (choices: {', '.join(map(str, self.choices[label]))})"
+            for label, width in sample.items()
+            if width not in self.choices[label]
+        ]
+        if strange:
+            raise InputError(f"configuration string {text!r}: not in the search space: {'; '.join(strange)}")
+        return sample
+
     def __len__(self) -> int:
         """Number of sub-generators."""
         size = 1
@@ -68,6 +88,36 @@ class SearchSpace:
 def config_str(sample: Mapping[str, int]) -> str:
     """The widths in order, joined by underscores: ``16_16_32_16_32_32_16_16``."""
     return "_".join(str(sample[label]) for label in LABELS)
+
+
+def parse_config_str(text: str) -> Sample:
+    """Widths of a configuration string: eight in the order of ``LABELS``, or the six of older published results.
+
+    The six are ``down_0 down_1 down_2 blocks up_0 up_1``: all residual blocks have the same width.
+
+    Raises:
+        InputError: Another number of widths, or one that is no positive integer; the message lists them by label.
+    """
+    words = text.split("_")
+    if len(words) not in (len(LABELS), len(LEGACY_LABELS)):
+        got = ", ".join(f"{label}={word}" for label, word in zip_longest(LABELS, words, fillvalue="?"))
+        raise InputError(
+            f"configuration string {text!r}: {len(words)} widths; expected {len(LABELS)} joined by underscores "
+            f"({', '.join(LABELS)}) or the {len(LEGACY_LABELS)} of older results ({', '.join(LEGACY_LABELS)}); "
+            f"got {got}"
+        )
+    labels = LABELS if len(words) == len(LABELS) else LEGACY_LABELS
+    wrong = [f"{label}={word!r}" for label, word in zip(labels, words, strict=True) if not _is_width(word)]
+    if wrong:
+        raise InputError(f"configuration string {text!r}: expected positive integers, got {', '.join(wrong)}")
+    widths = [int(word) for word in words]
+    if labels is LEGACY_LABELS:
+        widths[3:4] = 3 * widths[3:4]
+    return dict(zip(LABELS, widths, strict=True))
+
+
+def _is_width(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 8 and int(word) > 0
 
 
 def _widths(path: Path, label: str, entry: object) -> tuple[int, ...]:

@@ -2,7 +2,9 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tiny import settings
@@ -10,6 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from ganc_nni.cli import app, main
+from ganc_nni.generators import ResnetGenerator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 
@@ -132,6 +135,35 @@ def test_a_teacher_that_does_not_fit_is_one_line(refused, tiny_folder):
     assert "cannot be read as weights" in refused("run", path)
 
 
+def test_a_teacher_s_width_depth_and_kind_are_found_in_its_file(tiny_folder):
+    torch.save(ResnetGenerator([12] * 8, n_blocks=6, separable=True).state_dict(), tiny_folder / "teacher.pth")
+    content = settings("space.json")
+    content["teacher"] = {"checkpoint": "teacher.pth"}
+    (tiny_folder / "tiny.recipe.yml").write_text(yaml.safe_dump(content))
+    run = Run(load_recipe(tiny_folder / "tiny.recipe.yml"))
+    run.check()
+    assert run.load_teacher().trunk_channels == 48
+    assert (run.teacher_blueprint.n_blocks, run.teacher_blueprint.separable) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"teacher": {"width": 8}}, "teacher.width: the recipe says 8, teacher.pth has 12; leave it out or correct it"),
+        ({"teacher": {"n_blocks": 9}}, "teacher.n_blocks: the recipe says 9, teacher.pth has 6"),
+        ({"teacher": {"separable": False}}, "teacher.separable: the recipe says False, teacher.pth has True"),
+        ({"data": {"source_channels": 1}}, "data.source_channels: the recipe says 1, teacher.pth has 3; correct it"),
+        ({"data": {"target_channels": 1}}, "data.target_channels: the recipe says 1, teacher.pth has 3; correct it"),
+    ],
+)
+def test_a_recipe_that_contradicts_its_checkpoint_is_refused(refused, tiny_folder, sections, told):
+    torch.save(ResnetGenerator([12] * 8, n_blocks=6, separable=True).state_dict(), tiny_folder / "teacher.pth")
+    content = settings("space.json", data=sections.get("data", {}))
+    content["teacher"] = {"checkpoint": "teacher.pth", **sections.get("teacher", {})}
+    (tiny_folder / "tiny.recipe.yml").write_text(yaml.safe_dump(content))
+    assert told in refused("run", tiny_folder / "tiny.recipe.yml")
+
+
 @pytest.mark.parametrize("changes", [{"seed": -1}, {"search": {"seed": -1}}, {"search": {"seed": 2**40}}], ids=str)
 def test_a_seed_works_or_is_refused_before_any_training(tiny_folder, changes):
     from ganc_nni.oneshot.sampling import WidthSampler
@@ -197,3 +229,106 @@ def test_a_process_of_its_own_prints_one_line_too(tiny_folder):
     assert done.stdout == ""
     assert done.stderr.startswith("error: search.budget")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def horses(tiny_folder):
+    """A supernet and a folder of pictures."""
+    torch.manual_seed(2)
+    network = ResnetGenerator([8] * 8, n_blocks=3, separable=True)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.2)
+    torch.save(network.state_dict(), tiny_folder / "net.pth")
+    (tiny_folder / "horses").mkdir()
+    random = np.random.default_rng(3)
+    for number in range(6):
+        pixels = random.integers(0, 256, (30, 33, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tiny_folder / "horses" / f"{number}.png")
+    return tiny_folder
+
+
+def test_convert_says_what_it_found_and_how_to_use_it(ganc, horses):
+    code, out, err = ganc("convert", "net.pth", "small.safetensors", "--config-str", "4_8_4_8_4_8_4_8")
+    assert (code, err) == (0, "")
+    assert "net.pth: ResNet generator, 3 blocks, separable convolutions, widths 4_8_4_8_4_8_4_8" in out
+    assert "small.safetensors: for any --generator" in out
+    code, out, err = ganc("convert", "small.safetensors", "back.pth", "--to", "gan-compression")
+    assert (code, out) == (2, "")
+    assert "gan-compression knows 9 only" in err
+    assert not (horses / "back.pth").exists()
+
+
+def test_profile_prints_a_table_or_json(ganc, horses):
+    code, out, _ = ganc("profile", "--generator", "net.pth", "--size", 32, 32)
+    assert code == 0
+    assert all(part in out for part in ("MACs (published convention)", "parameters", "8_8_8_8_8_8_8_8", "at 32x32"))
+    code, out, err = ganc("profile", "--generator", "net.pth", "--size", 32, 32, "--json")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    figures = json.loads(out)
+    assert {"macs_published", "macs_true", "params", "weights_bytes"} <= set(figures)
+    sub = json.loads(
+        ganc("profile", "--generator", "net.pth", "--config-str", "4_4_4_4_4_4", "--size", 32, 32, "--json")[1]
+    )
+    space = ("profile", "--space", "space.json", "--json")
+    assert json.loads(ganc(*space, "--config-str", "4_4_4_4_4_4_4_4")[1])["config_str"] == sub["config_str"]
+    assert set(json.loads(ganc(*space)[1])) == {"largest student", "smallest student"}
+    recipe = write_recipe(horses)
+    assert set(json.loads(ganc("profile", "--recipe", recipe, "--json")[1])) == {
+        "teacher", "largest student", "smallest student"
+    }  # fmt: skip
+    assert (
+        json.loads(ganc("profile", "--recipe", recipe, "--config-str", "4_4_4_4_4_4", "--json")[1])["params"]
+        == sub["params"]
+    )
+
+
+@pytest.mark.parametrize("sources", [[], ["--space", "space.json", "--generator", "net.pth"]])
+def test_profile_wants_one_source(refused, sources):
+    assert "exactly one of --generator" in refused("profile", *sources)
+
+
+def test_translate_and_score(ganc, horses):
+    options = ("--input", "horses", "--output", "zebras", "--config-str", "4_4_8_4_4_4_8_8", "--device", "cpu")
+    code, out, err = ganc("translate", "--generator", "net.pth", *options, "--batch-size", 4)
+    assert (code, out, err) == (0, "6 pictures in zebras\n", "")
+    metric = ("--metric", "frechet_random", "--device", "cpu")
+    code, out, err = ganc("score", "--fake", "zebras", "--real", "horses", *metric, "--json")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    figures = json.loads(out)
+    assert list(figures) == ["metric", "value", "weights_sha256", "dims", "resize", "n_fake", "n_real"]
+    assert (figures["metric"], figures["n_fake"], figures["n_real"]) == ("frechet_random", 6, 6)
+    assert ganc("stats", "--input", "horses", "--output", "horses.npz", *metric)[0] == 0
+    code, out, _ = ganc("score", "--fake", "zebras", "--real", "horses.npz", *metric)
+    assert code == 0
+    assert f"frechet_random {figures['value']:.6g} (lower is better)" in out
+    assert figures["weights_sha256"][:30] in out
+    kid = json.loads(ganc("score", "--fake", "zebras", "--real", "horses", "--metric", "kid_random", "--json")[1])
+    assert kid["metric"] == "kid_random"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("translate", "--generator", "no.pth", "--input", "horses", "--output", "out"), "no.pth: no such file"),
+        (("translate", "--generator", "net.pth", "--input", "none", "--output", "out"), "none: no such folder"),
+        (("translate", "--generator", "space.json", "--input", "horses", "--output", "o"), "space.json: cannot be"),
+        (("profile", "--space", "none.json"), "none.json: cannot be read"),
+        (("profile", "--space", "space.json", "--config-str", "4_4_9_4_4_4_4_4"), "down_2=9 (choices: 4, 8)"),
+        (("profile", "--generator", "net.pth", "--config-str", "4_4_9_4_4_4_4_4"), "down_2=9 (has 8)"),
+        (("profile", "--generator", "net.pth", "--config-str", "4_4"), "down_2=?"),
+        (("score", "--fake", "horses", "--real", "none", "--metric", "frechet_random"), "none: no such folder"),
+        (("score", "--fake", "horses", "--real", "horses", "--dims", 7), "--dims 7: expected one of 64, 192, 768"),
+        (("score", "--fake", "horses", "--real", "horses", "--weights", "net.pth"), "net.pth: has no Conv2d_1a_3x3"),
+        (("stats", "--input", "horses", "--output", "a.txt", "--metric", "frechet_random"), "ends in .npz"),
+    ],
+)  # fmt: skip
+def test_bad_input_of_the_tools_is_one_line(refused, horses, arguments, told):
+    before = sorted(horses.iterdir())
+    assert told in refused(*arguments)
+    assert sorted(horses.iterdir()) == before
+
+
+def test_a_full_disk_is_one_line(ganc, horses):
+    code, out, err = ganc("convert", "net.pth", "/dev/full/net.pth")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: ")

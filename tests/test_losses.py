@@ -171,9 +171,10 @@ def test_file_that_is_no_weights(tmp_path, suffix, content):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, "key features.0.weight is missing"),
+        ({}, "expected a state dict .*got nothing"),
+        ({"a": torch.zeros(1)}, "key features.0.weight is missing"),
         ({"features.0.weight": torch.zeros(64, 1, 3, 3)}, r"has shape \(64, 1, 3, 3\), expected \(64, 3, 3, 3\)"),
-        ([], "expected a state dict, got list"),
+        ([], "expected a state dict .*got list"),
     ],
 )
 def test_weights_of_another_network(tmp_path, state, message):

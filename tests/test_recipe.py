@@ -234,9 +234,7 @@ def test_counts_are_not_negative(refused, path):
     assert ".".join(path) in refused(with_value(path, -1))
 
 
-@pytest.mark.parametrize(
-    "path", [("data", "root"), ("data", "search_list"), ("teacher", "checkpoint"), ("metric", "weights")], ids=".".join
-)
+@pytest.mark.parametrize("path", [("data", "root"), ("teacher", "checkpoint"), ("metric", "weights")], ids=".".join)
 def test_data_and_weights_start_from_ganc_data(load, monkeypatch, tmp_path, path):
     def loaded(value):
         recipe = load(with_value(path, value))

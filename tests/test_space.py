@@ -9,7 +9,7 @@ from tiny import search_space, write_space
 
 from ganc_nni.errors import InputError
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.space import SearchSpace, config_str
+from ganc_nni.space import SearchSpace, config_str, parse_config_str
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.json"))
 
@@ -113,3 +113,49 @@ def test_one_width_is_a_space_of_one():
     space = search_space((8,))
     assert len(space) == 1
     assert space.smallest() == space.largest()
+
+
+SAMPLES = st.fixed_dictionaries({label: st.integers(1, 99_999) for label in LABELS})
+
+
+@given(SAMPLES)
+def test_a_configuration_string_names_its_sample(sample):
+    assert parse_config_str(config_str(sample)) == sample
+    assert list(parse_config_str(config_str(sample))) == list(LABELS)
+
+
+@given(st.lists(st.integers(1, 99), min_size=6, max_size=6))
+def test_six_widths_give_all_blocks_the_same(widths):
+    down, blocks, up = widths[:3], widths[3], widths[4:]
+    assert list(parse_config_str("_".join(map(str, widths))).values()) == [*down, blocks, blocks, blocks, *up]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "16_16",
+            ["2 widths", "down_0=16, down_1=16, down_2=?", "up_1=?", "down_0, down_1, down_2, blocks, up_0, up_1"],
+        ),
+        ("1_2_3_4_5_6_7_8_9", ["9 widths", "up_1=8, ?=9"]),
+        ("", ["1 widths", "down_0=,"]),
+        ("16_x_24_16_0_64_16_-1", ["down_1='x', blocks_1='0', up_1='-1'", "positive integers"]),
+        ("4_4_4_a_4_4", ["blocks='a'"]),
+        ("4_4_4_4_4_4_4_²", ["up_1='²'"]),
+        ("4_4_4_4_4_4_4_" + 5000 * "9", ["up_1="]),
+        ("4.0_4_4_4_4_4_4_4", ["down_0='4.0'"]),
+    ],
+)
+def test_other_strings_list_the_positions_by_name(text, told):
+    with pytest.raises(InputError) as error:
+        parse_config_str(text)
+    assert [part for part in ("configuration string", *told) if part not in str(error.value)] == []
+
+
+def test_a_space_knows_its_samples():
+    space = search_space((4, 8))
+    assert space.sample("4_8_4_8_4_8_4_8") == dict(zip(LABELS, (4, 8) * 4, strict=True))
+    assert space.sample("4_8_4_8_4_8") == dict(zip(LABELS, (4, 8, 4, 8, 8, 8, 4, 8), strict=True))
+    with pytest.raises(InputError) as error:
+        space.sample("4_8_5_8_4_8_4_16")
+    assert "not in the search space: down_2=5 (choices: 4, 8); up_1=16 (choices: 4, 8)" in str(error.value)

@@ -127,7 +127,9 @@ def _paired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
 
 def _training_files(recipe: DataRecipe, listings: list[list[Path]], seed: int) -> list[FileSplit]:
     if recipe.search_list is not None:
-        return split_by_list(recipe.search_list, *listings)
+        if len(recipe.search_list) == 1:
+            return split_by_list(recipe.search_list[0], *listings)
+        return [split_by_list(file, paths)[0] for file, paths in zip(recipe.search_list, listings, strict=True)]
     return [split_by_fraction(paths, recipe.search_fraction, seed) for paths in listings]
 
 
@@ -145,7 +147,7 @@ def _require(root: Path, folders: list[str], layout: Literal["unpaired", "paired
 def _procedural(recipe: DataRecipe, seed: int) -> _Sets:
     if recipe.search_list is not None:
         raise InputError(
-            f"{recipe.search_list}: data.search_list names files, but without data.root the pictures are drawn, not "
+            f"{recipe.search_list[0]}: data.search_list names files, but without data.root the pictures are drawn, not "
             "read; remove data.search_list or set data.root"
         )
     total = recipe.procedural_images

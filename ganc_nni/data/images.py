@@ -10,7 +10,7 @@ from ganc_nni.errors import InputError
 Channels = Literal[1, 3]
 Half = Literal["left", "right"]
 
-EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm")
+EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm")
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -46,12 +46,26 @@ def search_count(total: int, fraction: float) -> int:
     return min(max(round(total * fraction), 1), total - 1)
 
 
+def pick_listed(list_file: Path, paths: Sequence[Path]) -> list[Path]:
+    """The files of a folder that a list names, in the folder's order; for the format see :func:`split_by_list`.
+
+    Raises:
+        InputError: The list cannot be read, is empty, or names a file that the folder does not hold.
+    """
+    wanted = _listed_names(list_file)
+    _refuse_unknown(list_file, wanted, paths)
+    if not wanted:
+        raise InputError(f"{list_file}: names no picture; expected one file name a line")
+    return [path for path in paths if path.name in wanted]
+
+
 def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]:
     """Set aside exactly the files that a list names, in each of the folders that the list is for.
 
     Args:
-        list_file: Text, one file name (without a folder) a line; blank lines and lines that start with # are ignored.
-            A name that lies in several folders is set aside in each of them.
+        list_file: Text, one file name (without a folder) a line, like the ``.meta`` lists of
+            mit-han-lab/gan-compression; blank lines and lines that start with # are ignored. A name that lies in
+            several folders is set aside in each of them.
         listings: The files of each folder.
 
     Raises:
@@ -59,14 +73,7 @@ def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]
             search or nothing to train on.
     """
     wanted = _listed_names(list_file)
-    known = {path.name for paths in listings for path in paths}
-    folders = ", ".join(str(paths[0].parent) for paths in listings if paths)
-    if unknown := sorted(wanted - known):
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise InputError(
-            f"{list_file}: names {', '.join(unknown[:3])}{more}, not found in {folders}; "
-            "expected names of training pictures, with their extension; correct the list"
-        )
+    folders = _refuse_unknown(list_file, wanted, *listings)
     splits = [_divided(paths, {path for path in paths if path.name in wanted}) for paths in listings]
     for paths, split in zip(listings, splits, strict=True):
         if not split.search or not split.train:
@@ -78,13 +85,25 @@ def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]
     return splits
 
 
+def _refuse_unknown(list_file: Path, wanted: set[str], *listings: Sequence[Path]) -> str:
+    """The folders of the listings, in words, if they hold every wanted name."""
+    known = {path.name for paths in listings for path in paths}
+    folders = ", ".join(str(paths[0].parent) for paths in listings if paths)
+    if unknown := sorted(wanted - known):
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise InputError(
+            f"{list_file}: names {', '.join(unknown[:3])}{more}, not found in {folders}; "
+            "expected names of pictures there, with their extension; correct the list"
+        )
+    return folders
+
+
 def _listed_names(list_file: Path) -> set[str]:
     try:
         lines = list_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{list_file}: the list of search pictures cannot be read: {error}; expected a text file, one file name "
-            "a line; correct data.search_list"
+            f"{list_file}: the list of pictures cannot be read: {error}; expected a text file, one file name a line"
         ) from None
     return {name for line in lines if (name := line.strip()) and not name.startswith("#")}
 

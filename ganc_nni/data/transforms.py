@@ -4,6 +4,7 @@ Training: resize to the load size, crop at random, mirror half of the time. Eval
 Sizes are (height, width) in pixels. Draws come from torch, whose generators a loader seeds in each of its workers.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,24 @@ def to_tensor(image: Image.Image) -> Tensor:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1)
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """The inverse of :func:`to_tensor`: ``C x H x W`` in [-1, 1], C 1 or 3, rounded to 8 bits."""
+    pixels = picture.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def batches_of_one_size(pictures: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
+    """Neighbours of the same shape stacked to ``N x C x H x W``, N up to ``batch_size``; the order is kept."""
+    batch: list[Tensor] = []
+    for picture in pictures:
+        if batch and (len(batch) == batch_size or batch[0].shape != picture.shape):
+            yield torch.stack(batch)
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield torch.stack(batch)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,16 @@ from ganc_nni.metrics.distance import FrechetDistance
 from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
 from ganc_nni.metrics.frechet import Gaussian, frechet_distance
 from ganc_nni.metrics.inception import InceptionFeatures
-from ganc_nni.metrics.statistics import Pictures, extract_features, load_statistics, real_statistics, save_statistics
+from ganc_nni.metrics.kernel import kernel_distance
+from ganc_nni.metrics.pictures import PictureFiles, Resize
+from ganc_nni.metrics.statistics import (
+    Pictures,
+    extract_features,
+    load_origin,
+    load_statistics,
+    real_statistics,
+    save_statistics,
+)
 from ganc_nni.recipe import MetricRecipe
 
 __all__ = [
@@ -20,11 +29,15 @@ __all__ = [
     "FrechetDistance",
     "Gaussian",
     "InceptionFeatures",
+    "PictureFiles",
     "Pictures",
     "RandomFeatures",
+    "Resize",
     "build_extractor",
     "extract_features",
     "frechet_distance",
+    "kernel_distance",
+    "load_origin",
     "load_statistics",
     "real_statistics",
     "save_statistics",

@@ -19,12 +19,14 @@ class FeatureExtractor(nn.Module):
         title: The same in words; says whether the score is comparable with published ones.
         dims: Length d of a feature vector.
         weights_sha256: Hash of the weights, hexadecimal; statistics are only comparable where it is the same.
+        resize: How it resizes pictures: ``none``, or as another program that is named.
     """
 
     metric_name: str
     title: str
     dims: int
     weights_sha256: str
+    resize: str = "none"
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature vectors, ``N x dims`` float32, of pictures ``N x C x H x W`` in [-1, 1], C 1 (grey) or 3 (RGB).

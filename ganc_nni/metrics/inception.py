@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format, fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, InceptionB, InceptionD
 
+from ganc_nni.checkpoints import load_weights
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.features import FeatureExtractor
-from ganc_nni.metrics.weights import PublishedFile, file_sha256, load_state, locate
+from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
 
 Kind = Literal["fid", "frechet_imagenet"]
 DIMS = (64, 192, 768, 2048)
@@ -49,6 +50,8 @@ class InceptionFeatures(FeatureExtractor):
     Raises:
         InputError: No file, or one that does not fit; the message names file and key.
     """
+
+    resize = "pytorch-fid"
 
     def __init__(self, dims: int = 2048, weights: Path | None = None, kind: Kind = "fid") -> None:
         super().__init__()
@@ -119,7 +122,7 @@ def _network(dims: int, kind: Kind) -> nn.Sequential:
 
 def _load(dims: int, kind: Kind, path: Path) -> nn.Sequential:
     """The network with the file's weights, float32."""
-    state = load_state(path)
+    state = load_weights(path)
     network = _network(dims, kind)
     needed = _needed(network)
     missing = [key for key in needed if key not in state]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +14,14 @@ import torch
 from torch import Tensor
 
 from ganc_nni.checkpoints import write_atomically
+from ganc_nni.data.transforms import batches_of_one_size
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.features import FeatureExtractor
 from ganc_nni.metrics.frechet import Gaussian
 
 _log = logging.getLogger(__name__)
+
+_ORIGIN = "origin_"
 
 
 class Pictures(Protocol):
@@ -33,12 +37,21 @@ class Pictures(Protocol):
         """Changes whenever a picture, or how it is prepared, changes."""
 
 
-def extract_features(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> Tensor:
-    """Features of all pictures, ``N x dims`` float32 on the CPU; ``batch_size`` pictures of one size at once."""
+def extract_features(
+    extractor: FeatureExtractor, pictures: Pictures, batch_size: int, advance: Callable[[int], object] = lambda n: None
+) -> Tensor:
+    """Features of all pictures, ``N x dims`` float32 on the CPU.
+
+    Args:
+        extractor: What makes the features.
+        pictures: The pictures.
+        batch_size: At most so many, one after another and of the same size, are seen at once.
+        advance: Called with the number of pictures that were done.
+    """
     rows = []
-    for start in range(0, len(pictures), batch_size):
-        batch = torch.stack([pictures[index] for index in range(start, min(start + batch_size, len(pictures)))])
+    for batch in batches_of_one_size((pictures[index] for index in range(len(pictures))), batch_size):
         rows.append(extractor(batch.to(extractor.device)).cpu())
+        advance(len(batch))
     return torch.cat(rows) if rows else torch.empty(0, extractor.dims)
 
 
@@ -71,12 +84,18 @@ def real_statistics(
     return gaussian
 
 
-def save_statistics(path: Path, gaussian: Gaussian) -> None:
+def save_statistics(path: Path, gaussian: Gaussian, origin: Mapping[str, str] | None = None) -> None:
     """Write ``mu`` and ``sigma`` as pytorch-fid does, and ``root`` and ``count``, from which reading is quick.
 
     The folder is made if need be. The file appears whole or not at all. pytorch-fid wants its name to end in ``.npz``.
+
+    Args:
+        path: The file.
+        gaussian: The statistics.
+        origin: What they were made with, for :func:`load_origin`.
     """
     arrays = {name: getattr(gaussian, name).numpy() for name in ("mu", "sigma", "root")}
+    arrays |= {f"{_ORIGIN}{name}": np.array(value) for name, value in (origin or {}).items()}
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a path, numpy would append .npz where it is missing
@@ -107,6 +126,12 @@ def load_statistics(path: Path) -> Gaussian:
         raise
     except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: holds no statistics that can be used: {error}") from None
+
+
+def load_origin(path: Path) -> dict[str, str]:
+    """What statistics that :func:`load_statistics` reads were made with; empty where the file does not say."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name.removeprefix(_ORIGIN): str(arrays[name]) for name in arrays if name.startswith(_ORIGIN)}
 
 
 def _with_root(mu: Tensor, root: Tensor, count: int) -> Gaussian:

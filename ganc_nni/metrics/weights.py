@@ -1,11 +1,10 @@
-"""Finding, fetching and reading files of network weights."""
+"""Finding and fetching published files of network weights."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-import pickle
 import re
 import sys
 from collections.abc import Sequence
@@ -13,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from ganc_nni.errors import InputError
 
@@ -72,24 +68,6 @@ def file_sha256(path: Path) -> str:
         raise InputError(f"{path}: no such file; expected weights (.pth or .safetensors) of Inception v3") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def load_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a state dict that torch saved, on the CPU; runs none of its code.
-
-    Raises:
-        InputError: The file holds something else.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: holds no weights that can be loaded: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: expected a state dict (names and tensors), got {type(state).__name__}")
-    return dict(state)
 
 
 def _folders() -> list[Path]:

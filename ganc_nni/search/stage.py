@@ -9,13 +9,14 @@ import time
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators import ResnetGenerator
+from ganc_nni.logs import progress_bar
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
 from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.record import Evaluation, SearchRecord
 from ganc_nni.search.strategy import build_space, build_strategy
 from ganc_nni.space import Sample, config_str
-from ganc_nni.training.loop import Report, progress_bar
+from ganc_nni.training.loop import Report
 
 _log = logging.getLogger(__name__)
 

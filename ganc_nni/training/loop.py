@@ -12,22 +12,16 @@ import torch
 from nni.nas.evaluator.pytorch import DataLoader, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ganc_nni.data import Data
 from ganc_nni.errors import TrainingError
+from ganc_nni.logs import progress_bar
 from ganc_nni.recipe import Recipe, Schedule
 
 _log = logging.getLogger(__name__)
 
 Report = Callable[[float], None]
 """Takes each score as soon as there is one; under nnictl the intermediate results of a trial."""
-
-
-def progress_bar(unit: str) -> Progress:
-    """A bar with the number of ``unit`` done and in all, the time since the start, and an estimate of the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
 
 
 class StageProgress(Callback):
@@ -43,8 +37,7 @@ class StageProgress(Callback):
         per_epoch = int(trainer.num_training_batches)
         done = trainer.current_epoch * per_epoch
         self.task = self.bar.add_task(self.stage, total=(trainer.max_epochs or 0) * per_epoch, completed=done)
-        if self.bar.console.is_terminal:
-            self.bar.start()
+        self.bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """One step more."""

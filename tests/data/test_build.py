@@ -124,6 +124,20 @@ def test_the_search_list_decides(unpaired_root: Path, paired_root: Path) -> None
         check_disjoint(data)
 
 
+def test_each_domain_has_its_own_list(unpaired_root: Path) -> None:
+    lists = [unpaired_root / "train2A.meta", unpaired_root / "train2B.meta"]
+    lists[0].write_text("3.png\n4.png\n")
+    lists[1].write_text("1.png\n")
+    data = build_data(recipe(root=unpaired_root, search_list=[str(path) for path in lists]), seed=0)
+    assert data.search.sources.names == ("3.png", "4.png")
+    assert data.search.targets.names == ("1.png",)
+    check_disjoint(data)
+    with pytest.raises(ValueError, match="paired data have one list"):
+        recipe(layout="paired", search_list=lists)
+    with pytest.raises(ValueError, match="at most 2"):
+        recipe(search_list=[*lists, lists[0]])
+
+
 @pytest.mark.parametrize("layout", ["unpaired", "paired"])
 def test_procedural(layout: str) -> None:
     data = build_data(recipe(layout=layout, search_fraction=0.25, source_channels=1), seed=4)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganc_nni.data.splits import split_by_fraction, split_by_list
+from ganc_nni.data.splits import pick_listed, split_by_fraction, split_by_list
 from ganc_nni.errors import InputError
 
 
@@ -96,3 +96,17 @@ def test_an_unreadable_list_is_named(tmp_path: Path, content: bytes | None) -> N
         listing.write_bytes(content)
     with pytest.raises(InputError, match=r"search.txt: the list .* cannot be read"):
         split_by_list(listing, files(2))
+
+
+def test_listed_pictures_come_in_the_folder_s_order(tmp_path: Path) -> None:
+    listing = tmp_path / "train2A.meta"
+    listing.write_bytes(b"007.jpg\r\n\r\n003.jpg\r\n003.jpg\r\n")
+    assert [path.name for path in pick_listed(listing, files(9))] == ["003.jpg", "007.jpg"]
+    listing.write_text("003.jpg\n099.jpg\n")
+    with pytest.raises(InputError, match=r"train2A\.meta: names 099\.jpg, not found in trainA"):
+        pick_listed(listing, files(9))
+    listing.write_text("\n# none\n")
+    with pytest.raises(InputError, match=r"train2A\.meta: names no picture"):
+        pick_listed(listing, files(9))
+    with pytest.raises(InputError, match=r"nowhere\.meta: .* cannot be read"):
+        pick_listed(tmp_path / "nowhere.meta", files(9))

@@ -122,7 +122,7 @@ def test_missing_keys_are_named_with_what_the_file_reaches(tmp_path: Path, stem:
     with pytest.raises(InputError, match=r"stem.pth: has no Conv2d_3b_1x1.* for dims 192; the file reaches 64"):
         InceptionFeatures(192, path)
     with pytest.raises(InputError, match=r"nothing.pth: has no Conv2d_1a_3x3.*expected Inception v3"):
-        InceptionFeatures(64, saved(tmp_path / "nothing.pth", {}))
+        InceptionFeatures(64, saved(tmp_path / "nothing.pth", {"a": torch.zeros(1)}))
 
 
 def test_other_shapes_are_named(tmp_path: Path, stem: State) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ganc_nni.errors import InputError
-from ganc_nni.metrics.weights import PublishedFile, file_sha256, load_state, locate
+from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
 
 CONTENT = b"weights"
 DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
@@ -100,33 +99,3 @@ def test_hash_of_a_file(tmp_path: Path) -> None:
     path.write_bytes(CONTENT)
 
     assert file_sha256(path) == hashlib.sha256(CONTENT).hexdigest()
-
-
-@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 half a file"])
-def test_a_file_without_weights_is_named(tmp_path: Path, name: str, content: bytes) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-
-    with pytest.raises(InputError, match=f"{name}: holds no weights that can be loaded"):
-        load_state(path)
-
-
-def test_a_file_cannot_run_code(tmp_path: Path) -> None:
-    path = tmp_path / "network.pth"
-    torch.save(torch.nn.Linear(2, 2), path)
-
-    with pytest.raises(InputError, match="holds no weights that can be loaded"):
-        load_state(path)
-
-
-def test_only_a_state_dict_will_do(tmp_path: Path) -> None:
-    path = tmp_path / "list.pth"
-    torch.save([torch.zeros(2)], path)
-    with pytest.raises(InputError, match=r"expected a state dict .* got list"):
-        load_state(path)
-
-    state = {"weight": torch.ones(2)}
-    torch.save(state, tmp_path / "a.pth")
-    save_file(state, tmp_path / "a.safetensors")
-    assert load_state(tmp_path / "a.pth").keys() == load_state(tmp_path / "a.safetensors").keys() == {"weight"}

@@ -6,6 +6,7 @@ from nni.nas.space import RawFormatModelSpace
 from tiny import SCHEDULE, recipe
 
 from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.generators import ResnetGenerator
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, FeatureMapping
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.oneshot.train import train_supernet
@@ -28,7 +29,7 @@ def new_run(folder, layout="paired", epochs=1, **sections):
     run = Run(recipe("space.json", data={"layout": layout}, teacher={"checkpoint": folder / "teacher.pth"}, **sections))
     if not (folder / "teacher.pth").is_file():
         torch.manual_seed(21)
-        teacher = run._new_teacher()
+        teacher = ResnetGenerator([run.recipe.teacher.width] * 8, n_blocks=run.recipe.teacher.n_blocks)
         initialise(teacher)
         save_weights(folder / "teacher.pth", teacher.state_dict())
     return run

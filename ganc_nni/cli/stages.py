@@ -1,35 +1,20 @@
-"""The command line: reads arguments and recipes, calls the pipeline, turns errors into one line."""
+"""Commands that run a recipe's stages and report on them."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
-from ganc_nni import __version__
-from ganc_nni.errors import InputError, TrainingError
-
-app = typer.Typer(
-    name="ganc",
-    help="Compress conditional GAN generators: distil a once-for-all student, search it, fine-tune, export.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-console = Console()
+from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
+from ganc_nni.errors import InputError
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/quickstart.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 
 
 def _run_until(recipe_file: Path, stage: str) -> None:
@@ -98,7 +83,7 @@ def _print_report(folder: Path, as_json: bool) -> None:
         why = f"; the run ended with: {failure.read_text(encoding='utf-8').strip()}" if failure.is_file() else ""
         raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run{why}")
     if as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")
+        print_json(summary)
         return
     teacher, compressed = summary["networks"]["teacher"], summary["networks"]["compressed"]
     height, width = summary["image_size"]
@@ -117,36 +102,6 @@ def _print_report(folder: Path, as_json: bool) -> None:
     for title, (key, figure, ratio) in rows.items():
         gain = ratio.format(teacher[key] / compressed[key]) if ratio else ""
         table.add_row(title, figure.format(teacher[key]), figure.format(compressed[key]), gain)
-    console.print(table)
-    console.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
-    console.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"ganc {__version__}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also log what happens inside.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    from ganc_nni import logs
-
-    logs.set_up(RichHandler(console=Console(stderr=True), show_path=False), logging.DEBUG if verbose else logging.INFO)
-
-
-def main() -> None:
-    """Entry point of ``ganc``: an expected failure is one line on standard error; code 2 for input, 1 for a run."""
-    try:
-        app()
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
-    except TrainingError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
+    CONSOLE.print(table)
+    CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
+    CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)

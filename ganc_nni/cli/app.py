@@ -1,0 +1,66 @@
+"""What all commands share: the application, its options, and how an error becomes one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from ganc_nni import __version__, logs
+from ganc_nni.errors import InputError, TrainingError
+
+app = typer.Typer(
+    name="ganc",
+    help="Compress conditional GAN generators: distil a once-for-all student, search it, fine-tune, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+CONSOLE = Console()
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+
+
+def print_json(figures: Mapping[str, Any]) -> None:
+    """One line on standard output."""
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"ganc {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also log what happens inside.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logs.set_up(RichHandler(console=logs.STDERR, show_path=False), logging.DEBUG if verbose else logging.INFO)
+
+
+def main() -> None:
+    """Entry point of ``ganc``: an expected failure is one line on standard error.
+
+    Exit code 2: input that cannot be used; 1: a run that broke down, or a disk that failed.
+    """
+    try:
+        app()
+    except InputError as error:
+        _give_up(error, 2)
+    except (TrainingError, OSError) as error:
+        _give_up(error, 1)
+
+
+def _give_up(error: Exception, code: int) -> None:
+    sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
+    sys.exit(code)

@@ -1,0 +1,236 @@
+"""Commands that work on single generator files and folders of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
+from ganc_nni.errors import InputError
+
+if TYPE_CHECKING:
+    from ganc_nni.profiling import Profile
+    from ganc_nni.score import Scorer
+
+# torch takes seconds to import; --help and argument errors should not wait for it. Hence these choices, which mypy
+# compares with those of the functions that they are passed to.
+Format = Literal["ganc", "gan-compression"]
+Device = Literal["auto", "cpu", "cuda"]
+Metric = Literal["fid", "frechet_imagenet", "frechet_random", "kid", "kid_imagenet", "kid_random"]
+Resize = Literal["pytorch-fid", "clean"]
+
+GeneratorOption = Annotated[
+    Path,
+    typer.Option(
+        help="Weights, .pth, .safetensors or .ckpt, of this project, pytorch-CycleGAN-and-pix2pix or gan-compression; "
+        "depth, widths and kind are found in the file."
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W_W_W_...",
+        help="Channel widths of one sub-generator, eight joined by underscores (or the six of older results).",
+    ),
+]
+SizeOption = Annotated[
+    tuple[int, int], typer.Option(metavar="H W", help="Height and width of the input for the MACs, pixels.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="auto: CUDA where there is one.")]
+MetricOption = Annotated[
+    Metric,
+    typer.Option(
+        help="fid, kid: on the published FID weights, downloaded if need be; *_imagenet: on torchvision's; *_random: "
+        "on a small fixed-seed network that needs no file."
+    ),
+]
+DimsOption = Annotated[int, typer.Option(help="Features of Inception: 64, 192, 768 or 2048; *_random ignores it.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Inception weights to use instead; other than the FID's change the score's name.")
+]
+ResizeChoice = Annotated[
+    Resize,
+    typer.Option(
+        help="pytorch-fid: bilinear, by the network; clean: clean-fid's antialiased bicubic. *_random resizes only "
+        "with clean."
+    ),
+]
+BatchOption = Annotated[int, typer.Option(min=1, help="Pictures at once.")]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Generator to read: .pth, .safetensors or .ckpt.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .safetensors or .pth.")],
+    to: Annotated[
+        Format,
+        typer.Option(help="ganc: .safetensors with the architecture, or .pth; gan-compression: .pth."),
+    ] = "ganc",
+    config_str: ConfigOption = None,
+    size: SizeOption = (256, 256),
+) -> None:
+    """Read a generator of any known project and write it for this or another one."""
+    from ganc_nni.interop import read_generator, save_generator
+    from ganc_nni.space import config_str as widths
+
+    file = read_generator(source, config_str)
+    usage = save_generator(file, target, to, size)
+    kind = "separable" if file.blueprint.separable else "full"
+    found = f"ResNet generator, {file.blueprint.n_blocks} blocks, {kind} convolutions, widths {widths(file.sample)}"
+    CONSOLE.print(f"{source}: {found}", soft_wrap=True)
+    CONSOLE.print(f"{target}: for {usage}", soft_wrap=True)
+
+
+@app.command()
+def profile(
+    generator: Annotated[Path | None, typer.Option(help="Weights of any known project.")] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="Search-space JSON: its student of nine separable blocks, RGB to RGB, without weights."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe: teacher and student at its channels, depth and size, without weights.")
+    ] = None,
+    config_str: ConfigOption = None,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="H W", help="Height and width of the input, pixels; left out: 256 256, or the recipe's."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count multiply-accumulates in both conventions, parameters and bytes of weights; give one source.
+
+    Without --config-str a space gives its largest and smallest student, a recipe its teacher too.
+    """
+    if sum(source is not None for source in (generator, space, recipe)) != 1:
+        raise InputError("expected exactly one of --generator FILE, --space JSON and --recipe FILE")
+    from ganc_nni.profiling import PUBLISHED_SIZE, profile_file, profile_recipe, profile_space
+
+    if generator is not None:
+        profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE)}
+    elif space is not None:
+        profiles = profile_space(space, config_str, size or PUBLISHED_SIZE)
+    else:
+        assert recipe is not None
+        profiles = profile_recipe(recipe, config_str, size)
+    if not as_json:
+        CONSOLE.print(_profile_table(profiles))
+    elif len(profiles) == 1:
+        print_json(next(iter(profiles.values())).model_dump())
+    else:
+        print_json({name: each.model_dump() for name, each in profiles.items()})
+
+
+def _profile_table(profiles: dict[str, Profile]) -> Table:
+    height, width = next(iter(profiles.values())).image_size
+    table = Table(title=f"at {height}x{width}")
+    table.add_column()
+    for name in profiles:
+        table.add_column(name, justify="right", overflow="fold")
+    rows = {
+        "MACs (published convention)": lambda each: f"{each.macs_published:,}",
+        "MACs (true)": lambda each: f"{each.macs_true:,}",
+        "parameters": lambda each: f"{each.params:,}",
+        "weights (MB)": lambda each: f"{each.weights_bytes / 1e6:.2f}",
+        "widths": lambda each: each.config_str,
+        "residual blocks": lambda each: f"{each.n_blocks}, {'separable' if each.separable else 'full'}",
+        "channels in, out": lambda each: f"{each.in_channels}, {each.out_channels}",
+    }
+    for title, cell in rows.items():
+        table.add_row(title, *map(cell, profiles.values()))
+    return table
+
+
+@app.command()
+def translate(
+    generator: GeneratorOption,
+    source: Annotated[Path, typer.Option("--input", help="Folder of pictures.")],
+    target: Annotated[Path, typer.Option("--output", help="Folder for the PNG files, made if need be.")],
+    config_str: ConfigOption = None,
+    batch_size: BatchOption = 1,
+    device: DeviceOption = "auto",
+) -> None:
+    """Translate every picture of a folder to a PNG of the same name and size.
+
+    Sizes that are no multiple of 4 are padded by reflection and cropped back. --config-str takes a sub-generator out of
+    a supernet.
+    """
+    from ganc_nni.evaluate import pick_device
+    from ganc_nni.interop import read_generator
+    from ganc_nni.translate import translate_folder
+
+    file = read_generator(generator, config_str)
+    count = translate_folder(file, source, target, batch_size, pick_device(device))
+    CONSOLE.print(f"{count} pictures in {target}", soft_wrap=True)
+
+
+@app.command()
+def score(
+    fake: Annotated[Path, typer.Option(help="Folder of generated pictures, or their statistics as .npz.")],
+    real: Annotated[
+        Path, typer.Option(help="Folder of real pictures, or statistics as .npz of this project or pytorch-fid.")
+    ],
+    real_list: Annotated[
+        Path | None, typer.Option(help="Text file (.meta): use only these pictures of --real, one name a line.")
+    ] = None,
+    metric: MetricOption = "fid",
+    dims: DimsOption = 2048,
+    weights: WeightsOption = None,
+    resize: ResizeChoice = "pytorch-fid",
+    batch_size: BatchOption = 16,
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure how far generated pictures are from real ones: FID or KID (lower is better)."""
+    scorer = _scorer(metric, dims, weights, resize, batch_size, device)
+    result = scorer.score(fake, real, real_list, kernel=metric.startswith("kid"))
+    if as_json:
+        print_json(result._asdict())
+        return
+    table = Table(title=f"{result.metric} {result.value:.6g} (lower is better)", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("weights (sha256)", result.weights_sha256)
+    table.add_row("features", str(result.dims))
+    table.add_row("resize", result.resize)
+    table.add_row("generated pictures", str(result.n_fake or "unknown"))
+    table.add_row("real pictures", str(result.n_real or "unknown"))
+    CONSOLE.print(table)
+
+
+@app.command()
+def stats(
+    source: Annotated[Path, typer.Option("--input", help="Folder of pictures.")],
+    target: Annotated[Path, typer.Option("--output", help="File to write, .npz with mu and sigma.")],
+    listed: Annotated[
+        Path | None, typer.Option("--list", help="Text file (.meta): use only these pictures, one name a line.")
+    ] = None,
+    metric: MetricOption = "fid",
+    dims: DimsOption = 2048,
+    weights: WeightsOption = None,
+    resize: ResizeChoice = "pytorch-fid",
+    batch_size: BatchOption = 16,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write the statistics of real pictures, so that scores need not look at them again; pytorch-fid reads them too."""
+    scorer = _scorer(metric, dims, weights, resize, batch_size, device)
+    gaussian = scorer.save_statistics(source, target, listed)
+    CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} pictures", soft_wrap=True)
+
+
+def _scorer(metric: Metric, dims: int, weights: Path | None, resize: Resize, batch_size: int, device: Device) -> Scorer:
+    from ganc_nni.evaluate import pick_device
+    from ganc_nni.metrics import build_extractor
+    from ganc_nni.metrics.inception import DIMS
+    from ganc_nni.recipe import MetricRecipe
+    from ganc_nni.score import FEATURES, Scorer
+
+    if dims not in DIMS:
+        raise InputError(f"--dims {dims}: expected one of {', '.join(map(str, DIMS))}")
+    # Absolute, because a recipe's paths are relative to GANC_DATA and an option's to the current folder.
+    wanted = {"name": FEATURES[metric], "dims": dims, "weights": weights and weights.absolute()}
+    extractor = build_extractor(MetricRecipe.model_validate(wanted), pick_device(device))
+    return Scorer(extractor, resize, batch_size)

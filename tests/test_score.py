@@ -1,0 +1,232 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_fid.inception
+import torch
+from PIL import Image
+from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics_of_path
+from torch.nn.functional import interpolate
+
+from ganc_nni.errors import InputError
+from ganc_nni.metrics import Gaussian, InceptionFeatures, RandomFeatures, inception, save_statistics
+from ganc_nni.score import Scorer
+
+
+def save_pictures(folder, count, seed=0, size=(24, 32), spread=255, ending="png"):
+    """Random pictures with some structure, so that sets of other seeds are apart."""
+    folder.mkdir()
+    random = torch.Generator().manual_seed(seed)
+    for number in range(count):
+        coarse = torch.rand(1, 3, 4, 4, generator=random) * spread
+        pixels = interpolate(coarse, size=size, mode="bilinear")[0].permute(1, 2, 0).numpy().astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.{ending}")
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return save_pictures(tmp_path / "fake", 12, 1, spread=200), save_pictures(tmp_path / "real", 15, 2)
+
+
+@pytest.fixture(scope="module")
+def random_inception(tmp_path_factory):
+    """The same random weights as a file and, once ``load`` is patched, in pytorch-fid's own network."""
+    state, random = {}, torch.Generator().manual_seed(3)
+    for key, value in inception._needed(inception._network(2048, "fid")).items():
+        fan_in = value[0].numel() if value.ndim == 4 else 1
+        noise = torch.randn(value.shape, generator=random)
+        state[key] = noise * (2 / fan_in) ** 0.5 if value.ndim == 4 else noise * 0.1
+        if key.endswith(("bn.weight", "running_var")):
+            state[key] = 1 + state[key].clamp(-0.5, 0.5)
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    torch.save(state, path)
+    return path, {**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
+
+
+@pytest.mark.filterwarnings("ignore:Matrix is singular")  # pytorch-fid's root of it, for few pictures
+@pytest.mark.parametrize(("dims", "ending"), [(64, "png"), (64, "jpg"), (64, "pgm"), (768, "png")])
+def test_equals_pytorch_fid_s_own_path(tmp_path, monkeypatch, random_inception, dims, ending):
+    path, complete = random_inception
+    folders = [save_pictures(tmp_path / str(i), 6 + i, i, ending="png" if ending == "pgm" else ending) for i in (0, 1)]
+    if ending == "pgm":  # grey ones
+        for picture in [picture for folder in folders for picture in folder.iterdir()]:
+            with Image.open(picture) as image:
+                image.convert("L").save(picture.with_suffix(".pgm"))
+            picture.unlink()
+    monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: complete)
+    network = pytorch_fid.inception.InceptionV3([pytorch_fid.inception.InceptionV3.BLOCK_INDEX_BY_DIM[dims]]).eval()
+    moments = [compute_statistics_of_path(str(folder), network, 4, dims, "cpu", num_workers=0) for folder in folders]
+    expected = calculate_frechet_distance(*moments[0], *moments[1])
+
+    score = Scorer(InceptionFeatures(dims, path), "pytorch-fid", batch_size=5).score(*folders)
+
+    assert score.value == pytest.approx(expected, abs=1e-3)
+    assert expected > 0.01
+    assert (score.metric, score.dims, score.resize, score.n_fake, score.n_real) == (
+        "frechet_custom", dims, "pytorch-fid", 6, 7
+    )  # fmt: skip
+    assert score.weights_sha256 == inception.file_sha256(path)
+
+
+def test_statistics_of_pytorch_fid_stand_for_a_folder(tmp_path, monkeypatch, random_inception, folders):
+    path, complete = random_inception
+    monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: complete)
+    network = pytorch_fid.inception.InceptionV3([0]).eval()
+    mu, sigma = compute_statistics_of_path(str(folders[1]), network, 4, 64, "cpu", num_workers=0)
+    np.savez(tmp_path / "theirs.npz", mu=mu, sigma=sigma)
+    scorer = Scorer(InceptionFeatures(64, path), "pytorch-fid", 4)
+    score = scorer.score(folders[0], tmp_path / "theirs.npz")
+    assert score.value == pytest.approx(scorer.score(*folders).value, abs=1e-3)
+    assert (score.n_fake, score.n_real) == (12, None)
+
+
+def test_own_statistics_stand_for_a_folder_and_pytorch_fid_reads_them(tmp_path, random_inception, folders):
+    scorer = Scorer(InceptionFeatures(64, random_inception[0]), "clean", 4)
+    gaussian = scorer.save_statistics(folders[1], tmp_path / "ours.npz")
+    score = scorer.score(folders[0], tmp_path / "ours.npz")
+    assert score == pytest.approx(scorer.score(*folders))
+    assert score.n_real == gaussian.count == 15
+    mu, sigma = compute_statistics_of_path(str(tmp_path / "ours.npz"), None, 4, 64, "cpu")
+    np.testing.assert_allclose(mu, gaussian.mu)
+    np.testing.assert_allclose(sigma, gaussian.sigma)
+
+
+def test_statistics_made_otherwise_are_refused(tmp_path, random_inception, folders):
+    ours = tmp_path / "ours.npz"
+    Scorer(InceptionFeatures(64, random_inception[0]), "clean", 4).save_statistics(folders[1], ours)
+    with pytest.raises(InputError, match=r"ours\.npz: made with resize clean, now it is pytorch-fid"):
+        Scorer(InceptionFeatures(64, random_inception[0]), "pytorch-fid", 4).score(folders[0], ours)
+    with pytest.raises(InputError, match=r"ours\.npz: has 64 features, the network makes"):
+        Scorer(RandomFeatures(), "clean", 4).score(folders[0], ours)
+    save_statistics(ours, Gaussian(torch.zeros(64), torch.eye(64), 9), {"weights_sha256": "another"})
+    with pytest.raises(InputError, match=r"ours\.npz: made with weights_sha256 another, now it is "):
+        Scorer(InceptionFeatures(64, random_inception[0]), "clean", 4).score(folders[0], ours)
+
+
+def test_sizes_may_differ_within_a_folder(tmp_path, random_inception):
+    one = save_pictures(tmp_path / "one", 4)
+    for index, size in enumerate(((20, 20), (31, 17), (24, 32))):
+        for path in save_pictures(tmp_path / f"extra{index}", 2, 5 + index, size).iterdir():
+            path.rename(one / f"{index}_{path.name}")
+    extractor = InceptionFeatures(64, random_inception[0])
+    alone, together = (Scorer(extractor, "pytorch-fid", n).features(one) for n in (1, 8))
+    assert len(alone) == 10
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+
+def test_a_list_picks_real_pictures(tmp_path, folders):
+    scorer = Scorer(RandomFeatures(), "pytorch-fid", 4)
+    listing = tmp_path / "some.meta"
+    listing.write_text("003.png\n001.png\n\n002.png\n")
+    score = scorer.score(*folders, listing)
+    assert score.n_real == 3
+    assert score.value == scorer.score(folders[0], save_pictures_of(folders[1], tmp_path / "three", (1, 2, 3))).value
+    scorer.save_statistics(folders[1], tmp_path / "three.npz", listing)
+    assert scorer.score(folders[0], tmp_path / "three.npz").value == pytest.approx(score.value)
+    with pytest.raises(InputError, match=r"some\.meta: .* holds statistics"):
+        scorer.score(folders[0], tmp_path / "three.npz", listing)
+    listing.write_text("# nothing\n")
+    with pytest.raises(InputError, match=r"some\.meta: names no picture"):
+        scorer.score(*folders, listing)
+    listing.write_text("001.png\nmissing.png\n")
+    with pytest.raises(InputError, match=r"some\.meta: names missing\.png, not found in .*real"):
+        scorer.score(*folders, listing)
+
+
+def save_pictures_of(folder, target, numbers):
+    target.mkdir()
+    for number in numbers:
+        (target / f"{number:03}.png").write_bytes((folder / f"{number:03}.png").read_bytes())
+    return target
+
+
+@pytest.mark.parametrize(("resize", "told"), [("pytorch-fid", "none"), ("clean", "clean")])
+def test_kernel_distance(folders, resize, told):
+    scorer = Scorer(RandomFeatures(), resize, 4)
+    score = scorer.score(*folders, kernel=True)
+    assert (score.metric, score.resize, score.n_fake, score.n_real) == ("kid_random", told, 12, 15)
+    assert score.value > 0.001
+    assert scorer.score(*folders).metric == "frechet_random"
+    halves = folders[0], save_pictures_of(folders[0], folders[0].parent / "half", range(6))
+    assert scorer.score(*halves, kernel=True).value < score.value
+
+
+@pytest.mark.parametrize(
+    ("published", "kernel", "name"),
+    [(True, False, "fid"), (True, True, "kid"), (False, False, "frechet_custom"), (False, True, "kid_custom")],
+)
+def test_other_weights_change_the_name(random_inception, folders, monkeypatch, published, kernel, name):
+    if published:
+        digest = inception.file_sha256(random_inception[0])
+        monkeypatch.setattr(inception, "FID_WEIGHTS", inception.PublishedFile(f"fid-{digest[:8]}.pth"))
+    scorer = Scorer(InceptionFeatures(64, random_inception[0]), "pytorch-fid", 4)
+    assert scorer.score(*folders, kernel=kernel).metric == name
+    imagenet = Scorer(InceptionFeatures(64, random_inception[0], "frechet_imagenet"), "pytorch-fid", 4)
+    assert imagenet.score(*folders, kernel=kernel).metric == ("kid_imagenet" if kernel else "frechet_imagenet")
+
+
+def test_a_set_is_at_no_distance_from_itself(folders):
+    scorer = Scorer(RandomFeatures(), "pytorch-fid", 4)
+    assert scorer.score(folders[0], folders[0]).value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "told"),
+    [
+        (lambda folder: folder / "nowhere", "nowhere: no such folder"),
+        (lambda folder: folder / "nowhere.npz", "nowhere.npz: no such file"),
+        (lambda folder: save_pictures(folder / "single", 1), "single: 1 picture to score; expected 2 or more"),
+        (lambda folder: broken(folder / "broken"), "001.png: cannot be read as a picture"),
+        (lambda folder: write(folder / "text.npz", b"text"), "text.npz: "),
+        (lambda folder: write(folder / "text.txt", b"text"), "text.txt: is a file; expected a folder"),
+    ],
+)
+def test_bad_sets_are_one_line(tmp_path, folders, prepare, told):
+    bad, scorer = prepare(tmp_path), Scorer(RandomFeatures(), "pytorch-fid", 4)
+    for pair in ((folders[0], bad), (bad, folders[1])):
+        with pytest.raises(InputError) as error:
+            scorer.score(*pair)
+        assert told in str(error.value)
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def broken(folder):
+    save_pictures(folder, 3)
+    (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:60])
+    return folder
+
+
+def test_statistics_want_their_ending_and_appear_whole(tmp_path, folders):
+    scorer = Scorer(RandomFeatures(), "pytorch-fid", 4)
+    with pytest.raises(InputError, match=r"stats\.txt: expected a name that ends in \.npz"):
+        scorer.save_statistics(folders[0], tmp_path / "stats.txt")
+    with pytest.raises(InputError, match=r"broken.*001\.png"):
+        scorer.save_statistics(broken(tmp_path / "broken"), tmp_path / "stats.npz")
+    assert not list(tmp_path.glob("*stats*"))
+
+
+def test_moments_do_not_make_a_kernel_distance(tmp_path, folders):
+    scorer = Scorer(RandomFeatures(), "pytorch-fid", 4)
+    scorer.save_statistics(folders[1], tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"a\.npz: .* a kernel distance needs the folder"):
+        scorer.score(folders[0], tmp_path / "a.npz", kernel=True)
+
+
+@pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs GANC_DATA with horse2zebra and ImageNet weights")
+@pytest.mark.parametrize(("name", "expected"), [("testB", 0.433), ("testA", 2.033)])
+def test_reference_distances_of_horse2zebra(tmp_path, name, expected):
+    folder = Path(os.environ["GANC_DATA"]) / "datasets" / "horse2zebra"
+    first = sorted(path.name for path in (folder / "trainB").iterdir())[:300]
+    (tmp_path / "first.meta").write_text("\n".join(first))
+    scorer = Scorer(InceptionFeatures(768, kind="frechet_imagenet"), "clean", 20)
+    score = scorer.score(folder / name, folder / "trainB", tmp_path / "first.meta")
+    assert score.n_real == 300
+    assert score.value == pytest.approx(expected, abs=0.01)
+    json.dumps(score._asdict())

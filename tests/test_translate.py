@@ -1,0 +1,168 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from ganc_nni.errors import InputError
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.interop import read_generator
+from ganc_nni.translate import translate_folder
+
+CPU = torch.device("cpu")
+
+
+def generator_file(folder, **options):
+    torch.manual_seed(1)
+    network = ResnetGenerator([4] * 8, n_blocks=3, **options)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0, 0.2)
+    torch.save(network.state_dict(), folder / "generator.pth")
+    return read_generator(folder / "generator.pth")
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(folder, **pictures):
+    """Pictures by name, of (height, width)."""
+    folder.mkdir(exist_ok=True)
+    for seed, (name, size) in enumerate(pictures.items()):
+        Image.fromarray(noise(*size, seed)).save(folder / f"{name}.png")
+    return folder
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def expected(file, path):
+    """What the network makes of a picture that is padded by reflection at right and bottom."""
+    pixels = torch.from_numpy(np.array(opened(path))).permute(2, 0, 1)[None]
+    height, width = pixels.shape[-2:]
+    padded = F.pad(pixels / 127.5 - 1, (0, -width % 4, 0, -height % 4), mode="reflect")
+    with torch.inference_mode():
+        output = file.network()(padded)[0, :, :height, :width]
+    return ((output + 1) * 127.5).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_every_picture_at_its_own_size(tmp_path, batch_size):
+    file = generator_file(tmp_path)
+    sizes = {"a": (32, 32), "b": (32, 32), "c": (32, 32), "d": (33, 30), "e": (31, 32), "f": (32, 32), "g": (5, 61)}
+    source = save(tmp_path / "in", **sizes)
+    assert translate_folder(file, source, tmp_path / "out" / "deep", batch_size, CPU) == 7
+    found = {path.stem: np.array(opened(path)) for path in (tmp_path / "out" / "deep").iterdir()}
+    assert {name: picture.shape for name, picture in found.items()} == {n: (*size, 3) for n, size in sizes.items()}
+    for name, picture in found.items():
+        assert np.abs(picture - expected(file, source / f"{name}.png")).max() <= 0.51
+        assert picture.std() > 1
+
+
+def test_jpeg_in_png_out(tmp_path):
+    source = save(tmp_path / "in", a=(32, 32))
+    Image.fromarray(noise(32, 32)).save(source / "b.JPG")
+    (source / "notes.txt").write_text("no picture")
+    translate_folder(generator_file(tmp_path), source, tmp_path / "out", 1, CPU)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("channels", "mode"), [((1, 3), "RGB"), ((3, 1), "L"), ((1, 1), "L")])
+def test_grey(tmp_path, channels, mode):
+    file = generator_file(tmp_path, in_channels=channels[0], out_channels=channels[1])
+    translate_folder(file, save(tmp_path / "in", a=(32, 28)), tmp_path / "out", 1, CPU)
+    image = opened(tmp_path / "out" / "a.png")
+    assert (image.mode, image.size) == (mode, (28, 32))
+
+
+def test_a_sub_generator_of_a_supernet_file(tmp_path):
+    file = generator_file(tmp_path)
+    wide = ResnetGenerator([8] * 8, n_blocks=3).state_dict()
+    for key, value in file.weights.items():
+        wide[key][tuple(slice(side) for side in value.shape)] = value
+    torch.save(wide, tmp_path / "supernet.pth")
+    source = save(tmp_path / "in", a=(32, 32))
+    translate_folder(file, source, tmp_path / "one", 1, CPU)
+    sub = read_generator(tmp_path / "supernet.pth", "4_4_4_4_4_4_4_4")
+    translate_folder(sub, source, tmp_path / "two", 1, CPU)
+    assert (tmp_path / "one" / "a.png").read_bytes() == (tmp_path / "two" / "a.png").read_bytes()
+
+
+def test_a_bad_picture_costs_no_other(tmp_path):
+    source = save(tmp_path / "in", a=(32, 32), b=(32, 32), c=(4, 32), d=(32, 32), e=(32, 32))
+    whole = (source / "b.png").read_bytes()
+    (source / "b.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError) as error:
+        translate_folder(generator_file(tmp_path), source, tmp_path / "out", 2, CPU)
+    message = str(error.value)
+    assert "2 pictures failed, 3 are in " in message
+    assert "b.png: cannot be read as a picture" in message
+    assert "c.png: is 32x4 pixels; expected 5 or more a side" in message
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "d.png", "e.png"]
+
+
+def test_a_killed_run_leaves_whole_pictures(tmp_path, monkeypatch):
+    source = save(tmp_path / "in", a=(32, 32), b=(32, 32), c=(32, 32))
+    save_whole, done = Image.Image.save, []
+
+    def interrupted(image, path, *rest):
+        if done:
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        done.append(path)
+        save_whole(image, path, *rest)
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        translate_folder(generator_file(tmp_path), source, tmp_path / "out", 1, CPU)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    opened(tmp_path / "out" / "a.png")
+
+
+def test_what_cannot_work_is_refused_before_any_picture(tmp_path):
+    source = save(tmp_path / "in", a=(32, 32))
+    file = generator_file(tmp_path)
+    (tmp_path / "file").write_text("")
+    refused = [
+        (file, tmp_path / "nowhere", "nowhere: no such folder"),
+        (file, tmp_path / "file", "file: is a file; expected a folder"),
+        (
+            generator_file(tmp_path, in_channels=2),
+            source,
+            "generator.pth: reads 2 channels and makes 3; expected 1 or 3",
+        ),
+    ]
+    for generator, folder, told in refused:
+        with pytest.raises(InputError, match=told):
+            translate_folder(generator, folder, tmp_path / "out", 1, CPU)
+    for target, told in ((tmp_path / "file", "is a file; expected a folder"), (source, "is the input folder too")):
+        with pytest.raises(InputError, match=told):
+            translate_folder(file, source, target, 1, CPU)
+    Image.fromarray(noise(8, 8)).save(source / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.png and a\.jpg would both become a\.png"):
+        translate_folder(file, source, tmp_path / "out", 1, CPU)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs GANC_DATA with horse2zebra and the released generator")
+def test_the_released_generator_makes_zebras_of_horses(tmp_path):
+    from ganc_nni.metrics import InceptionFeatures
+    from ganc_nni.score import Scorer
+
+    root = Path(os.environ["GANC_DATA"])
+    data = root / "datasets" / "horse2zebra"
+    file = read_generator(root / "weights" / "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth")
+    translate_folder(file, data / "testA", tmp_path / "zebras", 4, CPU)
+    (tmp_path / "first.meta").write_text("\n".join(sorted(path.name for path in (data / "trainB").iterdir())[:300]))
+    scorer = Scorer(InceptionFeatures(768, kind="frechet_imagenet"), "clean", 20)
+    score = scorer.score(tmp_path / "zebras", data / "trainB", tmp_path / "first.meta")
+    assert (score.n_fake, score.n_real) == (120, 300)
+    assert score.value == pytest.approx(0.980, abs=0.01)
