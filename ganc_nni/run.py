@@ -21,7 +21,7 @@ from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.recipe import Recipe
-from ganc_nni.space import Sample, SearchSpace, config_str
+from ganc_nni.space import Sample, SearchSpace
 
 
 class Run:
@@ -52,30 +52,21 @@ class Run:
 
     @cached_property
     def _teacher_file(self) -> GeneratorFile | None:
-        """The recipe's checkpoint; what it holds is read from it alone.
+        """The recipe's checkpoint; its widths, depth and kind of convolution are read from it alone.
 
         Raises:
-            InputError: It is no generator, or the recipe says something else of it.
+            InputError: It is no generator, or one for pictures of other channels.
         """
-        teacher = self.recipe.teacher
-        if teacher.checkpoint is None:
+        checkpoint, data = self.recipe.teacher.checkpoint, self.recipe.data
+        if checkpoint is None:
             return None
-        file = read_generator(teacher.checkpoint)
-        data, blueprint, widths = self.recipe.data, file.blueprint, set(file.sample.values())
-        found: dict[str, tuple[object, object]] = {
-            "data.source_channels": (data.source_channels, blueprint.in_channels),
-            "data.target_channels": (data.target_channels, blueprint.out_channels),
-        }
-        told = {
-            "width": (teacher.width, widths.pop() if len(widths) == 1 else config_str(file.sample)),
-            "n_blocks": (teacher.n_blocks, blueprint.n_blocks),
-            "separable": (teacher.separable, blueprint.separable),
-        }
-        found |= {f"teacher.{key}": pair for key, pair in told.items() if key in teacher.model_fields_set}
-        for key, (expected, actual) in found.items():
-            if expected != actual:
-                cure = "leave it out or correct it" if key.startswith("teacher") else "correct it"
-                raise InputError(f"{key}: the recipe says {expected}, {file.path} has {actual}; {cure}")
+        file = read_generator(checkpoint)
+        for key, expected, found in (
+            ("data.source_channels", data.source_channels, file.blueprint.in_channels),
+            ("data.target_channels", data.target_channels, file.blueprint.out_channels),
+        ):
+            if expected != found:
+                raise InputError(f"{key}: the recipe says {expected}, {checkpoint} has {found}; correct the recipe")
         return file
 
     @property

@@ -157,3 +157,14 @@ def test_without_distillation_weight_the_mappings_stay(tiny_folder):
     networks, before, _, _ = distil(run)
     assert changed(networks["mappings"], before["mappings"]) == set()
     assert changed(networks["student"], before["student"])
+
+
+def test_a_teacher_of_other_depth_and_widths_teaches(tiny_folder):
+    torch.manual_seed(31)
+    teacher = ResnetGenerator([4, 8, 12, 8, 4, 4, 8, 4], n_blocks=6, separable=True)
+    initialise(teacher)
+    save_weights(tiny_folder / "teacher.pth", teacher.state_dict())
+    run = new_run(tiny_folder)
+    train_supernet(run)
+    helpers = load_weights(run.folder / "supernet" / "helpers.safetensors")
+    assert helpers["mappings.0.weight"].shape == (48, 4 * run.space.largest()["down_2"], 1, 1)
