@@ -19,7 +19,6 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ganc_nni.architecture import Blueprint
-from ganc_nni.generators.resnet import LABELS
 from ganc_nni.recipe import DataRecipe, load_recipe
 from ganc_nni.run import Run
 
@@ -44,7 +43,7 @@ def published(size: tuple[int, int], pictures: int) -> Run:
 
 def sliced_out(supernet: nn.Module, blueprint: Blueprint, sample: Mapping[str, int]) -> nn.Module:
     """A network of plain torch layers with the first channels of the supernet's weights."""
-    network = blueprint.build([sample[label] for label in LABELS])
+    network = blueprint.build(list(sample.values()))
     weights = supernet.state_dict()
     network.load_state_dict({key: first(weights[key], value.shape) for key, value in network.state_dict().items()})
     return network.eval()

@@ -31,9 +31,10 @@ from torch.utils.data import DataLoader
 
 from ganc_nni.data import Batch
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.resnet import LABELS, ResnetBlock
+from ganc_nni.generators.resnet import ResnetBlock
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
 from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.oneshot.train import student_channels
 from ganc_nni.run import Run
 from ganc_nni.space import Sample
 from ganc_nni.training.gan import initialise
@@ -76,7 +77,7 @@ def _race(run: Run, teacher: ResnetGenerator, folder: Path, warmup: int, steps: 
     recipe = run.recipe
     schedule = recipe.supernet.schedule.model_copy(update={"epochs": warmup + steps + 1})  # never out of batches
     sampler = WidthSampler(run.space, recipe.supernet.sampling, recipe.seed)
-    module = DistillationModule(recipe, schedule, teacher, 4 * run.space.largest()["down_2"], None)
+    module = DistillationModule(recipe, schedule, teacher, student_channels(run), None)
     fit = StageFit("supernet", recipe, schedule, run.data, folder)
     fit.trainer.limit_val_batches = 0
     space = run.new_space()
@@ -89,7 +90,7 @@ def _race(run: Run, teacher: ResnetGenerator, folder: Path, warmup: int, steps: 
     sliced = SlicedNetwork(run.student_blueprint.build(list(run.space.largest().values())))
     sliced.network.load_state_dict(space.state_dict())
     plans = {
-        step: sliced.plan(run.student_blueprint.build([sampler.draw(step)[label] for label in LABELS]))
+        step: sliced.plan(run.student_blueprint.build(list(sampler.draw(step).values())))
         for step in range(0, 2 * (warmup + steps), 2)  # Lightning counts the steps of both optimisers
     }
     _check(supernet, sliced, sampler.draw(0), plans[0], run.data.train[0].source[None])
@@ -187,7 +188,7 @@ class PlainLoop:
         self.student = student
         self.set_widths = set_widths
         self.teacher = teacher
-        self.discriminator, self.mappings, self.gan_loss = parts.discriminator, parts.mappings, parts.gan_loss
+        self.discriminator, self.mappings, self.gan_loss = parts.discriminator, parts.mappings, parts.adversary.loss
         self.weights = run.recipe.distillation
         parts.set_model(student)
         (self.optimizer, self.discriminator_optimizer), _ = parts.configure_optimizers()

@@ -2,35 +2,98 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ganc_nni import checkpoints
 from ganc_nni.errors import InputError
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerator
 from ganc_nni.generators.layers import Width
-from ganc_nni.generators.resnet import LABELS
-
-FAMILIES = {"resnet": ResnetGenerator}
+from ganc_nni.generators.spade import DOUBLINGS, Upsampling
 
 
-class Blueprint(BaseModel):
-    """Everything about a generator but its widths."""
-
+class _Blueprint(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    family: Literal["resnet"] = "resnet"
     in_channels: int = 3
     out_channels: int = 3
-    n_blocks: int = 9
     separable: bool = False
+
+    def check_size(self, size: tuple[int, int], name: str) -> None:
+        """Refuse a picture's height and width, called ``name``, that the generator cannot work at.
+
+        Raises:
+            InputError: Not multiples of what the generator divides them by, or too small.
+        """
+        multiple, least = self.sides()
+        if any(side < least or side % multiple for side in size) or not self.fits(size):
+            raise InputError(
+                f"{name}: got {size[0]} x {size[1]}; a {self.describe()}, needs height and width as multiples of "
+                f"{multiple}, {least} or more{'' if self.fits((least, least)) else ' and not both the least'}"
+            )
+
+    @abstractmethod
+    def sides(self) -> tuple[int, int]:
+        """What height and width have to be multiples of, and the least, pixels."""
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        """Whether sides that are such multiples make a picture that is large enough."""
+        return True
+
+    @abstractmethod
+    def describe(self) -> str:
+        """In words."""
+
+
+class ResnetBlueprint(_Blueprint):
+    """Everything about a ResNet generator but its widths."""
+
+    family: Literal["resnet"] = "resnet"
+    n_blocks: int = 9
 
     def build(self, widths: Sequence[Width]) -> ResnetGenerator:
         """The generator with these widths: a network if they are integers, a model space if they are choices."""
-        return FAMILIES[self.family](widths, self.in_channels, self.out_channels, self.n_blocks, self.separable)
+        return ResnetGenerator(widths, self.in_channels, self.out_channels, self.n_blocks, self.separable)
+
+    def sides(self) -> tuple[int, int]:
+        """Downsampling halves twice; then reflection padding needs 2 pixels."""
+        return 4, 8
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"ResNet generator, {self.n_blocks} blocks, {'separable' if self.separable else 'full'} convolutions"
+
+
+class SpadeBlueprint(_Blueprint):
+    """Everything about a SPADE generator but its widths."""
+
+    family: Literal["spade"] = "spade"
+    upsampling: Upsampling = "more"
+
+    def build(self, widths: Sequence[Width]) -> SpadeGenerator:
+        """See :meth:`ResnetBlueprint.build`."""
+        return SpadeGenerator(widths, self.in_channels, self.out_channels, self.upsampling, self.separable)
+
+    def sides(self) -> tuple[int, int]:
+        """The latent map is enlarged by that."""
+        multiple = 2 ** DOUBLINGS[self.upsampling]
+        return multiple, multiple
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        """The instance norms of separable convolutions need a latent map of 2 pixels."""
+        return not self.separable or size[0] * size[1] > self.sides()[0] ** 2
+
+    def describe(self) -> str:
+        """See the base class."""
+        kind = "separable" if self.separable else "full"
+        return f"SPADE generator, upsampling {self.upsampling}, {kind} convolutions for scale and shift"
+
+
+Blueprint: TypeAlias = ResnetBlueprint | SpadeBlueprint
 
 
 class Architecture(BaseModel):
@@ -53,7 +116,7 @@ class Architecture(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
-    blueprint: Blueprint
+    blueprint: Annotated[Blueprint, Field(discriminator="family")]
     space: dict[str, tuple[int, ...]]
     sample: dict[str, int]
     config_str: str
@@ -64,16 +127,16 @@ class Architecture(BaseModel):
     metrics: dict[str, float]
     provenance: dict[str, str | int | float]
 
-    @field_validator("sample")
-    @classmethod
-    def _complete(cls, sample: dict[str, int]) -> dict[str, int]:
-        if set(sample) != set(LABELS) or min(sample.values()) < 1:
-            raise ValueError(f"expected a positive width for each of {', '.join(LABELS)}, got {sample}")
-        return sample
+    @model_validator(mode="after")
+    def _complete(self) -> Architecture:
+        labels = LABELS[self.blueprint.family]
+        if set(self.sample) != set(labels) or min(self.sample.values()) < 1:
+            raise ValueError(f"sample: expected a positive width for each of {', '.join(labels)}, got {self.sample}")
+        return self
 
-    def network(self) -> ResnetGenerator:
+    def network(self) -> Generator:
         """The deployable network, of plain torch layers, with untrained weights."""
-        return self.blueprint.build([self.sample[label] for label in LABELS])
+        return self.blueprint.build([self.sample[label] for label in LABELS[self.blueprint.family]])
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

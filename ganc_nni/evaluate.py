@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
-from ganc_nni.data import Split
+from ganc_nni.data import IGNORE_ID, LabelMaps, Split
 from ganc_nni.errors import InputError
 from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
+from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.recipe import MetricRecipe
+from ganc_nni.segmentation import Segmenter
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,40 +63,61 @@ class Evaluator:
         recipe: The metric.
         split: Source pictures to translate, target pictures to compare with.
         name: The split's name, for errors and results.
-        device: Where generators and feature network run.
+        device: Where generators and metric run.
         cache: Folder for the statistics of the target pictures.
+        labelled: For miou and map: the segmenter, and the label maps of the sources in its classes.
 
     Raises:
         InputError: Too few pictures, or weights of the metric that are missing.
     """
 
-    def __init__(self, recipe: MetricRecipe, split: Split, name: str, device: torch.device, cache: Path) -> None:
+    def __init__(
+        self,
+        recipe: MetricRecipe,
+        split: Split,
+        name: str,
+        device: torch.device,
+        cache: Path,
+        labelled: tuple[Segmenter, Callable[[int], Tensor]] | None = None,
+    ) -> None:
         check_size(recipe, split, name)
         self.recipe = recipe
         self.split = split
         self.name = name
         self.device = device
-        self.extractor = build_extractor(recipe, device)
-        self.real = real_statistics(self.extractor, split.targets, recipe.batch_size, cache)
         self._batches: list[Tensor] = []
+        self._make: Callable[[], Metric]
+        if labelled is not None:
+            segmenter, ids = labelled[0].to(device), labelled[1]
+            score: Literal["miou", "map"] = "map" if recipe.name == "map" else "miou"
+            self.metric_name: str = score
+            self._make = lambda: SegmentationScore(segmenter, ids, IGNORE_ID, score, recipe.min_images)
+        else:
+            extractor = build_extractor(recipe, device)
+            real = real_statistics(extractor, split.targets, recipe.batch_size, cache)
+            self.metric_name = extractor.metric_name
+            self._make = lambda: FrechetDistance(extractor, real, recipe.min_images)
 
-    @property
-    def metric_name(self) -> str:
-        """What the score may be called."""
-        return self.extractor.metric_name
-
-    def metric(self) -> FrechetDistance:
-        """A fresh metric against the split's target pictures."""
-        return FrechetDistance(self.extractor, self.real, self.recipe.min_images)
+    def metric(self) -> Metric:
+        """A fresh metric of the split's pictures."""
+        return self._make()
 
     @torch.inference_mode()
     def score(self, generator: Callable[[Tensor], Tensor]) -> float:
         """The metric of all source pictures translated by ``generator``, which is put into evaluation mode."""
         if isinstance(generator, nn.Module):
             generator.eval()
-        if not self._batches:
-            self._batches = list(DataLoader(self.split.sources, self.recipe.batch_size))
-        metric = self.metric()
-        for batch in self._batches:
-            metric.update(translate(generator, batch.to(self.device)))
+        metric, first = self.metric(), 0
+        for batch in self._sources():
+            metric.update(translate(generator, batch.to(self.device)), first)
+            first += len(batch)
         return float(metric.compute())
+
+    def _sources(self) -> Iterable[Tensor]:
+        """The source pictures in batches; kept in memory, but for label maps, which are large once they are encoded."""
+        loader = DataLoader(self.split.sources, self.recipe.batch_size)
+        if isinstance(self.split.sources, LabelMaps):
+            return loader
+        if not self._batches:
+            self._batches = list(loader)
+        return self._batches

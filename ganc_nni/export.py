@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
-from ganc_nni.data import Split
+from ganc_nni.data import Split, as_rgb
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report
 
@@ -46,7 +46,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     save_weights(folder / "compressed.safetensors", compressed.state_dict(), metadata)
 
     costs = {"teacher": run.teacher_cost, "compressed": run.student_cost.at(architecture.sample)}
-    size = (1, run.recipe.data.source_channels, *run.recipe.data.image_size)
+    size = (1, run.recipe.data.in_channels, *run.recipe.data.image_size)
     rows = {
         name: {
             "macs_published": costs[name].macs_published,
@@ -58,7 +58,13 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         for name, network in networks.items()
     }
     pictures = len(run.data.test.sources)
-    summary = {"metric": evaluator.metric_name, "test_pictures": pictures, "image_size": size[2:], "networks": rows}
+    summary = {
+        "metric": evaluator.metric_name,
+        "higher_is_better": run.recipe.metric.higher_is_better,
+        "test_pictures": pictures,
+        "image_size": size[2:],
+        "networks": rows,
+    }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
     return {"score": scores["compressed"]}
@@ -85,7 +91,10 @@ def draw_comparison(
     n_rows = min(n_rows, len(split.sources))
     picks = [round(index * (len(split.sources) - 1) / max(1, n_rows - 1)) for index in range(n_rows)]
     sources = torch.stack([split.sources[index] for index in picks])
-    columns = {"input": sources, **{name: network(sources.to(device)).cpu() for name, network in networks.items()}}
+    columns = {
+        "input": as_rgb(sources),
+        **{name: network(sources.to(device)).cpu() for name, network in networks.items()},
+    }
     if split.paired:
         columns["truth"] = torch.stack([split.targets[index] for index in picks])
     height, width = sources.shape[-2:]

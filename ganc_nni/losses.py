@@ -1,13 +1,17 @@
-"""Adversarial and reconstruction losses; each is one object with its formula."""
+"""Adversarial, feature-matching and reconstruction losses; each is one object with its formula."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganc_nni.discriminators import Discriminator, PatchDiscriminator
 from ganc_nni.errors import InputError
 from ganc_nni.perceptual import PerceptualLoss
 from ganc_nni.recipe import ReconstructionLoss
@@ -69,6 +73,75 @@ class Vanilla(AdversarialLoss):
 GAN_LOSSES: dict[str, AdversarialLoss] = {"lsgan": LeastSquares(), "hinge": Hinge(), "vanilla": Vanilla()}
 """What ``gan_loss`` of a recipe may say."""
 
+Judgement: TypeAlias = list[list[Tensor]]
+"""For each scale of a discriminator the features of its layers; the last are the logits."""
+
+
+class Adversary:
+    """What generator and discriminator minimise against each other, for a discriminator of either kind.
+
+    With several scales the adversarial loss is their mean (GauGAN, arXiv 1903.07291). Its published code adds the real
+    and the fake half up where here is their mean; Adam does not notice the scale of a loss.
+
+    Args:
+        loss: The objective.
+        lambda_gan: Weight of the generator's adversarial loss.
+        lambda_feat: Weight of the feature matching, see :func:`feature_matching`; 0: none.
+    """
+
+    def __init__(self, loss: AdversarialLoss, lambda_gan: float = 1, lambda_feat: float = 0) -> None:
+        self.loss = loss
+        self.lambda_gan = lambda_gan
+        self.lambda_feat = lambda_feat
+
+    def generator(self, discriminator: Discriminator, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """What the generator minimises, weighted: ``gan`` and, where it has a weight, ``feat``.
+
+        Args:
+            discriminator: Its parameters should not require gradients.
+            fake: What it judges, ``N x C x H x W``: the generated pictures, with their sources if it is conditional.
+            real: The same with real pictures; only read for feature matching, for which they are the truth.
+        """
+        if self.lambda_feat == 0:
+            (judged,) = _judge(discriminator, fake)
+            return {"gan": self.lambda_gan * _over_scales(self.loss.generator, judged)}
+        judged, goal = _judge(discriminator, fake, real)
+        return {
+            "gan": self.lambda_gan * _over_scales(self.loss.generator, judged),
+            "feat": self.lambda_feat * feature_matching(judged, goal),
+        }
+
+    def discriminator(self, discriminator: Discriminator, fake: Tensor, real: Tensor) -> Tensor:
+        """What the discriminator minimises; no gradient flows into ``fake`` (see :meth:`generator`)."""
+        judged_real, judged_fake = _judge(discriminator, real, fake.detach())
+        return _over_scales(self.loss.discriminator, judged_real, judged_fake)
+
+
+def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
+    """Mean over the scales of the sum over all layers but the logits of the L1 distance of their features.
+
+    From pix2pixHD (arXiv 1711.11585, equation 4), as GauGAN weights it. No gradient flows into ``real``.
+    """
+    distances = [
+        torch.stack([F.l1_loss(got, want.detach()) for got, want in zip(generated[:-1], true[:-1], strict=True)]).sum()
+        for generated, true in zip(fake, real, strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
+def _judge(discriminator: Discriminator, *pictures: Tensor) -> list[Judgement]:
+    """One judgement for each batch of pictures."""
+    if isinstance(discriminator, PatchDiscriminator):
+        return [[[discriminator(batch)]] for batch in pictures]
+    # All at once, as published: the power iteration of the spectral norm goes on with every call.
+    scales = [[layer.chunk(len(pictures)) for layer in scale] for scale in discriminator(torch.cat(pictures))]
+    return [[[chunks[i] for chunks in scale] for scale in scales] for i in range(len(pictures))]
+
+
+def _over_scales(loss: Callable[..., Tensor], *judged: Judgement) -> Tensor:
+    """The mean of ``loss(logits, ...)`` over the scales."""
+    return torch.stack([loss(*(layers[-1] for layers in scales)) for scales in zip(*judged, strict=True)]).mean()
+
 
 def build_reconstruction(name: ReconstructionLoss, weights: Path | None = None) -> nn.Module:
     """The distance of a generated picture to the one it should be: ``loss(generated, target)``, a scalar.
@@ -77,7 +150,7 @@ def build_reconstruction(name: ReconstructionLoss, weights: Path | None = None) 
 
     Args:
         name: ``l1``, ``l2``, ``smooth_l1`` (means over all pixels) or ``perceptual``.
-        weights: File of torchvision's VGG19 weights; only ``perceptual`` reads it.
+        weights: File of torchvision's VGG19 weights, or the word ``download``; only ``perceptual`` reads it.
 
     Raises:
         InputError: ``perceptual`` without weights, or with a file that does not hold them.

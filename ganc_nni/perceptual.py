@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
 import torch
@@ -11,6 +13,12 @@ from torchvision.models import VGG19_Weights
 
 from ganc_nni.checkpoints import load_weights
 from ganc_nni.errors import InputError
+from ganc_nni.recipe import DOWNLOAD
+
+_log = logging.getLogger(__name__)
+
+URL = VGG19_Weights.IMAGENET1K_V1.url
+"""Torchvision's VGG19 weights; the digits in the name are the first of the file's sha256."""
 
 CONVOLUTIONS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
 CONVOLUTIONS |= {28: 512}
@@ -34,10 +42,11 @@ class PerceptualLoss(nn.Module):
     implementations feed them as they are.
 
     Args:
-        weights: torchvision's VGG19 state dict (``.pth`` or ``.safetensors``), whole or ``features.*`` alone.
+        weights: torchvision's VGG19 state dict (``.pth`` or ``.safetensors``), whole or ``features.*`` alone, or the
+            word ``download``.
 
     Raises:
-        InputError: The file is missing, cannot be read, or lacks a weight.
+        InputError: The file is missing, cannot be read or downloaded, or lacks a weight.
     """
 
     mean: Tensor
@@ -87,7 +96,9 @@ def _buffer(key: str) -> str:
 
 def _vgg19_weights(path: Path) -> dict[str, Tensor]:
     """The weights up to relu5_1, by torchvision's key."""
-    cure = f"perceptual_weights takes torchvision's VGG19 weights, {VGG19_Weights.IMAGENET1K_V1.url}"
+    cure = f"perceptual_weights takes torchvision's VGG19 weights, {URL}"
+    if path == DOWNLOAD:
+        path = _downloaded()
     try:
         state = load_weights(path)
     except InputError as error:
@@ -104,3 +115,22 @@ def _vgg19_weights(path: Path) -> dict[str, Tensor]:
             weights[key] = state[key].float()
         in_channels = out_channels
     return weights
+
+
+def _downloaded() -> Path:
+    """The published file in torch hub's folder of checkpoints, fetched where it is not there yet."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    if path.is_file():
+        return path
+    _log.info("downloading %s to %s", URL, path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside the target, checked and then renamed by torch: no half file can stay.
+        digits = path.stem.rpartition("-")[2]
+        torch.hub.download_url_to_file(URL, str(path), hash_prefix=digits, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"perceptual_weights: the download failed ({error}); fetch {URL} elsewhere and put it at {path} or name it "
+            "in perceptual_weights, or set lambda_recon to 0 or recon_loss to l1, which need no file"
+        ) from None
+    return path

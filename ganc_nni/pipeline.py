@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ganc_nni.checkpoints import write_text
-from ganc_nni.errors import TrainingError
+from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import export
 from ganc_nni.oneshot.train import train_supernet
 from ganc_nni.run import Run
 from ganc_nni.search.stage import search
+from ganc_nni.segmentation.stage import train_run_segmenter
 from ganc_nni.training.finetune import finetune
 from ganc_nni.training.loop import Report
 from ganc_nni.training.teacher import train_teacher
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 Stage = Callable[[Run, Report | None], dict[str, float]]
 
 STAGES: dict[str, Stage] = {
+    "segmenter": train_run_segmenter,
     "teacher": train_teacher,
     "supernet": train_supernet,
     "search": search,
@@ -34,7 +36,8 @@ STAGES: dict[str, Stage] = {
 """All stages, in order; each takes what the ones before it left in the run folder."""
 
 _SECTIONS = {
-    "teacher": ("seed", "data", "teacher", "discriminator", "metric"),
+    "segmenter": ("seed", "data", "segmenter"),
+    "teacher": ("seed", "data", "generator", "teacher", "discriminator", "metric"),
     "supernet": ("student", "distillation", "supernet"),
     "search": ("search",),
     "finetune": ("finetune",),
@@ -61,14 +64,37 @@ class Pipeline:
 
     def _hash(self, stage: str) -> str:
         recipe = self.run.recipe.model_dump(mode="json", exclude=_NO_INFLUENCE)
-        names = list(STAGES)[: list(STAGES).index(stage) + 1]
+        names = self.stages(stage)
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
         checkpoint = self.run.recipe.teacher.checkpoint
         if checkpoint is not None and checkpoint.is_file():
             parts["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        weights = self.run.recipe.segmenter.weights
+        if self.run.recipe.metric.higher_is_better and weights is not None and stage != "segmenter":
+            parts["segmenter"] = recipe["segmenter"]
+            parts["segmenter_weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
         if "student" in parts:
             parts["space"] = self.run.space.choices
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def stages(self, last: str) -> list[str]:
+        """What has to be done for the stage ``last``, in order, that stage included.
+
+        A segmenter is trained where one is needed and no weights are named.
+
+        Raises:
+            InputError: The stage is the segmenter's, and the recipe has none to train.
+        """
+        recipe = self.run.recipe
+        if last == "segmenter" and recipe.data.layout != "labels":
+            raise InputError(f"data.layout: got {recipe.data.layout}; a segmenter needs label maps, layout labels")
+        if last == "segmenter" and recipe.segmenter.weights is not None:
+            raise InputError(
+                f"segmenter.weights: {recipe.segmenter.weights} is to be used, not trained; remove it to train one"
+            )
+        trained = recipe.metric.higher_is_better and recipe.segmenter.weights is None
+        wanted = [stage for stage in STAGES if stage != "segmenter" or trained or last == "segmenter"]
+        return wanted[: wanted.index(last) + 1]
 
     def done(self, stage: str) -> bool:
         """Whether the stage's output is there and fits the recipe."""
@@ -113,7 +139,7 @@ class Pipeline:
 
     def run_until(self, last: str) -> None:
         """Run every stage up to ``last`` that is not done."""
-        for stage in list(STAGES)[: list(STAGES).index(last) + 1]:
+        for stage in self.stages(last):
             self.run_stage(stage)
 
     def wait_for(self, stage: str, poll_seconds: float = 0.5) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ganc_nni.architecture import Blueprint
-from ganc_nni.errors import InputError
+from ganc_nni.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint
+from ganc_nni.generators import LABELS
+from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop import read_generator
 from ganc_nni.macs import Cost, count
 from ganc_nni.recipe import load_recipe
@@ -31,8 +32,9 @@ class Profile(BaseModel):
         family: Kind of generator.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        n_blocks: Residual blocks.
-        separable: Separable instead of full convolutions in the residual blocks.
+        separable: Separable instead of full convolutions where the family has a choice.
+        n_blocks: Residual blocks; of a ResNet generator.
+        upsampling: How often height and width double; of a SPADE generator.
     """
 
     macs_published: int
@@ -44,29 +46,47 @@ class Profile(BaseModel):
     family: str
     in_channels: int
     out_channels: int
-    n_blocks: int
     separable: bool
+    n_blocks: int | None = None
+    upsampling: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Depth and convolutions in a few words."""
+        depth = f"{self.n_blocks} blocks" if self.n_blocks is not None else f"upsampling {self.upsampling}"
+        return f"{self.family}, {depth}, {'separable' if self.separable else 'full'}"
 
 
-def profile_file(path: Path, config: str | None, size: tuple[int, int]) -> Profile:
+def profile_file(
+    path: Path, config: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
+) -> Profile:
     """The generator in a file, or with ``config`` one of its sub-generators.
 
     Raises:
         InputError: See :func:`~ganc_nni.interop.read_generator`; or a size that no generator takes.
     """
-    _check_size(size)
-    file = read_generator(path, config)
+    file = read_generator(path, config, upsampling)
+    file.blueprint.check_size(size, "--size")
     return _profile(file.blueprint, file.sample, file.cost(size), size, file.weights_bytes)
 
 
-def profile_space(path: Path, config: str | None, size: tuple[int, int]) -> dict[str, Profile]:
-    """The student of nine separable blocks, RGB to RGB, of a search space: one, or the largest and the smallest.
+def profile_space(
+    path: Path, config: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
+) -> dict[str, Profile]:
+    """The separable student of a search space: one, or the largest and the smallest.
+
+    Of a ResNet space that is one of nine blocks, RGB to RGB; of a SPADE space one of 36 input channels (Cityscapes) or,
+    if its upsampling is "normal", of 184 (COCO-Stuff), as published. A recipe says it for any other.
 
     Raises:
         InputError: No search space, a configuration that is not in it, or a size that no generator takes.
     """
-    _check_size(size)
-    space, blueprint = SearchSpace.load(path), Blueprint(separable=True)
+    space = SearchSpace.load(path)
+    blueprint: Blueprint = ResnetBlueprint(separable=True)
+    if tuple(space.choices) == LABELS["spade"]:
+        in_channels = 184 if upsampling == "normal" else 36
+        blueprint = SpadeBlueprint(separable=True, in_channels=in_channels, upsampling=upsampling or "more")
+    blueprint.check_size(size, "--size")
     cost = count(blueprint.build(space.mutables()), blueprint.in_channels, size)
     return {name: _profile(blueprint, sample, cost.at(sample), size) for name, sample in _chosen(space, config).items()}
 
@@ -82,10 +102,10 @@ def profile_recipe(path: Path, config: str | None, size: tuple[int, int] | None 
     """
     recipe = load_recipe(path)
     if size is not None:
-        _check_size(size)
         data = recipe.data.model_copy(update={"image_size": size})
         recipe = recipe.model_copy(update={"data": data})
     run, size = Run(recipe), recipe.data.image_size
+    run.student_blueprint.check_size(size, "--size")
     profiles = {}
     if config is None:
         profiles["teacher"] = _profile(run.teacher_blueprint, run.teacher_sample, run.teacher_cost, size)
@@ -98,11 +118,6 @@ def _chosen(space: SearchSpace, config: str | None) -> dict[str, Sample]:
     if config is not None:
         return {"student": space.sample(config)}
     return {"largest student": space.largest(), "smallest student": space.smallest()}
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if any(side % 4 or side < 8 for side in size):
-        raise InputError(f"--size {size[0]} {size[1]}: expected height and width as multiples of 4, 8 or more")
 
 
 def _profile(

@@ -6,21 +6,23 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
-from ganc_nni.architecture import Blueprint
+from ganc_nni.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint
 from ganc_nni.checkpoints import load_into, load_weights
-from ganc_nni.data import Data, build_data
-from ganc_nni.discriminators import PatchDiscriminator
+from ganc_nni.data import IGNORE_ID, Data, build_data
+from ganc_nni.discriminators import build_discriminator
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators import LABELS, Generator
 from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.recipe import Recipe
+from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
+from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
 
 
@@ -47,8 +49,16 @@ class Run:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The student's channel choices."""
-        return SearchSpace.load(self.recipe.student.space)
+        """The student's channel choices.
+
+        Raises:
+            InputError: No search space, or one of another family.
+        """
+        path, family = self.recipe.student.space, self.recipe.generator.family
+        space = SearchSpace.load(path)
+        if tuple(space.choices) != LABELS[family]:
+            raise InputError(f"{path}: has the labels {', '.join(space.choices)}; generator.family is {family}")
+        return space
 
     @cached_property
     def _teacher_file(self) -> GeneratorFile | None:
@@ -57,13 +67,14 @@ class Run:
         Raises:
             InputError: It is no generator, or one for pictures of other channels.
         """
-        checkpoint, data = self.recipe.teacher.checkpoint, self.recipe.data
+        checkpoint, data, generator = self.recipe.teacher.checkpoint, self.recipe.data, self.recipe.generator
         if checkpoint is None:
             return None
-        file = read_generator(checkpoint)
+        file = read_generator(checkpoint, upsampling=generator.upsampling if generator.family == "spade" else None)
         for key, expected, found in (
-            ("data.source_channels", data.source_channels, file.blueprint.in_channels),
-            ("data.target_channels", data.target_channels, file.blueprint.out_channels),
+            ("generator.family", generator.family, file.blueprint.family),
+            ("data.source_channels", data.in_channels, file.blueprint.in_channels),
+            ("data.target_channels", data.out_channels, file.blueprint.out_channels),
         ):
             if expected != found:
                 raise InputError(f"{key}: the recipe says {expected}, {checkpoint} has {found}; correct the recipe")
@@ -74,45 +85,100 @@ class Run:
         """The teacher but its widths."""
         if self._teacher_file is not None:
             return self._teacher_file.blueprint
-        return self._blueprint(self.recipe.teacher.n_blocks, self.recipe.teacher.separable)
+        return self._blueprint(self.recipe.teacher)
 
     @property
     def teacher_sample(self) -> Sample:
         """The teacher's widths by label."""
         if self._teacher_file is not None:
             return self._teacher_file.sample
-        return dict.fromkeys(LABELS, self.recipe.teacher.width)
+        return dict.fromkeys(LABELS[self.recipe.generator.family], self.recipe.teacher.width)
 
     @property
     def student_blueprint(self) -> Blueprint:
         """The student but its widths."""
-        return self._blueprint(self.recipe.student.n_blocks, self.recipe.student.separable)
+        return self._blueprint(self.recipe.student)
 
-    def _blueprint(self, n_blocks: int, separable: bool) -> Blueprint:
-        data = self.recipe.data
-        channels = {"in_channels": data.source_channels, "out_channels": data.target_channels}
-        return Blueprint(**channels, n_blocks=n_blocks, separable=separable)
+    def _blueprint(self, part: TeacherRecipe | StudentRecipe) -> Blueprint:
+        data, generator = self.recipe.data, self.recipe.generator
+        shared = {"in_channels": data.in_channels, "out_channels": data.out_channels, "separable": part.separable}
+        if generator.family == "spade":
+            return SpadeBlueprint(**shared, upsampling=generator.upsampling)
+        return ResnetBlueprint(**shared, n_blocks=part.n_blocks)
 
     @cached_property
     def student_cost(self) -> Cost:
         """MACs and parameters of the student as expressions of its widths."""
         space = self.student_blueprint.build(self.space.mutables())
-        return count(space, self.recipe.data.source_channels, self.recipe.data.image_size)
+        return count(space, self.recipe.data.in_channels, self.recipe.data.image_size)
 
     @cached_property
     def teacher_cost(self) -> Cost:
         """MACs and parameters of the teacher."""
-        return count(self._new_teacher(), self.recipe.data.source_channels, self.recipe.data.image_size)
+        return count(self._new_teacher(), self.recipe.data.in_channels, self.recipe.data.image_size)
 
-    def evaluator(self, split: str) -> Evaluator:
+    def evaluator(self, name: str) -> Evaluator:
         """An evaluator on the ``search`` or ``test`` split."""
-        cache = self.folder / "statistics"
-        return Evaluator(self.recipe.metric, getattr(self.data, split), split, self.device, cache)
+        metric, split, labelled = self.recipe.metric, getattr(self.data, name), None
+        if metric.higher_is_better:
+            table = self.segmenter_table()
+            labelled = (self.segmenter, lambda index: table[split.sources.ids(index)])
+        return Evaluator(metric, split, name, self.device, self.folder / "statistics", labelled)
+
+    def calibration(self) -> list[Tensor]:
+        """Inputs from the training set on which batch norms are calibrated, ``N x C x H x W`` each."""
+        pictures, wanted = self.data.still.sources, self.recipe.metric.calibration_images
+        count = min(wanted, len(pictures)) if self.recipe.generator.family == "spade" else 0
+        if count == 0:
+            return []
+        chosen = Subset(pictures, [index * len(pictures) // count for index in range(count)])
+        return list(DataLoader(chosen, self.recipe.metric.batch_size))
+
+    @property
+    def segmenter_weights(self) -> Path:
+        """The file of the network that scores miou and map."""
+        return self.recipe.segmenter.weights or self.folder / "segmenter" / "segmenter.safetensors"
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The network that scores miou and map.
+
+        Raises:
+            InputError: It is not there, or does not fit.
+        """
+        return build_segmenter(self.recipe.segmenter.network, self.segmenter_classes, self.segmenter_weights)
+
+    @property
+    def segmenter_classes(self) -> int:
+        """Classes that the segmenter tells apart."""
+        section, data = self.recipe.segmenter, self.recipe.data
+        return section.n_classes or network_classes(section.network) or data.classes or 0
+
+    def segmenter_table(self) -> Tensor:
+        """The segmenter's class of each id of the label maps, ``(256,)``; ``IGNORE_ID`` where it has none.
+
+        Raises:
+            InputError: A class is none of the segmenter's.
+        """
+        meant = self.recipe.segmenter.classes
+        if meant is None:
+            meant = {label: label for label in range(self.recipe.data.classes or 0)}
+        if strange := [(label, found) for label, found in meant.items() if found >= self.segmenter_classes]:
+            label, found = strange[0]
+            raise InputError(
+                f"segmenter.classes: class {label} of the label maps would be {found} of the segmenter, which has "
+                f"{self.segmenter_classes}; say there which class of the label maps is which of the network"
+            )
+        table = torch.full((256,), IGNORE_ID)
+        for label, found in meant.items():
+            table[label] = found
+        return table
 
     @cached_property
     def metric_name(self) -> str:
         """What a score of the recipe's metric may be called."""
-        return build_extractor(self.recipe.metric).metric_name
+        metric = self.recipe.metric
+        return metric.name if metric.higher_is_better else build_extractor(metric).metric_name
 
     def check(self) -> None:
         """Refuse whatever can be known to fail before any training.
@@ -121,13 +187,21 @@ class Run:
             InputError: Data, metric, checkpoint or budget do not fit; the message says how to mend it.
         """
         metric = self.recipe.metric
+        self.student_blueprint.check_size(self.recipe.data.image_size, "data.image_size")
         check_size(metric, self.data.search, "search")
         check_size(metric, self.data.test, "test")
-        _ = self.metric_name
+        if metric.higher_is_better:
+            self.segmenter_table()
+            if self.recipe.segmenter.weights is not None:
+                _ = self.segmenter
+        else:
+            _ = self.metric_name
         _ = self._teacher_file
-        build_reconstruction(self.recipe.distillation.recon_loss, self.recipe.distillation.perceptual_weights)
+        for losses in (self.recipe.teacher, self.recipe.distillation):
+            if losses.lambda_recon > 0:
+                build_reconstruction(losses.recon_loss, losses.perceptual_weights)
         size, n_layers = self.recipe.data.image_size, self.recipe.discriminator.n_layers
-        smallest_side = PatchDiscriminator(1, n_layers=n_layers).smallest
+        smallest_side = build_discriminator(self.recipe.discriminator, 1).smallest
         if min(size) < smallest_side:
             raise InputError(
                 f"data.image_size: got {size}; a discriminator of {n_layers} layers needs at least {smallest_side} "
@@ -147,10 +221,10 @@ class Run:
                 f"{self.recipe.student.space} at {height}x{width} reaches from {smallest} to {largest}"
             )
 
-    def _new_teacher(self) -> ResnetGenerator:
+    def _new_teacher(self) -> Generator:
         return self.teacher_blueprint.build(list(self.teacher_sample.values()))
 
-    def load_teacher(self) -> ResnetGenerator:
+    def load_teacher(self) -> Generator:
         """The trained teacher, or the recipe's checkpoint."""
         if self._teacher_file is not None:
             return self._teacher_file.network()
@@ -164,11 +238,11 @@ class Run:
         """The trained student's weights."""
         return self.folder / "supernet" / "supernet.safetensors"
 
-    def new_space(self) -> ResnetGenerator:
+    def new_space(self) -> Generator:
         """The student as an NNI model space, untrained."""
         return self.student_blueprint.build(self.space.mutables())
 
-    def load_supernet(self) -> ResnetGenerator:
+    def load_supernet(self) -> Generator:
         """The trained once-for-all supernet, on the run's device."""
         supernet = make_supernet(self.new_space())
         load_into(supernet, load_weights(self.supernet_weights), self.supernet_weights)

@@ -12,10 +12,10 @@ import nni
 from nni.mutable import Categorical
 
 from ganc_nni.errors import InputError
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators import labels_of, resnet
 
-LEGACY_LABELS = (*LABELS[:3], "blocks", *LABELS[6:])
-"""What the six widths of older configuration strings stand for."""
+LEGACY_LABELS = (*resnet.LABELS[:3], "blocks", *resnet.LABELS[6:])
+"""What the six widths of older configuration strings of ResNet generators stand for."""
 
 Sample = dict[str, int]
 """One width for each label: what NNI calls a sample, and what names a sub-generator."""
@@ -44,10 +44,11 @@ class SearchSpace:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected a search-space JSON") from None
         except ValueError as error:
             raise InputError(f"{path}: not valid JSON: {error}") from None
-        if not isinstance(content, dict) or set(content) != set(LABELS):
-            found = ", ".join(content) if isinstance(content, dict) else json.dumps(content)
-            raise InputError(f"{path}: expected exactly the labels {', '.join(LABELS)}, got {found}")
-        return cls({label: _widths(path, label, content[label]) for label in LABELS})
+        try:
+            labels = labels_of(content if isinstance(content, dict) else [json.dumps(content)])
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+        return cls({label: _widths(path, label, content[label]) for label in labels})
 
     def mutables(self) -> list[Categorical]:
         """An NNI choice for each label, in order."""
@@ -67,7 +68,7 @@ class SearchSpace:
         Raises:
             InputError: Not such a string, or widths that are not in the space; the message lists them by label.
         """
-        sample = parse_config_str(text)
+        sample = parse_config_str(text, tuple(self.choices))
         strange = [
             f"{label}={width} (choices: {', '.join(map(str, self.choices[label]))})"
             for label, width in sample.items()
@@ -87,33 +88,34 @@ class SearchSpace:
 
 def config_str(sample: Mapping[str, int]) -> str:
     """The widths in order, joined by underscores: ``16_16_32_16_32_32_16_16``."""
-    return "_".join(str(sample[label]) for label in LABELS)
+    return "_".join(str(sample[label]) for label in labels_of(sample))
 
 
-def parse_config_str(text: str) -> Sample:
-    """Widths of a configuration string: eight in the order of ``LABELS``, or the six of older published results.
+def parse_config_str(text: str, labels: tuple[str, ...] = resnet.LABELS) -> Sample:
+    """Widths of a configuration string in the order of ``labels``, or the six of older published results.
 
-    The six are ``down_0 down_1 down_2 blocks up_0 up_1``: all residual blocks have the same width.
+    The six are ``down_0 down_1 down_2 blocks up_0 up_1`` of a ResNet generator: all its blocks have the same width.
 
     Raises:
         InputError: Another number of widths, or one that is no positive integer; the message lists them by label.
     """
     words = text.split("_")
-    if len(words) not in (len(LABELS), len(LEGACY_LABELS)):
-        got = ", ".join(f"{label}={word}" for label, word in zip_longest(LABELS, words, fillvalue="?"))
+    legacy = labels == resnet.LABELS and len(words) == len(LEGACY_LABELS)
+    if len(words) != len(labels) and not legacy:
+        older = f" or the {len(LEGACY_LABELS)} of older results ({', '.join(LEGACY_LABELS)})"
+        got = ", ".join(f"{label}={word}" for label, word in zip_longest(labels, words, fillvalue="?"))
         raise InputError(
-            f"configuration string {text!r}: {len(words)} widths; expected {len(LABELS)} joined by underscores "
-            f"({', '.join(LABELS)}) or the {len(LEGACY_LABELS)} of older results ({', '.join(LEGACY_LABELS)}); "
-            f"got {got}"
+            f"configuration string {text!r}: {len(words)} widths; expected {len(labels)} joined by underscores "
+            f"({', '.join(labels)}){older * (labels == resnet.LABELS)}; got {got}"
         )
-    labels = LABELS if len(words) == len(LABELS) else LEGACY_LABELS
-    wrong = [f"{label}={word!r}" for label, word in zip(labels, words, strict=True) if not _is_width(word)]
+    names = LEGACY_LABELS if legacy else labels
+    wrong = [f"{label}={word!r}" for label, word in zip(names, words, strict=True) if not _is_width(word)]
     if wrong:
         raise InputError(f"configuration string {text!r}: expected positive integers, got {', '.join(wrong)}")
     widths = [int(word) for word in words]
-    if labels is LEGACY_LABELS:
+    if legacy:
         widths[3:4] = 3 * widths[3:4]
-    return dict(zip(LABELS, widths, strict=True))
+    return dict(zip(labels, widths, strict=True))
 
 
 def _is_width(word: str) -> bool:

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_atomically
-from ganc_nni.data import list_images, read_image, to_tensor
+from ganc_nni.data import LabelScheme, encode, list_images, read_ids, read_image, to_tensor
 from ganc_nni.data.transforms import batches_of_one_size, to_image
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import translate
 from ganc_nni.interop import GeneratorFile
 from ganc_nni.logs import progress_bar
 
-_MULTIPLE = 4
-"""A ResNet generator halves height and width twice."""
-
-_SMALLEST = 5
-"""Pixels a side; padded to 8, which leaves the residual blocks the 2 pixels that their reflection padding needs."""
-
 
 @torch.inference_mode()
 def translate_folder(
-    generator: GeneratorFile, source: Path, target: Path, batch_size: int, device: torch.device
+    generator: GeneratorFile,
+    source: Path,
+    target: Path,
+    batch_size: int,
+    device: torch.device,
+    instances: Path | None = None,
 ) -> int:
     """Write the translation of every picture directly in ``source`` to ``target``, as 8-bit PNG of the same name.
 
     Each keeps its height and width. A picture that cannot be read does not keep the others from being translated.
 
     Args:
-        generator: Reads 1 (grey) or 3 channels (RGB) and makes 1 or 3.
-        source: Folder of pictures.
+        generator: Reads 1 (grey) or 3 channels (RGB), or label maps if it is a SPADE generator; makes 1 or 3.
+        source: Folder of pictures, or of label maps: PNG whose values are class ids, 255 the last class (void).
         target: Folder, made if need be; files in it of the same names are replaced.
         batch_size: At most so many pictures, one after another and of the same size, are translated at once.
         device: Where.
+        instances: For a SPADE generator whose last channel is the boundary of instances: folder of PNG whose values
+            are instance ids, with the names of the label maps.
 
     Returns:
         How many pictures were translated.
@@ -46,30 +48,54 @@ def translate_folder(
         InputError: No pictures, two of one name, a generator of other channels; or, once all others are done, pictures
             that cannot be read or are too small.
     """
-    pictures = _Padded(_planned(generator, source, target), generator.blueprint.in_channels)
+    inputs = _Padded(_planned(source, target), _reader(generator, instances), generator.blueprint)
     network = generator.network().to(device)
     with progress_bar("pictures") as bar:
-        task = bar.add_task("translate", total=len(pictures.targets))
-        for batch in batches_of_one_size(pictures, batch_size):
+        task = bar.add_task("translate", total=len(inputs.targets))
+        for batch in batches_of_one_size(inputs, batch_size):
             outputs = translate(network, batch.to(device))
             for output in outputs.cpu():
-                path, (height, width) = pictures.waiting.pop(0)
+                path, (height, width) = inputs.waiting.pop(0)
                 image = to_image(output[:, :height, :width])
                 write_atomically(path, image.save)
             bar.update(task, advance=len(batch))
-    if pictures.failures:
-        shown = "; ".join(pictures.failures[:3])
-        more = f"; and {len(pictures.failures) - 3} more" if len(pictures.failures) > 3 else ""
-        done = len(pictures.targets) - len(pictures.failures)
-        raise InputError(f"{len(pictures.failures)} pictures failed, {done} are in {target}: {shown}{more}")
-    return len(pictures.targets)
+    if inputs.failures:
+        shown = "; ".join(inputs.failures[:3])
+        more = f"; and {len(inputs.failures) - 3} more" if len(inputs.failures) > 3 else ""
+        done = len(inputs.targets) - len(inputs.failures)
+        raise InputError(f"{len(inputs.failures)} pictures failed, {done} are in {target}: {shown}{more}")
+    return len(inputs.targets)
 
 
-def _planned(generator: GeneratorFile, source: Path, target: Path) -> dict[Path, Path]:
+def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path], Tensor]:
+    """What turns a file into the generator's input, ``C x H x W``."""
+    channels, made = generator.blueprint.in_channels, generator.blueprint.out_channels
+    labels = generator.blueprint.family == "spade"
+    if made not in (1, 3) or not (labels or channels in (1, 3)):
+        raise InputError(f"{generator.path}: reads {channels} channels and makes {made}; expected 1 or 3")
+    if not labels:
+        if instances is not None:
+            raise InputError(f"{generator.path}: reads pictures, not label maps; --instances is for SPADE generators")
+        return lambda path: to_tensor(read_image(path, 1 if channels == 1 else 3))
+    last = channels - (instances is not None) - 1
+
+    def read(path: Path) -> Tensor:
+        ids = torch.from_numpy(LabelScheme(last, void_id=last).read(path).astype("int64"))
+        if instances is None:
+            return encode(ids, last, void_id=last)
+        edges = torch.from_numpy(read_ids(instances / path.name).astype("int64"))
+        if edges.shape != ids.shape:
+            raise InputError(
+                f"{instances / path.name}: is {tuple(edges.shape)}, its label map {tuple(ids.shape)}; expected the "
+                "same height and width"
+            )
+        return encode(ids, last, last, edges)
+
+    return read
+
+
+def _planned(source: Path, target: Path) -> dict[Path, Path]:
     """Each picture and where it goes."""
-    channels = (generator.blueprint.in_channels, generator.blueprint.out_channels)
-    if not set(channels) <= {1, 3}:
-        raise InputError(f"{generator.path}: reads {channels[0]} channels and makes {channels[1]}; expected 1 or 3")
     paths = list_images(source)
     if target.exists() and not target.is_dir():
         raise InputError(f"{target}: is a file; expected a folder for the translated pictures")
@@ -85,7 +111,7 @@ def _planned(generator: GeneratorFile, source: Path, target: Path) -> dict[Path,
 
 
 class _Padded:
-    """Pictures as the network takes them, by reflection at the right and the bottom, in order.
+    """Pictures as the network takes them, larger at the right and the bottom where need be, in order.
 
     Attributes:
         targets: Each picture and where it goes.
@@ -93,21 +119,29 @@ class _Padded:
         failures: Why some were not handed out.
     """
 
-    def __init__(self, targets: dict[Path, Path], channels: int) -> None:
+    def __init__(self, targets: dict[Path, Path], read: Callable[[Path], Tensor], blueprint: Blueprint) -> None:
         self.targets = targets
-        self.channels = channels
+        self.read = read
+        self.blueprint = blueprint
         self.waiting: list[tuple[Path, tuple[int, int]]] = []
         self.failures: list[str] = []
 
     def __iter__(self) -> Iterator[Tensor]:
         for path, target in self.targets.items():
             try:
-                picture = to_tensor(read_image(path, 1 if self.channels == 1 else 3))
-                height, width = picture.shape[-2:]
-                if min(height, width) < _SMALLEST:
-                    raise InputError(f"{path}: is {width}x{height} pixels; expected {_SMALLEST} or more a side")
+                picture = self.read(path)
+                padded = self._padded(picture, path)
             except InputError as error:
                 self.failures.append(str(error))
                 continue
-            self.waiting.append((target, (height, width)))
-            yield F.pad(picture, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="reflect")
+            self.waiting.append((target, (picture.shape[-2], picture.shape[-1])))
+            yield padded
+
+    def _padded(self, picture: Tensor, path: Path) -> Tensor:
+        height, width = picture.shape[-2:]
+        multiple, least = self.blueprint.sides()
+        if self.blueprint.family == "spade":  # the class at the edge goes on, however far
+            return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        if min(height, width) <= least - multiple:
+            raise InputError(f"{path}: is {width}x{height} pixels; expected {least - multiple + 1} or more a side")
+        return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="reflect")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganc_nni.architecture import Architecture, Blueprint
+from ganc_nni.architecture import Architecture, ResnetBlueprint
 from ganc_nni.errors import InputError
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.space import config_str
@@ -21,7 +21,7 @@ def architectures(draw):
     sample = draw(st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS}))
     channels = st.sampled_from((1, 3))
     return Architecture(
-        blueprint=Blueprint(
+        blueprint=ResnetBlueprint(
             in_channels=draw(channels),
             out_channels=draw(channels),
             n_blocks=draw(st.integers(3, 9)),
@@ -42,7 +42,7 @@ def architectures(draw):
 def example(**changes):
     sample = dict.fromkeys(LABELS, 4)
     content = {
-        "blueprint": {"n_blocks": 3, "separable": True},
+        "blueprint": {"family": "resnet", "n_blocks": 3, "separable": True},
         "space": dict.fromkeys(LABELS, WIDTHS),
         "sample": sample,
         "config_str": config_str(sample),

@@ -137,23 +137,26 @@ def test_a_teacher_that_does_not_fit_is_one_line(refused, tiny_folder):
 
 def test_a_teacher_s_width_depth_and_kind_are_found_in_its_file(tiny_folder):
     torch.save(ResnetGenerator([12] * 8, n_blocks=6, separable=True).state_dict(), tiny_folder / "teacher.pth")
-    run = Run(load_recipe(write_recipe(tiny_folder, teacher={"checkpoint": "teacher.pth", "width": 4})))
+    run = Run(
+        load_recipe(write_recipe(tiny_folder, teacher={"checkpoint": str(tiny_folder / "teacher.pth"), "width": 4}))
+    )
     run.check()
-    assert run.load_teacher().trunk_channels == 48
+    assert run.load_teacher().feature_channels == [48] * 4
     assert (run.teacher_blueprint.n_blocks, run.teacher_blueprint.separable) == (6, True)
 
 
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ({"source_channels": 1}, "data.source_channels: the recipe says 1, teacher.pth has 3"),
-        ({"target_channels": 1}, "data.target_channels: the recipe says 1, teacher.pth has 3"),
+        ({"source_channels": 1}, "data.source_channels: the recipe says 1"),
+        ({"target_channels": 1}, "data.target_channels: the recipe says 1"),
     ],
 )
 def test_a_checkpoint_for_other_pictures_is_refused(refused, tiny_folder, data, told):
     torch.save(ResnetGenerator([12] * 8, n_blocks=6, separable=True).state_dict(), tiny_folder / "teacher.pth")
-    path = write_recipe(tiny_folder, data=data, teacher={"checkpoint": "teacher.pth"})
+    path = write_recipe(tiny_folder, data=data, teacher={"checkpoint": str(tiny_folder / "teacher.pth")})
     assert told in refused("run", path)
+    assert "teacher.pth has 3; correct the recipe" in refused("run", path)
 
 
 @pytest.mark.parametrize("changes", [{"seed": -1}, {"search": {"seed": -1}}, {"search": {"seed": 2**40}}], ids=str)

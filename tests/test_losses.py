@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,9 +7,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from ganc_nni.discriminators import MultiscaleDiscriminator, PatchDiscriminator
 from ganc_nni.errors import InputError
-from ganc_nni.losses import GAN_LOSSES, build_reconstruction
-from ganc_nni.recipe import DistillationRecipe, TeacherRecipe
+from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction, feature_matching
+from ganc_nni.recipe import DOWNLOAD, DistillationRecipe, Recipe, TeacherRecipe
 
 
 def logits(seed, scale=2.0):
@@ -67,6 +70,109 @@ def test_gan_losses_stay_finite_for_huge_logits(name):
 def test_table_holds_what_a_recipe_may_say(recipe):
     for name in GAN_LOSSES:
         assert recipe(gan_loss=name).gan_loss == name
+
+
+def judged_pictures(count, channels=3):
+    return [torch.rand(2, channels, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_one_scale_is_the_plain_loss(name):
+    torch.manual_seed(0)
+    discriminator, loss, (fake, real) = PatchDiscriminator(3, 4, 2), GAN_LOSSES[name], judged_pictures(2)
+    adversary = Adversary(loss, lambda_gan=3)
+    losses = adversary.generator(discriminator, fake, real)
+    assert losses == {"gan": 3 * loss.generator(discriminator(fake))}
+    expected = loss.discriminator(discriminator(real), discriminator(fake))
+    assert adversary.discriminator(discriminator, fake, real) == expected
+
+
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_several_scales_are_averaged(name):
+    torch.manual_seed(0)
+    discriminator, loss = MultiscaleDiscriminator(3, 4, 3, n_scales=3).eval(), GAN_LOSSES[name]
+    fake, real = judged_pictures(2)
+    adversary = Adversary(loss, lambda_gan=3)
+    fakes, reals = ([layers[-1] for layers in discriminator(pictures)] for pictures in (fake, real))
+    (key, value), *others = adversary.generator(discriminator, fake, real).items()
+    assert (key, others) == ("gan", [])
+    torch.testing.assert_close(value, sum(3 * loss.generator(logits) for logits in fakes) / 3)
+    expected = sum(loss.discriminator(*logits) for logits in zip(reals, fakes, strict=True)) / 3
+    torch.testing.assert_close(adversary.discriminator(discriminator, fake, real), expected)
+
+
+def test_feature_matching_by_hand():
+    def features(*values):
+        return [torch.full((1, 2, 3, 3), float(value)) for value in values]
+
+    fake = [features(1, 2, 100), features(3, 4, 100)]
+    real = [features(0, 4, 0), features(3, 1, 0)]  # distances 1 + 2 and 0 + 3; the logits do not count
+    assert feature_matching(fake, real).item() == (3 + 3) / 2
+
+
+def test_feature_matching_is_weighted_and_zero_for_the_truth():
+    torch.manual_seed(0)
+    discriminator, (fake, real) = MultiscaleDiscriminator(3, 4, 3).eval(), judged_pictures(2)
+    loss = GAN_LOSSES["hinge"]
+    once, thrice = (Adversary(loss, lambda_feat=weight).generator(discriminator, fake, real) for weight in (1, 3))
+    assert once["feat"] > 0
+    torch.testing.assert_close(thrice["feat"], 3 * once["feat"])
+    torch.testing.assert_close(thrice["gan"], once["gan"])
+    torch.testing.assert_close(once["feat"], feature_matching(discriminator(fake), discriminator(real)))
+    assert Adversary(loss, lambda_feat=1).generator(discriminator, real, real)["feat"] == 0
+
+
+def test_gradients_flow_to_the_side_that_learns():
+    torch.manual_seed(0)
+    discriminator, (fake, real) = MultiscaleDiscriminator(3, 4, 3), judged_pictures(2)
+    fake.requires_grad_(), real.requires_grad_()
+    adversary = Adversary(GAN_LOSSES["hinge"], lambda_feat=1)
+    adversary.discriminator(discriminator, fake, real).backward()
+    assert fake.grad is None
+    assert all(parameter.grad is not None for parameter in discriminator.parameters())
+    real.grad = None
+    adversary.generator(discriminator, fake, real)["feat"].backward()
+    assert fake.grad.abs().sum() > 0
+    assert real.grad is None or real.grad.abs().sum() == 0
+
+
+def test_fake_and_real_are_judged_in_one_batch():
+    torch.manual_seed(0)
+    discriminator, sizes = MultiscaleDiscriminator(3, 4, 3), []
+    discriminator.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    adversary = Adversary(GAN_LOSSES["hinge"], lambda_feat=1)
+    adversary.generator(discriminator, *judged_pictures(2))
+    adversary.discriminator(discriminator, *judged_pictures(2))
+    assert sizes == [4, 4]
+
+
+@pytest.mark.parametrize("section", ["teacher", "distillation"])
+@pytest.mark.parametrize(("layout", "n_scales"), [("paired", 1), ("unpaired", 2)])
+def test_feature_matching_needs_scales_and_pairs(section, layout, n_scales):
+    content = {
+        "name": "x",
+        "data": {"layout": layout},
+        "student": {"space": "space.json"},
+        "search": {"budget": 1e9},
+        "discriminator": {"n_scales": n_scales},
+        section: {"lambda_feat": 10},
+    }
+    message = rf"{section}\.lambda_feat 10 needs .*\(got {n_scales}\) and pairs \(data.layout is {layout}\)"
+    with pytest.raises(ValueError, match=message):
+        Recipe.model_validate(content)
+    allowed = {**content, "data": {"layout": "paired"}, "discriminator": {"n_scales": 2}}
+    assert getattr(Recipe.model_validate(allowed), section).lambda_feat == 10
+
+
+@pytest.mark.parametrize("recipe", [TeacherRecipe, DistillationRecipe])
+def test_perceptual_recipes_need_weights_unless_they_are_off(recipe, monkeypatch):
+    monkeypatch.setenv("GANC_DATA", "/data")
+    with pytest.raises(ValueError, match=r"needs perceptual_weights, .* or the word download"):
+        recipe(recon_loss="perceptual")
+    assert recipe(recon_loss="perceptual", lambda_recon=0).perceptual_weights is None
+    assert recipe(recon_loss="perceptual", perceptual_weights="download").perceptual_weights == DOWNLOAD
+    assert str(recipe(perceptual_weights="vgg/19.pth").perceptual_weights) == "/data/vgg/19.pth"
+    assert (recipe().recon_loss, recipe().lambda_recon, recipe().lambda_feat) == ("l1", 100, 0)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("l1", 0.5), ("l2", 0.25), ("smooth_l1", 0.125)])
@@ -181,3 +287,44 @@ def test_weights_of_another_network(tmp_path, state, message):
     torch.save(state, tmp_path / "vgg16.pth")
     with pytest.raises(InputError, match=message):
         build_reconstruction("perceptual", tmp_path / "vgg16.pth")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Torch hub's folder of checkpoints, empty; nothing is downloaded."""
+
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_downloaded_weights_are_used_again(hub, vgg19_file, perceptual):
+    hub.mkdir(parents=True)
+    (hub / "vgg19-dcbb9e9d.pth").write_bytes(vgg19_file.read_bytes())
+    loss = build_reconstruction("perceptual", DOWNLOAD)
+    assert loss(pictures(0), pictures(1)) == perceptual(pictures(0), pictures(1))
+
+
+def test_a_download_goes_to_torchs_cache_and_is_checked(hub, vgg19_file, monkeypatch):
+    calls = []
+
+    def download(url, path, hash_prefix, progress):
+        calls.append((url, path, hash_prefix))
+        Path(path).write_bytes(vgg19_file.read_bytes())
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        build_reconstruction("perceptual", DOWNLOAD)
+    name = "vgg19-dcbb9e9d.pth"
+    assert calls == [(f"https://download.pytorch.org/models/{name}", str(hub / name), "dcbb9e9d")]
+
+
+def test_without_network_the_message_says_what_to_put_where(hub):
+    message = r"perceptual_weights: the download failed \(no network\); fetch https.*vgg19-dcbb9e9d\.pth elsewhere"
+    with pytest.raises(InputError, match=message) as error:
+        build_reconstruction("perceptual", DOWNLOAD)
+    assert str(hub / "vgg19-dcbb9e9d.pth") in str(error.value)
+    assert "\n" not in str(error.value)

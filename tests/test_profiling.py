@@ -106,7 +106,7 @@ def test_a_recipe_s_checkpoint_is_its_teacher(recipe_file, tmp_path):
 
 @pytest.mark.parametrize("size", [(255, 256), (4, 256), (-4, 8), (0, 0)])
 def test_sizes_that_no_generator_takes_are_refused(space, size):
-    with pytest.raises(InputError, match=r"--size .* multiples of 4, 8 or more"):
+    with pytest.raises(InputError, match=r"--size: .* multiples of 4, 8 or more"):
         profile_space(space, None, size)
 
 

@@ -18,9 +18,9 @@ SIZE = (32, 32)
 SCHEDULE = {"epochs": 1, "decay_epochs": 1, "batch_size": 8, "validate_every": 1}
 
 
-def write_space(path, widths=WIDTHS):
+def write_space(path, widths=WIDTHS, labels=LABELS):
     """A search-space JSON with the same widths everywhere."""
-    path.write_text(json.dumps({label: {"_type": "choice", "_value": list(widths)} for label in LABELS}))
+    path.write_text(json.dumps({label: {"_type": "choice", "_value": list(widths)} for label in labels}))
     return path
 
 
@@ -39,7 +39,7 @@ def settings(space, **sections):
         "finetune": SCHEDULE,
     }
     for section, changes in sections.items():
-        tiny[section] = {**tiny[section], **changes} if isinstance(changes, dict) else changes
+        tiny[section] = {**tiny.get(section, {}), **changes} if isinstance(changes, dict) else changes
     return tiny
 
 

@@ -45,6 +45,27 @@ def train_teacher(recipe: RecipeFile) -> None:
 
 
 @app.command()
+def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
+    """Train a segmentation network on the recipe's own pictures and label maps, for metric miou and map.
+
+    Reports its scores on real test pictures: the ceiling of what generated ones can reach. Call again to resume.
+    """
+    from ganc_nni.pipeline import Pipeline
+    from ganc_nni.recipe import load_recipe
+    from ganc_nni.run import Run
+
+    record = Pipeline(Run(load_recipe(recipe))).run_stage("segmenter")
+    figures = {name: value for name, value in record.items() if name not in ("key", "seconds")}
+    if as_json:
+        print_json(figures)
+        return
+    table = Table(title="segmenter on real test pictures (higher is better)", show_header=False)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}")
+    CONSOLE.print(table)
+
+
+@app.command()
 def train_supernet(recipe: RecipeFile) -> None:
     """Distil the once-for-all supernet (and train the teacher first if need be)."""
     _run_until(recipe, "supernet")
@@ -92,11 +113,16 @@ def _print_report(folder: Path, as_json: bool) -> None:
     )
     for column in ("", "teacher", "compressed", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
+    direction = "higher" if summary.get("higher_is_better") else "lower"
     rows = {
         "MACs (published convention)": ("macs_published", "{:,}", "{:.1f}x less"),
         "MACs (true)": ("macs_true", "{:,}", "{:.1f}x less"),
         "parameters": ("params", "{:,}", "{:.1f}x less"),
-        f"{summary['metric']} (lower is better)": ("score", "{:.4g}", ""),
+        f"{summary['metric']} ({direction} is better)": (
+            "score",
+            "{:.4g}",
+            "",
+        ),
         "latency, eager, batch 1 (ms)": ("latency_ms", "{:.2f}", "{:.1f}x faster"),
     }
     for title, (key, figure, ratio) in rows.items():

@@ -39,6 +39,10 @@ ConfigOption = Annotated[
 SizeOption = Annotated[
     tuple[int, int], typer.Option(metavar="H W", help="Height and width of the input for the MACs, pixels.")
 ]
+UpsamplingOption = Annotated[
+    Literal["normal", "more", "most"] | None,
+    typer.Option(help="Of a SPADE generator, whose file does not tell normal (COCO-Stuff) from more (Cityscapes)."),
+]
 DeviceOption = Annotated[Device, typer.Option(help="auto: CUDA where there is one.")]
 MetricOption = Annotated[
     Metric,
@@ -71,16 +75,15 @@ def convert(
     ] = "ganc",
     config_str: ConfigOption = None,
     size: SizeOption = (256, 256),
+    upsampling: UpsamplingOption = None,
 ) -> None:
     """Read a generator of any known project and write it for this or another one."""
     from ganc_nni.interop import read_generator, save_generator
     from ganc_nni.space import config_str as widths
 
-    file = read_generator(source, config_str)
+    file = read_generator(source, config_str, upsampling)
     usage = save_generator(file, target, to, size)
-    kind = "separable" if file.blueprint.separable else "full"
-    found = f"ResNet generator, {file.blueprint.n_blocks} blocks, {kind} convolutions, widths {widths(file.sample)}"
-    CONSOLE.print(f"{source}: {found}", soft_wrap=True)
+    CONSOLE.print(f"{source}: {file.blueprint.describe()}, widths {widths(file.sample)}", soft_wrap=True)
     CONSOLE.print(f"{target}: for {usage}", soft_wrap=True)
 
 
@@ -99,6 +102,7 @@ def profile(
         tuple[int, int] | None,
         typer.Option(metavar="H W", help="Height and width of the input, pixels; left out: 256 256, or the recipe's."),
     ] = None,
+    upsampling: UpsamplingOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Count multiply-accumulates in both conventions, parameters and bytes of weights; give one source.
@@ -110,18 +114,18 @@ def profile(
     from ganc_nni.profiling import PUBLISHED_SIZE, profile_file, profile_recipe, profile_space
 
     if generator is not None:
-        profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE)}
+        profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE, upsampling)}
     elif space is not None:
-        profiles = profile_space(space, config_str, size or PUBLISHED_SIZE)
+        profiles = profile_space(space, config_str, size or PUBLISHED_SIZE, upsampling)
     else:
         assert recipe is not None
         profiles = profile_recipe(recipe, config_str, size)
     if not as_json:
         CONSOLE.print(_profile_table(profiles))
     elif len(profiles) == 1:
-        print_json(next(iter(profiles.values())).model_dump())
+        print_json(next(iter(profiles.values())).model_dump(exclude_none=True))
     else:
-        print_json({name: each.model_dump() for name, each in profiles.items()})
+        print_json({name: each.model_dump(exclude_none=True) for name, each in profiles.items()})
 
 
 def _profile_table(profiles: dict[str, Profile]) -> Table:
@@ -136,7 +140,7 @@ def _profile_table(profiles: dict[str, Profile]) -> Table:
         "parameters": lambda each: f"{each.params:,}",
         "weights (MB)": lambda each: f"{each.weights_bytes / 1e6:.2f}",
         "widths": lambda each: each.config_str,
-        "residual blocks": lambda each: f"{each.n_blocks}, {'separable' if each.separable else 'full'}",
+        "kind": lambda each: each.kind,
         "channels in, out": lambda each: f"{each.in_channels}, {each.out_channels}",
     }
     for title, cell in rows.items():
@@ -150,20 +154,27 @@ def translate(
     source: Annotated[Path, typer.Option("--input", help="Folder of pictures.")],
     target: Annotated[Path, typer.Option("--output", help="Folder for the PNG files, made if need be.")],
     config_str: ConfigOption = None,
+    instances: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a SPADE generator with a boundary channel: folder of instance-id PNG of the same names."
+        ),
+    ] = None,
+    upsampling: UpsamplingOption = None,
     batch_size: BatchOption = 1,
     device: DeviceOption = "auto",
 ) -> None:
     """Translate every picture of a folder to a PNG of the same name and size.
 
-    Sizes that are no multiple of 4 are padded by reflection and cropped back. --config-str takes a sub-generator out of
-    a supernet.
+    Sizes that are no multiple of 4 are padded by reflection and cropped back. A SPADE generator reads PNG of class
+    ids instead. --config-str takes a sub-generator out of a supernet.
     """
     from ganc_nni.evaluate import pick_device
     from ganc_nni.interop import read_generator
     from ganc_nni.translate import translate_folder
 
-    file = read_generator(generator, config_str)
-    count = translate_folder(file, source, target, batch_size, pick_device(device))
+    file = read_generator(generator, config_str, upsampling)
+    count = translate_folder(file, source, target, batch_size, pick_device(device), instances)
     CONSOLE.print(f"{count} pictures in {target}", soft_wrap=True)
 
 

@@ -1,26 +1,43 @@
-"""Pictures: folders of files or drawn in process, split for training, search and test, and made into tensors."""
+"""Pictures and label maps: from files or drawn in process, split for training, search and test, as tensors."""
 
 from ganc_nni.data.batch import Batch
 from ganc_nni.data.build import Data, Split, build_data
+from ganc_nni.data.encoding import IGNORE_ID, as_rgb, boundaries, colorize, decode, encode
 from ganc_nni.data.folders import PairedTrain, Pictures, TrainSet, UnpairedTrain
 from ganc_nni.data.images import list_images, read_image
+from ganc_nni.data.label_files import LabelledFile, LabelScheme, read_ids
+from ganc_nni.data.label_folders import find_labelled
+from ganc_nni.data.labels import LabelFiles, LabelMaps
 from ganc_nni.data.pictures import PictureSet
-from ganc_nni.data.procedural import ProceduralPictures
+from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
 from ganc_nni.data.transforms import Augmentation, resize, to_tensor
 
 __all__ = [
+    "IGNORE_ID",
     "Augmentation",
     "Batch",
     "Data",
+    "LabelFiles",
+    "LabelMaps",
+    "LabelScheme",
+    "LabelledFile",
     "PairedTrain",
     "PictureSet",
     "Pictures",
+    "ProceduralLabels",
     "ProceduralPictures",
     "Split",
     "TrainSet",
     "UnpairedTrain",
+    "as_rgb",
+    "boundaries",
     "build_data",
+    "colorize",
+    "decode",
+    "encode",
+    "find_labelled",
     "list_images",
+    "read_ids",
     "read_image",
     "resize",
     "to_tensor",

@@ -1,14 +1,17 @@
 """From the data section of a recipe to the three sets that a run needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
 
 from ganc_nni.data.folders import PairedTrain, Pictures, TrainSet, UnpairedTrain
-from ganc_nni.data.images import Channels, list_images
+from ganc_nni.data.images import Channels, list_images, require_folders
+from ganc_nni.data.label_files import LabelledFile, LabelScheme
+from ganc_nni.data.label_folders import find_labelled
+from ganc_nni.data.labels import LabelFiles
 from ganc_nni.data.pictures import PictureSet
-from ganc_nni.data.procedural import ProceduralPictures
+from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
 from ganc_nni.data.splits import FileSplit, search_count, split_by_fraction, split_by_list
 from ganc_nni.data.transforms import Augmentation, Size
 from ganc_nni.errors import InputError
@@ -20,7 +23,7 @@ class Split:
     """Pictures that score a generator.
 
     Attributes:
-        sources: What the generator reads.
+        sources: What the generator reads; for layout labels a :class:`~ganc_nni.data.labels.LabelMaps`.
         targets: The target domain; if ``paired``, ``targets[i]`` is the truth of ``sources[i]``.
         paired: Whether sources and targets belong together.
     """
@@ -35,20 +38,20 @@ class Data:
     """The data of a run; no picture is in two of the three sets.
 
     Attributes:
-        train: Augmented batches without a batch axis: ``C x H x W`` in [-1, 1].
+        train: Augmented batches without a batch axis.
         search: What scores sub-generators during the search, set aside from the training pictures.
         test: What scores the outcome.
+        still: The training set without augmentation, at the size of the others.
     """
 
     train: TrainSet
     search: Split
     test: Split
+    still: Split
 
 
-class _Opener(Protocol):
-    """One domain of one set, for which channels and size are still open."""
-
-    def __call__(self, *, channels: Channels, size: Size) -> PictureSet: ...
+_Opener = Callable[[Size], PictureSet]
+"""One domain of one set, for which the size is still open."""
 
 
 @dataclass(frozen=True)
@@ -79,69 +82,91 @@ def build_data(recipe: DataRecipe, seed: int) -> Data:
     """
     if recipe.root is None:
         sets = _procedural(recipe, seed)
+    elif recipe.layout == "labels":
+        sets = _label_folders(recipe, recipe.root, seed)
     elif recipe.layout == "paired":
         sets = _paired_folders(recipe, recipe.root, seed)
     else:
         sets = _unpaired_folders(recipe, recipe.root, seed)
     augmentation = Augmentation(recipe.image_size, recipe.flip)
     sources, targets = _opened(recipe, sets.train, recipe.resized)
-    kind = PairedTrain if recipe.layout == "paired" else UnpairedTrain
-    return Data(kind(sources, targets, augmentation), _split(recipe, sets.search), _split(recipe, sets.test))
+    kind = PairedTrain if recipe.paired else UnpairedTrain
+    train = kind(sources, targets, augmentation)
+    return Data(train, _split(recipe, sets.search), _split(recipe, sets.test), still=_split(recipe, sets.train))
 
 
 def _split(recipe: DataRecipe, domains: _Domains) -> Split:
     sources, targets = _opened(recipe, domains, recipe.image_size)
-    return Split(sources, targets, paired=recipe.layout == "paired")
+    return Split(sources, targets, paired=recipe.paired)
 
 
 def _opened(recipe: DataRecipe, domains: _Domains, size: Size) -> tuple[PictureSet, PictureSet]:
     """Sources and targets."""
     source, target = (domains.a, domains.b) if recipe.direction == "AtoB" else (domains.b, domains.a)
-    return source(channels=recipe.source_channels, size=size), target(channels=recipe.target_channels, size=size)
+    return source(size), target(size)
+
+
+def _channels(recipe: DataRecipe) -> tuple[Channels, Channels]:
+    """Of the pictures of domain A and of domain B."""
+    source, target = recipe.source_channels, recipe.target_channels
+    return (source, target) if recipe.direction == "AtoB" else (target, source)
 
 
 def _unpaired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
-    _require(root, ["trainA", "trainB", "testA", "testB"], recipe.layout)
+    require_folders(root, ["trainA", "trainB", "testA", "testB"], "layout unpaired")
     a, b = _training_files(recipe, [list_images(root / "trainA"), list_images(root / "trainB")], seed)
-    open_files = partial(Pictures, cache=recipe.cache)
-    return _Sets(
-        train=_Domains(partial(open_files, a.train), partial(open_files, b.train)),
-        search=_Domains(partial(open_files, a.search), partial(open_files, b.search)),
-        test=_Domains(
-            partial(open_files, list_images(root / "testA")), partial(open_files, list_images(root / "testB"))
-        ),
-    )
+    channels_a, channels_b = _channels(recipe)
+
+    def domains(paths_a: list[Path], paths_b: list[Path]) -> _Domains:
+        return _Domains(
+            partial(Pictures, paths_a, channels_a, cache=recipe.cache),
+            partial(Pictures, paths_b, channels_b, cache=recipe.cache),
+        )
+
+    test = domains(list_images(root / "testA"), list_images(root / "testB"))
+    return _Sets(domains(a.train, b.train), domains(a.search, b.search), test)
 
 
 def _paired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
     test = "test" if (root / "test").is_dir() or not (root / "val").is_dir() else "val"
-    _require(root, ["train", test], recipe.layout)
+    require_folders(root, ["train", test], "layout paired", " (or val)")
     (split,) = _training_files(recipe, [list_images(root / "train")], seed)
 
+    channels_a, channels_b = _channels(recipe)
+
     def halves(paths: list[Path]) -> _Domains:
-        open_half = partial(Pictures, paths, cache=recipe.cache)
-        return _Domains(partial(open_half, half="left"), partial(open_half, half="right"))
+        return _Domains(
+            partial(Pictures, paths, channels_a, half="left", cache=recipe.cache),
+            partial(Pictures, paths, channels_b, half="right", cache=recipe.cache),
+        )
 
     return _Sets(halves(split.train), halves(split.search), halves(list_images(root / test)))
+
+
+def _label_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
+    assert recipe.classes is not None
+    scheme = LabelScheme(recipe.classes, recipe.void_id, recipe.remap)
+    train, test = find_labelled(root, recipe.structure, recipe.instances)
+    by_label = {file.label: file for file in train}
+    (split,) = _training_files(recipe, [list(by_label)], seed)
+
+    def domains(files: list[LabelledFile]) -> _Domains:
+        pictures = [file.picture for file in files]
+        return _Domains(
+            partial(LabelFiles, files, scheme, instances=recipe.instances, cache=recipe.cache),
+            partial(Pictures, pictures, recipe.target_channels, cache=recipe.cache),
+        )
+
+    trained, searched = ([by_label[path] for path in paths] for paths in split)
+    return _Sets(domains(trained), domains(searched), domains(test))
 
 
 def _training_files(recipe: DataRecipe, listings: list[list[Path]], seed: int) -> list[FileSplit]:
     if recipe.search_list is not None:
         if len(recipe.search_list) == 1:
-            return split_by_list(recipe.search_list[0], *listings)
+            return split_by_list(recipe.search_list[0], *listings, columns=recipe.layout == "labels")
         return [split_by_list(file, paths)[0] for file, paths in zip(recipe.search_list, listings, strict=True)]
     return [split_by_fraction(paths, recipe.search_fraction, seed) for paths in listings]
-
-
-def _require(root: Path, folders: list[str], layout: Literal["unpaired", "paired"]) -> None:
-    missing = [name for name in folders if not (root / name).is_dir()]
-    if missing:
-        what = f"without {', '.join(missing)}" if root.is_dir() else "no such folder"
-        instead = " (or val)" if layout == "paired" else ""
-        raise InputError(
-            f"{root}: {what}; layout {layout} expects the sub-folders {', '.join(folders)}{instead}; set data.root to "
-            "the folder that holds them, or GANC_DATA to the folder that data.root starts from"
-        )
 
 
 def _procedural(recipe: DataRecipe, seed: int) -> _Sets:
@@ -153,15 +178,18 @@ def _procedural(recipe: DataRecipe, seed: int) -> _Sets:
     total = recipe.procedural_images
     trained = total - search_count(total, recipe.search_fraction)
 
+    channels_a, channels_b = _channels(recipe)
+
     def domains(first: int, end: int) -> _Domains:
-        if recipe.layout == "paired":
+        if recipe.paired:
             numbers_a = numbers_b = range(first, end)
         else:
             # even and odd scenes, so that no picture has its truth in the other domain
             numbers_a, numbers_b = range(2 * first, 2 * end, 2), range(2 * first + 1, 2 * end, 2)
-        return _Domains(
-            partial(ProceduralPictures, "A", numbers_a, seed=seed),
-            partial(ProceduralPictures, "B", numbers_b, seed=seed),
-        )
+        a: _Opener = partial(ProceduralPictures, "A", numbers_a, channels_a, seed=seed)
+        if recipe.layout == "labels":
+            void = recipe.void_id is not None
+            a = partial(ProceduralLabels, numbers_a, void=void, instances=recipe.instances, seed=seed)
+        return _Domains(a, partial(ProceduralPictures, "B", numbers_b, channels_b, seed=seed))
 
     return _Sets(domains(0, trained), domains(trained, total), domains(total, total + total // 4))

@@ -10,10 +10,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ganc_nni.data.batch import Batch
-from ganc_nni.data.images import Channels, Half, read_half, read_image
+from ganc_nni.data.images import Channels, Half, read_bytes, read_half, read_image
 from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Augmentation, Size
-from ganc_nni.errors import InputError
 
 
 class Pictures(PictureSet):
@@ -34,6 +33,7 @@ class Pictures(PictureSet):
         self, paths: Sequence[Path], channels: Channels, size: Size, half: Half | None = None, cache: bool = False
     ) -> None:
         super().__init__([path.name for path in paths], channels, size, cache)
+        self.channels: Channels = channels
         self.paths = tuple(paths)
         self.half = half
 
@@ -44,10 +44,7 @@ class Pictures(PictureSet):
         return read_half(path, self.channels, self.half)
 
     def _content(self, index: int) -> bytes:
-        try:
-            return self.paths[index].read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.paths[index]}: cannot be read: {error.strerror}; restore or remove it") from None
+        return read_bytes(self.paths[index])
 
     def _variant(self) -> str:
         return self.half or "whole"
@@ -55,7 +52,7 @@ class Pictures(PictureSet):
 
 @dataclass(eq=False)
 class TrainSet(Dataset[Batch], ABC):
-    """Augmented pictures of two domains; an item is a :class:`Batch` of ``C x H x W`` in [-1, 1].
+    """Augmented pictures of two domains; an item is a :class:`Batch` without its first axis.
 
     Attributes:
         sources: What the generator reads, at the load size.
@@ -93,16 +90,14 @@ class UnpairedTrain(TrainSet):
         other = int(torch.randint(len(self.targets), (), generator=self.generator))
         source = self.augmentation.draw(self.sources.size, self.generator)
         target = self.augmentation.draw(self.targets.size, self.generator)
-        return Batch(
-            source.apply(self.sources.image(index % len(self.sources))), target.apply(self.targets.image(other))
-        )
+        return Batch(self.sources.placed(index % len(self.sources), source), self.targets.placed(other, target))
 
 
 @dataclass(eq=False)
 class PairedTrain(TrainSet):
-    """Pictures with their truth, as pix2pix trains on them: ``targets[i]`` is the truth of ``sources[i]``.
+    """Pictures (or label maps) with their truth, as pix2pix and GauGAN train on them.
 
-    Both are under the same crop and flip.
+    ``targets[i]`` is the truth of ``sources[i]``; both are under the same crop and flip.
 
     Raises:
         ValueError: The two sets differ in length or size.
@@ -120,4 +115,4 @@ class PairedTrain(TrainSet):
 
     def __getitem__(self, index: int) -> Batch:
         placement = self.augmentation.draw(self.sources.size, self.generator)
-        return Batch(placement.apply(self.sources.image(index)), placement.apply(self.targets.image(index)))
+        return Batch(self.sources.placed(index, placement), self.targets.placed(index, placement))

@@ -1,5 +1,6 @@
 """Picture files: which ones a folder holds, and how one is read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,27 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
+def require_folders(root: Path, names: Sequence[str], expects: str, note: str = "") -> None:
+    """Check that a data set has its folders.
+
+    Args:
+        root: The folder of the data set.
+        names: The sub-folders that it must have.
+        expects: Who expects them, for the message.
+        note: What else the message says of them.
+
+    Raises:
+        InputError: One of them is missing.
+    """
+    missing = [name for name in names if not (root / name).is_dir()]
+    if missing:
+        what = f"without {', '.join(missing)}" if root.is_dir() else "no such folder"
+        raise InputError(
+            f"{root}: {what}; {expects} expects the sub-folders {', '.join(names)}{note}; set data.root to the folder "
+            "that holds them, or GANC_DATA to the folder that data.root starts from"
+        )
+
+
 def _is_picture(path: Path) -> bool:
     extension = path.suffix.lower().removeprefix(".")
     return extension in EXTENSIONS and not path.name.startswith(".") and path.is_file()
@@ -52,10 +74,40 @@ def read_image(path: Path, channels: Channels) -> Image.Image:
         with Image.open(path) as image:
             return _converted(image, channels)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise InputError(
-            f"{path}: cannot be read as a picture: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
-            "replace or remove it"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, pixels; reads the file's head only.
+
+    Raises:
+        InputError: The file cannot be read; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file.
+
+    Raises:
+        InputError: It cannot be read; the message names it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; restore or remove it") from None
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to raise for a file that Pillow cannot decode."""
+    return InputError(
+        f"{path}: cannot be read as a picture: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
+        "replace or remove it"
+    )
 
 
 def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:

@@ -3,13 +3,13 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganc_nni.data.images import Channels
-from ganc_nni.data.transforms import Size, resize, to_tensor
+from ganc_nni.data.transforms import Placement, Size, resize, to_tensor
 
 
 class PictureSet(Dataset[Tensor], ABC):
@@ -17,12 +17,15 @@ class PictureSet(Dataset[Tensor], ABC):
 
     Args:
         names: File name of each picture.
-        channels: 1: grey, 3: RGB.
+        channels: Of an item; 1: grey, 3: RGB.
         size: Height and width, pixels.
         cache: Keep each picture in memory, as bytes, once it was used. A worker process of a loader keeps its own.
     """
 
-    def __init__(self, names: Sequence[str], channels: Channels, size: Size, cache: bool) -> None:
+    resampling: ClassVar[Image.Resampling] = Image.Resampling.BICUBIC
+    """How a picture of another size is resized."""
+
+    def __init__(self, names: Sequence[str], channels: int, size: Size, cache: bool) -> None:
         self.names = tuple(names)
         self.channels = channels
         self.size = size
@@ -32,7 +35,15 @@ class PictureSet(Dataset[Tensor], ABC):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Tensor:
-        return to_tensor(self.image(index))
+        return self.tensor(self.image(index))
+
+    def placed(self, index: int, placement: Placement) -> Tensor:
+        """The part of picture ``index`` that the placement shows."""
+        return self.tensor(placement.apply(self.image(index)))
+
+    def tensor(self, image: Image.Image) -> Tensor:
+        """What a network sees of :meth:`image` or of a part of it, ``C x H x W``."""
+        return to_tensor(image)
 
     def image(self, index: int) -> Image.Image:
         """Picture ``index`` as PIL holds it, resized, mode ``L`` or ``RGB``. Callers must not change it.
@@ -41,12 +52,11 @@ class PictureSet(Dataset[Tensor], ABC):
             IndexError: There is no such picture.
             InputError: It cannot be read.
         """
-        if not 0 <= index < len(self):  # also what ends a for loop over the set
-            raise IndexError(f"picture {index} of {len(self)}")
+        self._refuse_outside(index)
         if self._cached is None:
-            return resize(self._read(index), self.size)
+            return resize(self._read(index), self.size, self.resampling)
         if index not in self._cached:
-            self._cached[index] = resize(self._read(index), self.size)
+            self._cached[index] = resize(self._read(index), self.size, self.resampling)
         return self._cached[index]
 
     def digest(self) -> str:
@@ -55,6 +65,10 @@ class PictureSet(Dataset[Tensor], ABC):
         for index in range(len(self)):
             summary.update(hashlib.sha256(self._content(index)).digest())
         return summary.hexdigest()
+
+    def _refuse_outside(self, index: int) -> None:
+        if not 0 <= index < len(self):  # also what ends a for loop over the set
+            raise IndexError(f"picture {index} of {len(self)}")
 
     @abstractmethod
     def _read(self, index: int) -> Image.Image:

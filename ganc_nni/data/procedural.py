@@ -1,4 +1,4 @@
-"""The embedded data set: line drawings (domain A) and the same kind of scenes filled with colour (domain B).
+"""The embedded data set: line drawings (domain A) or label maps, and such scenes filled with colour (domain B).
 
 Every picture is drawn in process from its number, so a fresh machine needs no files and no download. A scene holds
 two to four circles, rectangles and triangles that do not overlap. Each kind has its own colour and texture, so the
@@ -14,9 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from ganc_nni.data.encoding import IGNORE_ID
 from ganc_nni.data.images import Channels
+from ganc_nni.data.label_files import Bytes
+from ganc_nni.data.labels import LabelMaps
 from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Size
+from ganc_nni.recipe import PROCEDURAL_CLASSES
 
 Domain = Literal["A", "B"]
 Kind = Literal["circle", "rectangle", "triangle"]
@@ -117,6 +121,23 @@ def draw_filled(shapes: Sequence[Shape], size: Size) -> Image.Image:
     return _as_picture(canvas)
 
 
+def label_map(shapes: Sequence[Shape], size: Size) -> tuple[Bytes, Bytes, Bytes]:
+    """The scene as ids, each ``H x W`` of (height, width) ``size``.
+
+    Returns:
+        Class of each pixel (0: background, then the kinds in the order of :data:`Kind`), number of its shape (0:
+        background, then from 1), and 1 where a shape covers only a part of the pixel.
+    """
+    classes, numbers, partial = (np.zeros(size, dtype=np.uint8) for _ in range(3))
+    for number, shape in enumerate(shapes, start=1):
+        cover = np.asarray(_coverage(shape, size))
+        inside = cover >= 128
+        classes[inside] = 1 + get_args(Kind).index(shape.kind)
+        numbers[inside] = number
+        partial[(cover > 0) & (cover < 255)] = 1
+    return classes, numbers, partial
+
+
 def _coverage(shape: Shape, size: Size, thickness: float | None = None) -> Image.Image:
     """How much of each pixel the shape covers (or its outline of that thickness, pixels): mode L, 255 is all."""
     height, width = size
@@ -184,4 +205,37 @@ class ProceduralPictures(PictureSet):
 
     def _content(self, index: int) -> bytes:
         # the pixels, not the arguments: a change of the drawing code must change the digest too
+        return self.image(index).tobytes()
+
+
+class ProceduralLabels(LabelMaps):
+    """Label maps of the scenes whose pictures are domain B of :class:`ProceduralPictures`; always the same.
+
+    Four classes: background and the three kinds of shape; each shape is an instance.
+
+    Args:
+        scenes: Number of each scene.
+        size: Height and width, pixels.
+        void: Whether pixels that a shape covers only in part are void.
+        instances: Whether the last channel shows the boundaries of instances.
+        seed: Any integer; another seed gives other scenes.
+    """
+
+    def __init__(self, scenes: Sequence[int], size: Size, void: bool, instances: bool, seed: int) -> None:
+        names = [f"scene_{number:05d}.png" for number in scenes]
+        super().__init__(names, PROCEDURAL_CLASSES, void, instances, size, cache=True)
+        self.scenes = tuple(scenes)
+        self.seed = seed
+
+    def _labels(self, index: int) -> Bytes:
+        classes, _, partial = self._map(index)
+        return np.where(partial == 1, np.uint8(IGNORE_ID), classes) if self.void else classes
+
+    def _numbers(self, index: int) -> Bytes:
+        return self._map(index)[1]
+
+    def _map(self, index: int) -> tuple[Bytes, Bytes, Bytes]:
+        return label_map(scene(self.seed, self.scenes[index], self.size), self.size)
+
+    def _content(self, index: int) -> bytes:
         return self.image(index).tobytes()

@@ -1,7 +1,8 @@
 """Which training pictures score the search and train nothing."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ def split_by_fraction(paths: Sequence[Path], fraction: float, seed: int) -> File
         InputError: Fewer than two files.
     """
     if len(paths) < 2:
-        where = paths[0].parent if paths else "the training folder"
+        where = _folder(paths) if paths else "the training folder"
         raise InputError(
             f"{where}: holds {len(paths)} picture(s); expected at least 2, one to train and one to score the search; "
             "add pictures"
@@ -59,7 +60,7 @@ def pick_listed(list_file: Path, paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path.name in wanted]
 
 
-def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]:
+def split_by_list(list_file: Path, *listings: Sequence[Path], columns: bool = False) -> list[FileSplit]:
     """Set aside exactly the files that a list names, in each of the folders that the list is for.
 
     Args:
@@ -67,19 +68,23 @@ def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]
             mit-han-lab/gan-compression; blank lines and lines that start with # are ignored. A name that lies in
             several folders is set aside in each of them.
         listings: The files of each folder.
+        columns: Lines may also name files that belong together, each with its folder, as the lists for label maps
+            there do (``train_label/X.png train_img/X.jpg train_inst/X.png``); the first one counts.
 
     Raises:
         InputError: The list cannot be read, names a file that no folder holds, or leaves a folder with nothing to
             search or nothing to train on.
     """
     wanted = _listed_names(list_file)
+    if columns:
+        wanted = {_first_file(line) for line in wanted}
     folders = _refuse_unknown(list_file, wanted, *listings)
     splits = [_divided(paths, {path for path in paths if path.name in wanted}) for paths in listings]
     for paths, split in zip(listings, splits, strict=True):
         if not split.search or not split.train:
             which = "no picture" if not split.search else "every picture"
             raise InputError(
-                f"{list_file}: names {which} of {paths[0].parent if paths else 'an empty folder'}; expected at least "
+                f"{list_file}: names {which} of {_folder(paths) if paths else 'an empty folder'}; expected at least "
                 f"one to score the search and one to train on in each of {folders}; correct the list"
             )
     return splits
@@ -88,7 +93,7 @@ def split_by_list(list_file: Path, *listings: Sequence[Path]) -> list[FileSplit]
 def _refuse_unknown(list_file: Path, wanted: set[str], *listings: Sequence[Path]) -> str:
     """The folders of the listings, in words, if they hold every wanted name."""
     known = {path.name for paths in listings for path in paths}
-    folders = ", ".join(str(paths[0].parent) for paths in listings if paths)
+    folders = ", ".join(str(_folder(paths)) for paths in listings if paths)
     if unknown := sorted(wanted - known):
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise InputError(
@@ -106,6 +111,18 @@ def _listed_names(list_file: Path) -> set[str]:
             f"{list_file}: the list of pictures cannot be read: {error}; expected a text file, one file name a line"
         ) from None
     return {name for line in lines if (name := line.strip()) and not name.startswith("#")}
+
+
+def _first_file(line: str) -> str:
+    """The name of the first file of a line, without its folder; a name may hold spaces."""
+    columns = line.split()
+    several = all(PurePosixPath(column).suffix for column in columns)
+    return PurePosixPath(columns[0] if several else line).name
+
+
+def _folder(paths: Sequence[Path]) -> Path:
+    """The folder that holds all the files, directly or in folders of its own."""
+    return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def _divided(paths: Sequence[Path], chosen: set[Path]) -> FileSplit:

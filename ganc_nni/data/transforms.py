@@ -17,12 +17,12 @@ from ganc_nni.errors import InputError
 Size = tuple[int, int]
 
 
-def resize(image: Image.Image, size: Size) -> Image.Image:
-    """The picture at (height, width) ``size``, bicubic; its aspect ratio is not kept."""
+def resize(image: Image.Image, size: Size, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    """The picture at (height, width) ``size``; its aspect ratio is not kept."""
     height, width = size
     if image.size == (width, height):
         return image
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return image.resize((width, height), resampling)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -68,11 +68,11 @@ class Placement:
     size: Size
     mirrored: bool
 
-    def apply(self, image: Image.Image) -> Tensor:
-        """The part of the picture, ``C x H x W`` in [-1, 1] with H and W as in ``size``."""
+    def apply(self, image: Image.Image) -> Image.Image:
+        """The part of the picture, with height and width as in ``size``; no pixel gets a new value."""
         height, width = self.size
         part = image.crop((self.left, self.top, self.left + width, self.top + height))
-        return to_tensor(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else part)
+        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else part
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,30 @@
 """One generator class a family; teacher, space, supernet, sub-generator and deployable network are its states."""
 
+from collections.abc import Collection
+from typing import Literal, TypeAlias
+
+from ganc_nni.generators import resnet, spade
 from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.generators.spade import SpadeGenerator
 
-__all__ = ["ResnetGenerator", "SpadeGenerator"]
+__all__ = ["LABELS", "Family", "Generator", "ResnetGenerator", "SpadeGenerator", "labels_of"]
+
+Family = Literal["resnet", "spade"]
+
+Generator: TypeAlias = ResnetGenerator | SpadeGenerator
+
+LABELS: dict[Family, tuple[str, ...]] = {"resnet": resnet.LABELS, "spade": spade.LABELS}
+"""What the widths of a family are called, in the order of a configuration string."""
+
+
+def labels_of(names: Collection[str]) -> tuple[str, ...]:
+    """The labels of the family whose widths have these names, in order.
+
+    Raises:
+        ValueError: No family has exactly these.
+    """
+    for labels in LABELS.values():
+        if set(labels) == set(names):
+            return labels
+    families = "; or ".join(f"{', '.join(labels)} ({family})" for family, labels in LABELS.items())
+    raise ValueError(f"expected exactly the labels {families}; got {', '.join(map(str, names)) or 'none'}")

@@ -91,11 +91,7 @@ class ResnetGenerator(ModelSpace):
             layers += [upsample(narrow, wide), norm(wide), nn.ReLU(inplace=True)]
         layers += [nn.ReflectionPad2d(3), conv(up[1], out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-
-    @property
-    def trunk_channels(self) -> int:
-        """Channels between the residual blocks of a plain network: those of the distilled activations."""
-        return int(self.model[self.feature_layers[0] - 2].out_channels)  # type: ignore[arg-type]
+        self.feature_channels: list[Width] = [trunk] * len(self.feature_layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """``N x in_channels x H x W`` in [-1, 1] to ``N x out_channels x H x W`` in [-1, 1]; H and W multiples of 4."""

@@ -162,6 +162,7 @@ class SpadeGenerator(ModelSpace):
         self.feature_layers = list(FEATURE_LAYERS)
         channels = [width * multiplier for width, multiplier in zip(widths, MULTIPLIERS, strict=True)]
         trunk = channels[0]
+        self.feature_channels: list[Width] = [trunk, trunk, channels[LABELS.index("up_1")]]
         options = (in_channels, separable, spectral)
         self.fc = conv(in_channels, trunk, 3, padding=1)
         for i in (1, 2, 3):

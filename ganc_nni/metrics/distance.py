@@ -62,8 +62,10 @@ class FrechetDistance(Metric):
         """Statistics of the real pictures."""
         return self._shared.real
 
-    def update(self, images: Tensor) -> None:
+    def update(self, images: Tensor, first: int = 0) -> None:
         """Add generated pictures, ``N x C x H x W`` in [-1, 1], C 1 or 3.
+
+        Which pictures of their set they are, from ``first`` on, plays no part in a distance of sets.
 
         Raises:
             ValueError: Pictures of another shape or type.

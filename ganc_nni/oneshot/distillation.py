@@ -2,13 +2,14 @@
 
 The objective of section 3.1: adversarial loss, reconstruction (the truth where pairs exist, else the teacher's output)
 and the teacher's intermediate activations through learned 1x1 mappings; a new sample of widths each step (section 3.2).
+For GauGAN also the feature matching that its teacher is trained with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +17,21 @@ from nni.nas.evaluator.pytorch import LightningModule
 from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from nni.nas.strategy import RandomOneShot
 from torch import Tensor, nn
+from torch.func import functional_call
 from torchmetrics import Metric
 
+from ganc_nni import generators
+from ganc_nni.calibration import calibrated
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import PatchDiscriminator
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.losses import GAN_LOSSES, build_reconstruction
+from ganc_nni.discriminators import build_discriminator
+from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction
 from ganc_nni.oneshot.operations import MixedBatchNorm2d, MixedConv2d, MixedConvTranspose2d, MixedInstanceNorm2d
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.space import Sample
-from ganc_nni.training.gan import GanModule, Generator, initialise
+from ganc_nni.training.gan import GanModule, Generator, initialise, pairs
+
+Space = TypeVar("Space", bound=generators.Generator)
 
 
 class FeatureMapping(nn.Conv2d):
@@ -43,42 +48,48 @@ class DistillationModule(GanModule):
     The student is set by :meth:`set_model`, as NNI's evaluators do.
 
     Args:
-        recipe: Losses, data layout and widths.
+        recipe: Losses, data layout, family and discriminator.
         schedule: How long and how fast.
         teacher: The trained teacher; it is frozen and no part of the checkpoint.
-        trunk: Channels of the student's distilled activations, at most.
+        student_channels: Channels of the student's distilled activations, at most, layer by layer: the
+            ``feature_channels`` of the widest student.
         metric: Scores validation.
         samples: The sub-generators of a supernet that validation scores, by name; empty: the student as it is.
+        calibration: Inputs, ``N x C x H x W`` each, on which the batch norms of ``samples`` are calibrated before they
+            are scored; only read for generators that have any.
+
+    Raises:
+        InputError: The weights of the perceptual loss are missing.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         schedule: Schedule,
-        teacher: ResnetGenerator,
-        trunk: int,
+        teacher: generators.Generator,
+        student_channels: Sequence[int],
         metric: Callable[[], Metric] | None,
         samples: Mapping[str, Sample] | None = None,
+        calibration: Sequence[Tensor] = (),
     ) -> None:
         super().__init__(schedule, metric)
-        losses, data = recipe.distillation, recipe.data
+        losses, data, family = recipe.distillation, recipe.data, recipe.generator.family
         self.recipe = losses
-        self.paired = data.layout == "paired"
+        self.paired = data.paired
         self.samples = dict(samples or {})
-        condition = data.source_channels if self.paired else 0
-        self.discriminator = PatchDiscriminator(
-            condition + data.target_channels, recipe.discriminator.width, recipe.discriminator.n_layers
-        )
-        initialise(self.discriminator)
-        taught = teacher.trunk_channels
-        self.mappings = nn.ModuleList(FeatureMapping(trunk, taught, 1) for _ in teacher.feature_layers)
-        initialise(self.mappings)
-        self.gan_loss = GAN_LOSSES[losses.gan_loss]
-        # In a list, so that frozen networks are neither trained nor saved with the student.
-        self._frozen = [
-            teacher.eval().requires_grad_(False),
-            build_reconstruction(losses.recon_loss, losses.perceptual_weights),
-        ]
+        self.calibration = calibration
+        self._statistics: dict[str, dict[str, Tensor]] = {}
+        condition = data.in_channels if self.paired else 0
+        self.discriminator = build_discriminator(recipe.discriminator, condition + data.out_channels)
+        initialise(self.discriminator, family)
+        channels = zip(student_channels, teacher.feature_channels, strict=True)
+        self.mappings = nn.ModuleList(FeatureMapping(learnt, int(taught), 1) for learnt, taught in channels)
+        initialise(self.mappings, family)
+        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss], losses.lambda_gan, losses.lambda_feat)
+        if losses.lambda_recon > 0:
+            self.reconstruction = build_reconstruction(losses.recon_loss, losses.perceptual_weights)
+        # In a list, so that it is neither trained nor saved with the student.
+        self._frozen = [teacher.eval().requires_grad_(False)]
 
     def generator_modules(self) -> Iterable[nn.Module]:
         """The student and the mappings."""
@@ -90,46 +101,54 @@ class DistillationModule(GanModule):
 
     def scored(self) -> Mapping[str, Generator]:
         """The named sub-generators of a supernet, or the student itself."""
-        return {name: partial(self._generate, sample) for name, sample in self.samples.items()} or {
-            "student": self.model
-        }
+        return {name: partial(self._generate, name) for name in self.samples} or {"student": self.model}
+
+    def on_validation_epoch_start(self) -> None:
+        """Calibrate the named sub-generators; the supernet's own statistics stay."""
+        super().on_validation_epoch_start()
+        self._statistics = {name: self._calibrated(sample) for name, sample in self.samples.items()}
 
     def on_fit_start(self) -> None:
-        """The frozen networks follow the student's device."""
+        """The teacher follows the student's device."""
         for network in self._frozen:
             network.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generator's step, then the discriminator's on the same generated pictures, as published."""
         generator_optimizer, discriminator_optimizer = self.optimizers()
-        teacher, reconstruction = self._frozen
+        (teacher,) = self._frozen
         with torch.no_grad():
             taught, taught_features = teacher.forward_with_features(batch.source)
         fake, features = self.model.forward_with_features(batch.source)
 
         self.discriminator.requires_grad_(False)
-        losses = {
-            "gan": self.recipe.lambda_gan * self.gan_loss.generator(self._judge(batch.source, fake)),
-            "recon": self.recipe.lambda_recon * reconstruction(fake, batch.target if self.paired else taught),
-        }
+        losses = self.adversary.generator(self.discriminator, *self._judged(batch, fake))
+        if self.recipe.lambda_recon > 0:
+            goal = batch.target if self.paired else taught
+            losses["recon"] = self.recipe.lambda_recon * self.reconstruction(fake, goal)
         if self.recipe.lambda_distill > 0:
-            pairs = zip(self.mappings, features, taught_features, strict=True)
-            distances = [F.mse_loss(mapping(feature), goal) for mapping, feature, goal in pairs]
+            layers = zip(self.mappings, features, taught_features, strict=True)
+            distances = [F.mse_loss(mapping(feature), goal) for mapping, feature, goal in layers]
             losses["distill"] = self.recipe.lambda_distill * torch.stack(distances).sum()
         self.minimise(generator_optimizer, losses)
 
         self.discriminator.requires_grad_(True)
-        real_logits = self._judge(batch.source, batch.target)
-        fake_logits = self._judge(batch.source, fake.detach())
-        self.minimise(discriminator_optimizer, {"discriminator": self.gan_loss.discriminator(real_logits, fake_logits)})
+        loss = self.adversary.discriminator(self.discriminator, *self._judged(batch, fake))
+        self.minimise(discriminator_optimizer, {"discriminator": loss})
 
-    def _judge(self, source: Tensor, picture: Tensor) -> Tensor:
-        """The discriminator's logits; it sees the source too where pairs exist."""
-        return self.discriminator(torch.cat((source, picture), 1) if self.paired else picture)
+    def _judged(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What the discriminator judges, fake and real; it sees the source too where pairs exist."""
+        return pairs(batch, fake) if self.paired else (fake, batch.target)
 
-    def _generate(self, sample: Sample, source: Tensor) -> Tensor:
+    def _calibrated(self, sample: Sample) -> dict[str, Tensor]:
+        """All buffers of the student as they are for one sub-generator."""
         activate(self.model, sample)
-        return self.model(source)
+        with calibrated(self.model, self.calibration):
+            return {name: value.clone() for name, value in self.model.named_buffers()}
+
+    def _generate(self, name: str, source: Tensor) -> Tensor:
+        activate(self.model, self.samples[name])
+        return functional_call(self.model, self._statistics[name], (source,))
 
 
 class DistillationOneShotModule(RandomSamplingLightningModule):
@@ -192,6 +211,6 @@ MUTATION_HOOKS = [
 ]
 
 
-def make_supernet(space: ResnetGenerator) -> ResnetGenerator:
+def make_supernet(space: Space) -> Space:
     """Turn a generator with choices as widths into the supernet that holds them all, in place."""
     return RandomOneShot(mutation_hooks=MUTATION_HOOKS).mutate_model(space)

@@ -85,7 +85,10 @@ class MixedBatchNorm2d(MixedOperation, nn.BatchNorm2d):
         """``N x num_features x H x W`` to the same shape."""
         tensors = self.freeze_weight(num_features)
         mean, variance = tensors["running_mean"], tensors["running_var"]
+        momentum = self.momentum
         if self.training:
             tensors["num_batches_tracked"] += 1
-        options: Any = (self.training, self.momentum, self.eps)
+            if momentum is None:  # as torch's own: the mean over all batches
+                momentum = 1 / int(tensors["num_batches_tracked"])
+        options: Any = (self.training, momentum or 0.0, self.eps)
         return F.batch_norm(x, mean, variance, tensors.get("weight"), tensors.get("bias"), *options)

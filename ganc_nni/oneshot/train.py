@@ -7,6 +7,7 @@ from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
 
+from ganc_nni.calibration import calibrated
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
 from ganc_nni.oneshot.sampling import WidthSampler, activate
@@ -22,6 +23,13 @@ class OpenEngine(SequentialExecutionEngine):
         model.execute()
 
 
+def student_channels(run: Run) -> list[int]:
+    """Channels of the distilled activations of the widest student, layer by layer."""
+    with torch.device("meta"):  # its shape is wanted: no weights, no random numbers
+        widest = run.student_blueprint.build(list(run.space.largest().values()))
+    return [int(channels) for channels in widest.feature_channels]
+
+
 def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     """Distil the supernet; returns the scores of its largest and smallest sub-generator.
 
@@ -29,12 +37,13 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     fine-tuning goes on).
     """
     recipe, folder = run.recipe, run.folder / "supernet"
+    calibration = run.calibration()  # before the seed, because a loader takes random numbers
     torch.manual_seed(recipe.seed)
     evaluator = run.evaluator("search")
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
-    trunk = 4 * extremes["largest"]["down_2"]
-    schedule = recipe.supernet.schedule
-    module = DistillationModule(recipe, schedule, run.load_teacher(), trunk, evaluator.metric, extremes)
+    schedule, family = recipe.supernet.schedule, recipe.generator.family
+    teacher, channels = run.load_teacher(), student_channels(run)
+    module = DistillationModule(recipe, schedule, teacher, channels, evaluator.metric, extremes, calibration)
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     fit = StageFit("supernet", recipe, schedule, run.data, folder, report)
@@ -42,7 +51,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     def distil(**at: str | None) -> None:
         evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)
         strategy.initialize(RawFormatModelSpace(space, evaluate), OpenEngine())
-        initialise(space)  # only now are the layers as wide as they will be trained
+        initialise(space, family)  # only now are the layers as wide as they will be trained
         strategy.run()
 
     weights = part(fit.run(distil), "training_module.")
@@ -53,5 +62,6 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     scores = {}
     for name, sample in extremes.items():
         activate(supernet, sample)
-        scores[name] = evaluator.score(supernet)
+        with calibrated(supernet, calibration):
+            scores[name] = evaluator.score(supernet)
     return scores

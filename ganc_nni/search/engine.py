@@ -79,17 +79,21 @@ class BudgetedSpace(ExecutableModelSpace):
 
 
 class ScoringEngine(ExecutionEngine):
-    """Counts evaluations and tells the strategy how they ended. Lower scores are better; NNI's strategies maximise.
+    """Counts evaluations and tells the strategy how they ended; NNI's strategies maximise.
 
     Args:
         evaluations: How many sub-generators may be scored.
         known: The score of a sub-generator that has been scored before; None if it has not.
+        higher_is_better: The direction of scores.
     """
 
-    def __init__(self, evaluations: int, known: Callable[[Sample], float | None]) -> None:
+    def __init__(
+        self, evaluations: int, known: Callable[[Sample], float | None], higher_is_better: bool = False
+    ) -> None:
         super().__init__()
         self.evaluations = evaluations
         self.known = known
+        self.sign = 1 if higher_is_better else -1
         self.models: list[BudgetedSpace] = []
 
     def submit_models(self, *models: BudgetedSpace) -> None:
@@ -112,7 +116,7 @@ class ScoringEngine(ExecutionEngine):
         if score is None:
             self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed))
         else:
-            self.dispatch_model_event(FinalMetricEvent(model, -score))
+            self.dispatch_model_event(FinalMetricEvent(model, self.sign * score))
             self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
 
     def list_models(self, status: ModelStatus | None = None) -> list[BudgetedSpace]:
@@ -138,6 +142,7 @@ class InProcessEngine(ScoringEngine):
         evaluations: How many sub-generators may be scored.
         known: See :class:`ScoringEngine`.
         score: Scores one sub-generator; None is a failure.
+        higher_is_better: See :class:`ScoringEngine`.
     """
 
     def __init__(
@@ -145,8 +150,9 @@ class InProcessEngine(ScoringEngine):
         evaluations: int,
         known: Callable[[Sample], float | None],
         score: Callable[[Sample], float | None],
+        higher_is_better: bool = False,
     ) -> None:
-        super().__init__(evaluations, known)
+        super().__init__(evaluations, known, higher_is_better)
         self.score = score
 
     def start(self, model: BudgetedSpace) -> None:
@@ -160,8 +166,10 @@ class TrialEngine(ScoringEngine):
     A worker is idle while the tuner waits for a sub-generator.
     """
 
-    def __init__(self, evaluations: int, known: Callable[[Sample], float | None]) -> None:
-        super().__init__(evaluations, known)
+    def __init__(
+        self, evaluations: int, known: Callable[[Sample], float | None], higher_is_better: bool = False
+    ) -> None:
+        super().__init__(evaluations, known, higher_is_better)
         self._changed = threading.Condition()
         self._queue: deque[BudgetedSpace] = deque()
         self._waiting = 0

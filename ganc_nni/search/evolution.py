@@ -39,14 +39,21 @@ class TrialSearch:
     Args:
         recipe: Path of the recipe, relative to ``trialCodeDirectory``.
         experiment: NNI's configuration of the experiment.
+        optimize_mode: How NNI's web UI ranks the trials.
 
     Raises:
         InputError: Recipe, data, budget or environment cannot work; nothing has been started.
     """
 
-    def __init__(self, recipe: Path, experiment: dict[str, Any]) -> None:
+    def __init__(self, recipe: Path, experiment: dict[str, Any], optimize_mode: str) -> None:
         _check_interpreter()
         run = Run(load_recipe(recipe))
+        metric = run.recipe.metric
+        if optimize_mode != (expected := "maximize" if metric.higher_is_better else "minimize"):
+            raise InputError(
+                f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {metric.name} of "
+                f"{recipe} needs {expected!r}, else the web UI shows the worst as the best"
+            )
         concurrency, population = experiment["trialConcurrency"], run.recipe.search.population
         if population < concurrency:
             raise InputError(
@@ -56,7 +63,7 @@ class TrialSearch:
         run.check()
         self.run = run
         self.pipeline = Pipeline(run)
-        self._missing = [stage for stage in ("teacher", "supernet") if not self.pipeline.done(stage)]
+        self._missing = [stage for stage in self.pipeline.stages("supernet") if not self.pipeline.done(stage)]
         self._final_issued = False
         self._stages: dict[int, str] = {}
         self._models: dict[int, BudgetedSpace] = {}
@@ -64,7 +71,7 @@ class TrialSearch:
         self._first_end: float | None = None
         self.pipeline.prepare("search")
         self.record = SearchRecord(run, run.metric_name)
-        self.engine = TrialEngine(run.recipe.search.evaluations, self.record.known)
+        self.engine = TrialEngine(run.recipe.search.evaluations, self.record.known, run.recipe.metric.higher_is_better)
         if self.pipeline.done("search"):
             self.engine.close()
         else:

@@ -16,7 +16,6 @@ import torch
 from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
-from ganc_nni.generators.resnet import LABELS
 from ganc_nni.macs import Cost
 from ganc_nni.run import Run
 from ganc_nni.space import Sample, config_str
@@ -47,15 +46,15 @@ class SearchRecord:
         metric_name: What the score may be called.
     """
 
-    columns = ("trial", "config_str", *LABELS, "macs_published", "macs_true", "params", "score", "seconds", "message")
-
     def __init__(self, run: Run, metric_name: str) -> None:
         self.run = run
         self.metric_name = metric_name
         self.path = run.folder / "search" / "trials.csv"
         self._lock = threading.Lock()
+        costs = ("macs_published", "macs_true", "params")
+        self.columns = ("trial", "config_str", *run.space.choices, *costs, "score", "seconds", "message")
         rows = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else ()
-        self._by_widths = {row["config_str"]: _from_row(row) for row in rows}
+        self._by_widths = {row["config_str"]: self._from_row(row) for row in rows}
         self._own: dict[str, Evaluation] = {}
 
     @property
@@ -73,9 +72,10 @@ class SearchRecord:
 
     @property
     def best(self) -> Evaluation | None:
-        """The lowest score of this search so far; the first of equals."""
+        """The best score of this search so far; the first of equals."""
         scored = [each for each in self._own.values() if each.score is not None]
-        return min(scored, key=lambda each: each.score or 0.0, default=None)
+        sign = -1 if self.run.recipe.metric.higher_is_better else 1
+        return min(scored, key=lambda each: sign * (each.score or 0.0), default=None)
 
     def add(self, evaluation: Evaluation) -> None:
         """Take up an evaluation and rewrite both files; one of the same widths, which failed, is replaced."""
@@ -115,6 +115,11 @@ class SearchRecord:
             },
         )
 
+    def _from_row(self, row: dict[str, str]) -> Evaluation:
+        sample = {label: int(row[label]) for label in self.run.space.choices}
+        score = float(row["score"]) if row["score"] else None
+        return Evaluation(sample, score, float(row["seconds"]), row["message"])
+
     def _table(self) -> str:
         out = io.StringIO()
         writer = csv.DictWriter(out, self.columns)
@@ -128,9 +133,3 @@ class SearchRecord:
     @cache  # noqa: B019 (a record lives as long as its process)
     def _cost(self, widths: str) -> Cost:
         return self.run.student_cost.at(self._by_widths[widths].sample)
-
-
-def _from_row(row: dict[str, str]) -> Evaluation:
-    sample = {label: int(row[label]) for label in LABELS}
-    score = float(row["score"]) if row["score"] else None
-    return Evaluation(sample, score, float(row["seconds"]), row["message"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 
+from torch import Tensor
+
+from ganc_nni.calibration import calibrated
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import Evaluator
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators import Generator
 from ganc_nni.logs import progress_bar
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
@@ -21,13 +25,19 @@ from ganc_nni.training.loop import Report
 _log = logging.getLogger(__name__)
 
 
-def evaluate(supernet: ResnetGenerator, evaluator: Evaluator, sample: Sample) -> Evaluation:
-    """Score one sub-generator in place; one whose pictures make no score is a failure, not the end of the search."""
+def evaluate(
+    supernet: Generator, evaluator: Evaluator, sample: Sample, calibration: Sequence[Tensor] = ()
+) -> Evaluation:
+    """Score one sub-generator in place, calibrated on inputs of the training set if it has batch norms.
+
+    One whose pictures make no score is a failure, not the end of the search.
+    """
     start = time.perf_counter()
     activate(supernet, sample)
     score, message = None, ""
     try:
-        score = evaluator.score(supernet)
+        with calibrated(supernet, calibration):
+            score = evaluator.score(supernet)
     except InputError:
         raise
     except ValueError as error:  # features that are NaN or infinite
@@ -39,7 +49,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
     """Explore the trained supernet; returns the best score."""
     recipe = run.recipe.search
     supernet, evaluator = run.load_supernet(), run.evaluator("search")
-    record = SearchRecord(run, evaluator.metric_name)
+    record, calibration = SearchRecord(run, evaluator.metric_name), run.calibration()
     with progress_bar("sub-generators") as bar:
         task = bar.add_task("search", total=recipe.evaluations)
 
@@ -49,7 +59,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
             return score
 
         def score(sample: Sample) -> float | None:
-            evaluation = evaluate(supernet, evaluator, sample)
+            evaluation = evaluate(supernet, evaluator, sample, calibration)
             record.add(evaluation)
             best = record.best
             bar.update(task, advance=1, description=f"search, best {best.score if best else math.nan:.4g}")
@@ -58,7 +68,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
                 report(evaluation.score)
             return evaluation.score
 
-        engine = InProcessEngine(recipe.evaluations, known, score)
+        engine = InProcessEngine(recipe.evaluations, known, score, run.recipe.metric.higher_is_better)
         build_strategy(recipe)(build_space(run.space, run.student_cost, recipe), engine)
     return finish(record)
 

@@ -19,7 +19,7 @@ from nni.runtime.env_vars import trial_env_vars
 from ganc_nni import logs
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.pipeline import STAGES, Pipeline
+from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.stage import evaluate
@@ -61,18 +61,20 @@ def own_parameters() -> dict[str, Any]:
 def make_stage(run: Run, stage: str) -> None:
     """Run a stage, with its validation scores as intermediate results and its outcome as the final one."""
     pipeline = Pipeline(run)
-    names = list(STAGES)
-    waits_for = {"supernet": "teacher", "export": "search"}.get(stage)
-    if waits_for is not None:
-        pipeline.wait_for(waits_for)
+    names = pipeline.stages(stage)
+    # each trial makes one stage, but the last, which also fine-tunes
+    before = names.index("search") if stage == "export" else len(names) - 2
+    if before >= 0:
+        pipeline.wait_for(names[before])
     try:
-        for each in names[names.index(waits_for) + 1 if waits_for else 0 : names.index(stage) + 1]:
+        for each in names[before + 1 :]:
             figures = pipeline.run_stage(each, nni.report_intermediate_result)
     except Exception as error:
         write_text(run.folder / "error.txt", f"{error}\n")
         raise
     scores = {name: value for name, value in figures.items() if name not in ("key", "seconds")}
-    nni.report_final_result({"default": scores.get("score", min(scores.values())), **scores})
+    best = max if run.recipe.metric.higher_is_better else min
+    nni.report_final_result({"default": scores.get("score", best(scores.values())), **scores})
 
 
 def score(run: Run, sample: Sample) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def score(run: Run, sample: Sample) -> dict[str, Any]:
         TrainingError: Its score is not a number.
     """
     Pipeline(run).wait_for("supernet")
-    evaluation = evaluate(run.load_supernet(), run.evaluator("search"), sample)
+    evaluation = evaluate(run.load_supernet(), run.evaluator("search"), sample, run.calibration())
     if evaluation.score is None:
         raise TrainingError(evaluation.message)
     cost = run.student_cost.at(sample)

@@ -36,7 +36,7 @@ class EvolutionTuner(Tuner):
 
     Args:
         recipe: Path of the recipe, relative to ``trialCodeDirectory``.
-        optimize_mode: Read by NNI's web UI alone, which else shows the worst score as the best.
+        optimize_mode: ``minimize`` or ``maximize``, by which NNI's web UI ranks trials.
     """
 
     def __init__(self, recipe: str, optimize_mode: str = "minimize") -> None:
@@ -44,6 +44,7 @@ class EvolutionTuner(Tuner):
         self.experiment = experiment_config()
         os.chdir(self.experiment["trialCodeDirectory"])
         self.recipe = Path(recipe)
+        self.optimize_mode = optimize_mode
         self.folder = run_folder(recipe_name(self.recipe))
         (self.folder / "error.txt").unlink(missing_ok=True)
         self._search: TrialSearch | None = None
@@ -70,7 +71,7 @@ class EvolutionTuner(Tuner):
             if self._search is None:
                 from ganc_nni.search.evolution import TrialSearch
 
-                self._search = TrialSearch(self.recipe, self.experiment)
+                self._search = TrialSearch(self.recipe, self.experiment, self.optimize_mode)
             return getattr(self._search, method)(*arguments)
         except NoMoreTrialError:
             raise

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import PatchDiscriminator
+from ganc_nni.discriminators import build_discriminator
 from ganc_nni.errors import InputError
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.losses import GAN_LOSSES
+from ganc_nni.losses import GAN_LOSSES, Adversary
 from ganc_nni.recipe import Recipe
 from ganc_nni.training.gan import GanModule, Generator, initialise
 from ganc_nni.training.pool import ImagePool
@@ -42,7 +42,7 @@ class CycleGanModule(GanModule):
 
     def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
         data, teacher = recipe.data, recipe.teacher
-        source, target = data.source_channels, data.target_channels
+        source, target = data.in_channels, data.out_channels
         if teacher.lambda_identity > 0 and source != target:
             raise InputError(
                 f"teacher.lambda_identity {teacher.lambda_identity:g} needs as many source as target channels, got "
@@ -52,15 +52,13 @@ class CycleGanModule(GanModule):
         widths = [teacher.width] * 8
         self.generator = ResnetGenerator(widths, source, target, teacher.n_blocks, teacher.separable)
         self.reverse_generator = ResnetGenerator(widths, target, source, teacher.n_blocks, teacher.separable)
-        self.discriminator = PatchDiscriminator(target, recipe.discriminator.width, recipe.discriminator.n_layers)
-        self.reverse_discriminator = PatchDiscriminator(
-            source, recipe.discriminator.width, recipe.discriminator.n_layers
-        )
+        self.discriminator = build_discriminator(recipe.discriminator, target)
+        self.reverse_discriminator = build_discriminator(recipe.discriminator, source)
         for network in (*self.generator_modules(), *self.discriminator_modules()):
             initialise(network)
         self.lambda_cycle = teacher.lambda_cycle
         self.lambda_identity = teacher.lambda_cycle * teacher.lambda_identity
-        self.gan_loss = GAN_LOSSES[teacher.gan_loss]
+        self.adversary = Adversary(GAN_LOSSES[teacher.gan_loss])
         self.pools = {
             domain: ImagePool(teacher.pool_size, recipe.seed + offset) for offset, domain in enumerate(Batch._fields)
         }
@@ -92,8 +90,8 @@ class CycleGanModule(GanModule):
 
     def _generator_losses(self, real: Batch, fake: Batch) -> dict[str, Tensor]:
         losses = {
-            "gan": self.gan_loss.generator(self.discriminator(fake.target)),
-            "gan_reverse": self.gan_loss.generator(self.reverse_discriminator(fake.source)),
+            **self.adversary.generator(self.discriminator, fake.target, real.target),
+            "gan_reverse": self.adversary.generator(self.reverse_discriminator, fake.source, real.source)["gan"],
             "cycle": self.lambda_cycle * F.l1_loss(self.reverse_generator(fake.target), real.source),
             "cycle_reverse": self.lambda_cycle * F.l1_loss(self.generator(fake.source), real.target),
         }
@@ -108,8 +106,8 @@ class CycleGanModule(GanModule):
         old = Batch(self.pools["source"].query(fake.source), self.pools["target"].query(fake.target))
         judge, reverse_judge = self.discriminator, self.reverse_discriminator
         return {
-            "discriminator": self.gan_loss.discriminator(judge(real.target), judge(old.target)),
-            "discriminator_reverse": self.gan_loss.discriminator(reverse_judge(real.source), reverse_judge(old.source)),
+            "discriminator": self.adversary.discriminator(judge, old.target, real.target),
+            "discriminator_reverse": self.adversary.discriminator(reverse_judge, old.source, real.source),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -16,19 +16,28 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 from torchvision.utils import make_grid
 
-from ganc_nni.data import Batch
+from ganc_nni.data import Batch, as_rgb
 from ganc_nni.errors import TrainingError
 from ganc_nni.evaluate import translate
+from ganc_nni.generators import Family
 from ganc_nni.recipe import Schedule
 
 Generator = Callable[[Tensor], Tensor]
 
 
-def initialise(network: nn.Module) -> None:
-    """Weights from N(0, 0.02), biases 0, as pix2pix and CycleGAN do (1611.07004, section 6.2)."""
+def initialise(network: nn.Module, family: Family = "resnet") -> None:
+    """The published initial weights of all networks that train with a family of generators; biases are 0.
+
+    resnet: N(0, 0.02), as pix2pix and CycleGAN have it (1611.07004, section 6.2). spade: Glorot's normal distribution
+    with a gain of 0.02, as in the code of SPADE and GAN Compression.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0.0, 0.02)
+            weight = getattr(module, "weight_orig", module.weight)  # the parameter, under spectral norm
+            if family == "spade":
+                nn.init.xavier_normal_(weight, 0.02)
+            else:
+                nn.init.normal_(weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -38,15 +47,20 @@ def linear_decay(schedule: Schedule) -> Callable[[int], float]:
     return lambda epoch: 1 - max(0, epoch + 1 - schedule.epochs) / (schedule.decay_epochs + 1)
 
 
+def pairs(batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """What a conditional discriminator judges: fake and real picture, the channels of the source before each."""
+    return torch.cat((batch.source, fake), 1), torch.cat((batch.source, batch.target), 1)
+
+
 class GanModule(LightningModule):
     """Trains generators and discriminators in turn, and scores generators on the validation loader.
 
     A subclass says which parameters belong to whom (:meth:`generator_modules`, :meth:`discriminator_modules`), does
     one step (:meth:`training_step`, with :meth:`minimise` for each side), and names what validation scores
-    (:meth:`scored`). The validation loader yields source pictures alone, ``N x C x H x W`` in [-1, 1].
+    (:meth:`scored`). The validation loader yields sources alone, ``N x C x H x W``, in the order of their split.
 
     Args:
-        schedule: Learning rate and its decay.
+        schedule: Learning rates, Adam's momenta and the decay.
         metric: Scores the output of a generator; one copy for each that is scored. None: validation scores nothing.
     """
 
@@ -56,6 +70,7 @@ class GanModule(LightningModule):
         self.schedule = schedule
         self._make_metric = metric
         self._metrics: dict[str, Metric] = {}
+        self._validated = 0
         self._rows: list[Tensor] = []
 
     @abstractmethod
@@ -76,13 +91,18 @@ class GanModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam for the generators and Adam for the discriminators, each with the linear decay."""
+        schedule = self.schedule
+        sides = (
+            (self.generator_modules(), schedule.learning_rate),
+            (self.discriminator_modules(), schedule.discriminator_learning_rate or schedule.learning_rate),
+        )
         optimizers = [
             Adam(
                 itertools.chain.from_iterable(module.parameters() for module in modules),
-                lr=self.schedule.learning_rate,
-                betas=(self.schedule.beta1, 0.999),
+                lr=rate,
+                betas=(schedule.beta1, schedule.beta2),
             )
-            for modules in (self.generator_modules(), self.discriminator_modules())
+            for modules, rate in sides
         ]
         return optimizers, [LambdaLR(optimizer, linear_decay(self.schedule)) for optimizer in optimizers]
 
@@ -116,16 +136,18 @@ class GanModule(LightningModule):
             self._metrics = {name: self._make_metric().to(self.device) for name in self.scored()}
         for metric in self._metrics.values():
             metric.reset()
+        self._validated = 0
         self._rows = []
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Generate from ``batch`` with everything that is scored."""
         outputs = {name: translate(generator, batch) for name, generator in self.scored().items()}
         for name, metric in self._metrics.items():
-            metric.update(outputs[name])
+            metric.update(outputs[name], self._validated)
+        self._validated += len(batch)
         if batch_idx == 0:
             shown = [batch, *outputs.values()]
-            self._rows = [_as_rgb(pictures[:4]) for pictures in shown]
+            self._rows = [as_rgb(pictures[:4]) for pictures in shown]
 
     def on_validation_epoch_end(self) -> None:
         """Log each score, their mean as ``score``, and a grid: sources, then one row for each that is scored."""
@@ -138,7 +160,3 @@ class GanModule(LightningModule):
         if self._rows and logger is not None:
             grid = make_grid(torch.cat(self._rows), nrow=len(self._rows[0]), normalize=True, value_range=(-1, 1))
             logger.experiment.add_image("pictures", grid, self.trainer.current_epoch)  # type: ignore[attr-defined]
-
-
-def _as_rgb(pictures: Tensor) -> Tensor:
-    return pictures.detach().float().cpu().expand(-1, 3, -1, -1)

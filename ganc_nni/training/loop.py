@@ -67,15 +67,24 @@ class StageFit:
 
     Args:
         stage: Its name, for progress and messages.
-        recipe: Device and seed.
+        recipe: Device, seed, and in which direction the metric is better.
         schedule: Epochs, batch size, and how often validation scores.
         data: Trains on ``data.train``, validates on the sources of ``data.search``.
         folder: Receives ``best.ckpt``, ``last.ckpt`` and ``tensorboard/``. A ``last.ckpt`` that lies there is resumed.
         report: Receives each validation's score.
+        sync_batchnorm: Batch norm takes its statistics over all devices, where there are several. Not for a supernet,
+            whose sliceable layers torch would replace.
     """
 
     def __init__(
-        self, stage: str, recipe: Recipe, schedule: Schedule, data: Data, folder: Path, report: Report | None = None
+        self,
+        stage: str,
+        recipe: Recipe,
+        schedule: Schedule,
+        data: Data,
+        folder: Path,
+        report: Report | None = None,
+        sync_batchnorm: bool = False,
     ) -> None:
         self.folder = folder
         self.last = folder / "last.ckpt"
@@ -94,10 +103,11 @@ class StageFit:
             accelerator="auto" if recipe.device == "auto" else recipe.device,
             devices=1,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-            callbacks=[*_checkpoints(folder), StageProgress(stage, report)],
+            callbacks=[*_checkpoints(folder, recipe.metric.higher_is_better), StageProgress(stage, report)],
             check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
             log_every_n_steps=min(10, len(self.train_loader)),
             num_sanity_val_steps=0,
+            sync_batchnorm=sync_batchnorm,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -120,8 +130,9 @@ class StageFit:
         return checkpoint["state_dict"]
 
 
-def _checkpoints(folder: Path) -> list[Callback]:
-    best = ModelCheckpoint(folder, "best", monitor="score", mode="min", enable_version_counter=False)
+def _checkpoints(folder: Path, higher_is_better: bool) -> list[Callback]:
+    mode = "max" if higher_is_better else "min"
+    best = ModelCheckpoint(folder, "best", monitor="score", mode=mode, enable_version_counter=False)
     last = ModelCheckpoint(folder, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]
 

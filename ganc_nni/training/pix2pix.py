@@ -4,46 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import Metric
 
+from ganc_nni import generators
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import PatchDiscriminator
+from ganc_nni.discriminators import build_discriminator
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.losses import GAN_LOSSES
+from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction
 from ganc_nni.recipe import Recipe
-from ganc_nni.training.gan import GanModule, Generator, initialise
+from ganc_nni.training.gan import GanModule, Generator, initialise, pairs
 
 
-class Pix2PixModule(GanModule):
+class PairedModule(GanModule):
     """Trains a generator against a discriminator that sees source and picture together.
 
-    The generator minimises the adversarial loss plus ``lambda_recon`` times the L1 distance to the truth
-    (equation 4).
+    The generator minimises the adversarial loss, ``lambda_recon`` times the distance to the truth (pix2pix, equation
+    4, and GauGAN) and ``lambda_feat`` times the distance in the discriminator's features (GauGAN).
 
     Attributes:
         generator: Source to target; the teacher.
         discriminator: Judges pairs, ``N x (source + target channels) x H x W``.
 
     Args:
-        recipe: Its sections data, teacher and discriminator.
+        recipe: Its sections data, generator, teacher and discriminator.
+        generator: A new one, of the family that the recipe says.
         metric: Makes the metric that scores the teacher; None: validation scores nothing.
+
+    Raises:
+        InputError: The weights of the perceptual loss are missing.
     """
 
-    def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
-        data, teacher = recipe.data, recipe.teacher
+    def __init__(self, recipe: Recipe, generator: generators.Generator, metric: Callable[[], Metric] | None) -> None:
+        data, teacher, family = recipe.data, recipe.teacher, recipe.generator.family
         super().__init__(teacher.schedule, metric)
-        source, target = data.source_channels, data.target_channels
-        self.generator = ResnetGenerator([teacher.width] * 8, source, target, teacher.n_blocks, teacher.separable)
-        self.discriminator = PatchDiscriminator(
-            source + target, recipe.discriminator.width, recipe.discriminator.n_layers
-        )
-        initialise(self.generator)
-        initialise(self.discriminator)
+        self.generator = generator
+        self.discriminator = build_discriminator(recipe.discriminator, data.in_channels + data.out_channels)
+        initialise(self.generator, family)
+        initialise(self.discriminator, family)
+        self.adversary = Adversary(GAN_LOSSES[teacher.gan_loss], lambda_feat=teacher.lambda_feat)
         self.lambda_recon = teacher.lambda_recon
-        self.gan_loss = GAN_LOSSES[teacher.gan_loss]
+        if self.lambda_recon > 0:
+            self.reconstruction = build_reconstruction(teacher.recon_loss, teacher.perceptual_weights)
 
     def generator_modules(self) -> Iterable[nn.Module]:
         """The generator."""
@@ -57,6 +59,32 @@ class Pix2PixModule(GanModule):
         """The teacher."""
         return {"teacher": self.generator}
 
+    def generator_losses(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
+        """What the generator minimises, weighted; ``fake`` is its output for the batch."""
+        losses = self.adversary.generator(self.discriminator, *pairs(batch, fake))
+        if self.lambda_recon > 0:
+            losses["recon"] = self.lambda_recon * self.reconstruction(fake, batch.target)
+        return losses
+
+    def discriminator_losses(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
+        """What the discriminator minimises."""
+        return {"discriminator": self.adversary.discriminator(self.discriminator, *pairs(batch, fake))}
+
+
+class Pix2PixModule(PairedModule):
+    """The ResNet generator, trained on pairs.
+
+    Args:
+        recipe: See :class:`PairedModule`.
+        metric: See :class:`PairedModule`.
+    """
+
+    def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
+        data, teacher = recipe.data, recipe.teacher
+        widths = [teacher.width] * 8
+        generator = ResnetGenerator(widths, data.in_channels, data.out_channels, teacher.n_blocks, teacher.separable)
+        super().__init__(recipe, generator, metric)
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's step, then the generator's, in the published order.
 
@@ -65,14 +93,7 @@ class Pix2PixModule(GanModule):
         """
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
         fake = self.generator(batch.source)
-        fake_pair = torch.cat([batch.source, fake], dim=1)
-        real_pair = torch.cat([batch.source, batch.target], dim=1)
         with self.toggled_optimizer(optimizer_d):
-            real_logits, fake_logits = self.discriminator(real_pair), self.discriminator(fake_pair.detach())
-            self.minimise(optimizer_d, {"discriminator": self.gan_loss.discriminator(real_logits, fake_logits)})
+            self.minimise(optimizer_d, self.discriminator_losses(batch, fake))
         with self.toggled_optimizer(optimizer_g):
-            losses = {
-                "gan": self.gan_loss.generator(self.discriminator(fake_pair)),
-                "recon": self.lambda_recon * F.l1_loss(fake, batch.target),
-            }
-            self.minimise(optimizer_g, losses)
+            self.minimise(optimizer_g, self.generator_losses(batch, fake))

@@ -4,10 +4,20 @@ from typing import Any
 
 import pytest
 import torch
-from pictures_on_disk import save_folder
+from pictures_on_disk import save_cityscapes, save_folder, save_labelled
 from torch import Tensor
 
-from ganc_nni.data import Data, PairedTrain, PictureSet, UnpairedTrain, build_data
+from ganc_nni.data import (
+    IGNORE_ID,
+    Data,
+    LabelMaps,
+    PairedTrain,
+    PictureSet,
+    ProceduralLabels,
+    UnpairedTrain,
+    build_data,
+    decode,
+)
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
@@ -31,6 +41,14 @@ def paired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GANC_DATA", raising=False)
     for seed, (name, count) in enumerate({"train": 10, "val": 3, "test": 4}.items()):
         save_folder(tmp_path / name, count, (20, 72), seed)
+    return tmp_path
+
+
+@pytest.fixture
+def labelled_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    for seed, (name, count) in enumerate({"train": 10, "val": 3, "test": 4}.items()):
+        save_labelled(tmp_path, name, count, (20, 36), seed)
     return tmp_path
 
 
@@ -91,6 +109,76 @@ def test_paired_folders(paired_root: Path) -> None:
     for source, target in (data.train[5], (data.test.sources[3], data.test.targets[3])):
         check_item(source, 3)
         check_item(target, 1)
+
+
+def check_labelled(data: Data, channels: int) -> None:
+    assert isinstance(data.train, PairedTrain)
+    assert data.search.paired
+    assert data.test.paired
+    check_disjoint(data)
+    for sources, targets in sets(data):
+        assert isinstance(sources, LabelMaps)
+        assert sources.channels == channels
+        assert len(sources) == len(targets)
+        source, target = sources[1], targets[1]
+        assert source.shape == (channels, *sources.size)
+        check_item(target, 3, targets.size)
+    source, target = data.train[4]
+    assert source.shape == (channels, 16, 32)
+    check_item(target, 3)
+
+
+@pytest.mark.parametrize("instances", [False, True])
+def test_label_folders(labelled_root: Path, instances: bool) -> None:
+    changes: dict[str, Any] = {"layout": "labels", "root": labelled_root, "classes": 4, "instances": instances}
+    wanted = recipe(**changes, void_id=9, remap={4: 9})
+    data = build_data(wanted, seed=0)
+    check_labelled(data, wanted.in_channels)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(8, 8), (2, 2), (4, 4)]
+    for sources, targets in sets(data):
+        assert [Path(name).stem for name in sources.names] == [Path(name).stem for name in targets.names]
+    maps = data.test.sources
+    assert isinstance(maps, LabelMaps)
+    assert set(torch.stack([maps.ids(index) for index in range(4)]).unique().tolist()) == {0, 1, 2, 3, IGNORE_ID}
+    assert len(build_data(recipe(**changes, void_id=4, structure="coco"), seed=0).test.sources) == 3
+    with pytest.raises(InputError, match=r"train_label/\d\.png: holds label id 4 "):
+        build_data(recipe(**changes), seed=0).train[0]
+
+
+def test_cityscapes_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    save_cityscapes(tmp_path, {"aachen": 3, "zurich": 4}, "train", (20, 36))
+    save_cityscapes(tmp_path, {"munster": 3}, "val", (20, 36))
+    listing = tmp_path / "train2.meta"
+    name = "aachen_000001_000019"
+    listing.write_text(
+        f"gtFine/train/aachen/{name}_gtFine_labelIds.png leftImg8bit/train/aachen/{name}_leftImg8bit.png "
+        f"gtFine/train/aachen/{name}_gtFine_instanceIds.png\nzurich_000000_000019_gtFine_labelIds.png\n"
+    )
+    wanted = recipe(
+        layout="labels", root=tmp_path, structure="cityscapes", classes=35, instances=True, search_list=listing
+    )
+    data = build_data(wanted, seed=0)
+    check_labelled(data, 36)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(5, 5), (2, 2), (3, 3)]
+    assert data.search.targets.names == (f"{name}_leftImg8bit.png", "zurich_000000_000019_leftImg8bit.png")
+
+
+@pytest.mark.parametrize("options", [{}, {"void_id": 200, "instances": True, "classes": 4}])
+def test_procedural_labels(options: dict[str, Any]) -> None:
+    wanted = recipe(layout="labels", search_fraction=0.25, **options)
+    data = build_data(wanted, seed=4)
+    check_labelled(data, wanted.in_channels)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(15, 15), (5, 5), (5, 5)]
+    for sources, targets in sets(data):
+        assert isinstance(sources, ProceduralLabels)
+        assert sources.scenes == getattr(targets, "scenes", None)
+    # the filled shapes are the vivid ones, under any crop and flip
+    for source, target in data.train:
+        shapes = (decode(source, 4) > 0) & (decode(source, 4) < IGNORE_ID)
+        if shapes.any():
+            vivid = target.max(0).values - target.min(0).values
+            assert vivid[shapes].mean() > 2 * vivid[~shapes].mean()
 
 
 @pytest.mark.parametrize("source", ["folder", "procedural"])
@@ -214,3 +302,16 @@ def test_real_facades() -> None:
     labels, photos = (torch.stack([pictures[index] for index in range(8)]) for pictures in sets(data)[2])
     # label pictures are few flat, saturated colours: the blue channel dominates; photos are near grey
     assert (labels[:, 2] - labels[:, 0]).mean() > (photos[:, 2] - photos[:, 0]).mean() + 0.3
+
+
+def test_real_camvid_as_label_folders() -> None:
+    wanted = recipe(
+        root=real_folder("camvid"), layout="labels", classes=11, void_id=11, image_size=(48, 64), load_size=None
+    )
+    data = build_data(wanted, seed=0)
+    assert [(len(a), len(b)) for a, b in sets(data)] == [(294, 294), (73, 73), (233, 233)]
+    check_disjoint(data)
+    source, target = data.train[100]
+    assert source.shape == (12, 48, 64)
+    assert torch.equal(source.sum(0), torch.ones(48, 64))
+    check_item(target, 3, (48, 64))

@@ -5,7 +5,7 @@ import pytest
 from pictures_on_disk import noise, save_folder
 from PIL import Image
 
-from ganc_nni.data.images import EXTENSIONS, list_images, read_half, read_image
+from ganc_nni.data.images import EXTENSIONS, image_size, list_images, read_half, read_image
 from ganc_nni.errors import InputError
 
 
@@ -53,6 +53,14 @@ def test_a_truncated_file_is_named(tmp_path: Path, extension: str, kept: float) 
     path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(InputError, match=rf"cut.{extension}: cannot be read as a picture"):
         read_image(path, 3)
+
+
+def test_the_size_is_height_and_width(tmp_path: Path) -> None:
+    noise(1, (10, 14)).save(tmp_path / "a.jpg")
+    assert image_size(tmp_path / "a.jpg") == (10, 14)
+    (tmp_path / "b.jpg").write_bytes(b"none")
+    with pytest.raises(InputError, match=r"b.jpg: cannot be read as a picture"):
+        image_size(tmp_path / "b.jpg")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from ganc_nni.data.procedural import ProceduralPictures, draw_filled, draw_lines, scene
+from ganc_nni.data.encoding import IGNORE_ID, decode
+from ganc_nni.data.procedural import (
+    Kind,
+    ProceduralLabels,
+    ProceduralPictures,
+    draw_filled,
+    draw_lines,
+    label_map,
+    scene,
+)
 
 sizes = st.tuples(st.integers(16, 80), st.integers(16, 80))
 
@@ -100,3 +110,59 @@ def test_a_mirrored_scene_draws_the_mirrored_picture(draw: Callable[..., Image.I
             ImageOps.mirror(draw(shapes, (64, 64)))
         )
         assert np.abs(difference).mean() < 3  # the rest is how Pillow rounds edges
+
+
+@pytest.mark.parametrize("void", [False, True])
+@pytest.mark.parametrize("instances", [False, True])
+def test_label_maps_show_the_kind_of_each_shape(void: bool, instances: bool) -> None:
+    maps = ProceduralLabels(range(10), (64, 48), void, instances, seed=3)
+    assert maps.names == ProceduralPictures("B", range(10), 3, (64, 48), seed=3).names
+    assert maps.channels == 4 + void + instances
+    for number, item in enumerate(maps):
+        assert item.shape == (maps.channels, 64, 48)
+        assert torch.equal(item[: 4 + void].sum(0), torch.ones(64, 48))
+        ids = maps.ids(number)
+        assert torch.equal(decode(item, 4), ids)
+        assert (IGNORE_ID in ids) == void
+        shapes = scene(3, number, (64, 48))
+        for shape in shapes:
+            row, column = int(shape.y), int(shape.x)
+            assert ids[row, column] == 1 + get_args(Kind).index(shape.kind)
+            assert not instances or item[-1, row, column] == 0
+        assert set(ids.unique().tolist()) - {0, IGNORE_ID} == {1 + get_args(Kind).index(s.kind) for s in shapes}
+        assert ids[0, 0] == 0
+    again = ProceduralLabels(range(10), (64, 48), void, instances, seed=3)
+    assert again.digest() == maps.digest()
+    assert torch.equal(again[4], maps[4])
+
+
+def test_label_maps_and_pictures_show_the_same_scene() -> None:
+    maps = ProceduralLabels(range(12), (64, 64), True, False, seed=3)
+    pictures = ProceduralPictures("B", range(12), 3, (64, 64), seed=3)
+    for number in range(12):
+        vivid = pictures[number].max(0).values - pictures[number].min(0).values
+        ids = maps.ids(number)
+        assert vivid[(ids > 0) & (ids < IGNORE_ID)].mean() > 0.8
+        assert vivid[ids == 0].max() < 0.6
+
+
+def test_every_shape_is_an_instance() -> None:
+    for number in range(12):
+        shapes = scene(3, number, (64, 64))
+        classes, numbers, partial = label_map(shapes, (64, 64))
+        assert np.array_equal(classes > 0, numbers > 0)
+        assert set(np.unique(numbers)) == set(range(len(shapes) + 1))
+        assert set(np.unique(partial)) == {0, 1}
+        for place, shape in enumerate(shapes, start=1):
+            assert numbers[int(shape.y), int(shape.x)] == place
+
+
+def test_the_digest_of_label_maps_tells_options_apart() -> None:
+    digests = {
+        ProceduralLabels(scenes, (32, 32), void, instances, seed).digest()
+        for scenes in (range(2), range(1, 3))
+        for void in (False, True)
+        for instances in (False, True)
+        for seed in (0, 1)
+    }
+    assert len(digests) == 16

@@ -89,6 +89,34 @@ def test_a_list_for_one_of_two_folders_is_refused(tmp_path: Path) -> None:
         split_by_list(listing, files(5), files(10, "trainB"))
 
 
+@pytest.mark.parametrize(
+    "line", ["003.jpg", "train_label/003.jpg", "train_label/003.jpg\ttrain_img/003.png  train_inst/003.png"]
+)
+def test_lines_may_name_files_that_belong_together(tmp_path: Path, line: str) -> None:
+    listing = tmp_path / "train2.meta"
+    listing.write_text(f"{line}\n\n# none\ntrain_label/001.jpg train_img/001.jpg\n")
+    (split,) = split_by_list(listing, files(5), columns=True)
+    assert [path.name for path in split.search] == ["001.jpg", "003.jpg"]
+    with pytest.raises(InputError, match=r"names .*train_label/001.jpg train_img/001.jpg.*, not found in trainA"):
+        split_by_list(listing, files(5))
+
+
+def test_a_name_may_hold_spaces(tmp_path: Path) -> None:
+    listing = tmp_path / "train2.meta"
+    listing.write_text("my street 1.png\n")
+    paths = [Path("train_label") / f"my street {number}.png" for number in range(3)]
+    (split,) = split_by_list(listing, paths, columns=True)
+    assert [path.name for path in split.search] == ["my street 1.png"]
+
+
+def test_folders_of_cities_are_named_by_what_they_have_in_common(tmp_path: Path) -> None:
+    listing = tmp_path / "train2.meta"
+    listing.write_text("gtFine/train/aachen/x.png\n")
+    paths = [Path("gtFine/train/aachen/a.png"), Path("gtFine/train/zurich/z.png")]
+    with pytest.raises(InputError, match=r"names x\.png, not found in gtFine/train;"):
+        split_by_list(listing, paths, columns=True)
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\xff"])
 def test_an_unreadable_list_is_named(tmp_path: Path, content: bytes | None) -> None:
     listing = tmp_path / "search.txt"

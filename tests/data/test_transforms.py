@@ -54,7 +54,7 @@ def test_a_placement_is_a_part_of_the_picture_or_its_mirror_image(
     columns = slice(placement.left, placement.left + crop[1])
     expected = to_tensor(image)[:, rows, columns]
     assert expected.shape == (3, *crop)  # the crop lies inside
-    actual = placement.apply(image)
+    actual = to_tensor(placement.apply(image))
     assert torch.equal(actual, expected.flip(-1) if placement.mirrored else expected)
     assert actual.min() >= -1
     assert actual.max() <= 1

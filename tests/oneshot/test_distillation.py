@@ -1,15 +1,23 @@
+import copy
+import json
+
 import pytest
 import torch
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
-from tiny import SCHEDULE, recipe
+from pytorch_lightning import Trainer
+from tiny import SCHEDULE, WIDTHS, recipe, settings
+from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
+from ganc_nni.calibration import batch_norms, calibrate
 from ganc_nni.checkpoints import load_weights, save_weights
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, FeatureMapping
+from ganc_nni.generators import LABELS, ResnetGenerator, SpadeGenerator
+from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, FeatureMapping, make_supernet
 from ganc_nni.oneshot.sampling import WidthSampler, activate
-from ganc_nni.oneshot.train import train_supernet
+from ganc_nni.oneshot.train import student_channels, train_supernet
+from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import StageFit
@@ -41,14 +49,14 @@ def distil(run):
     recipe, teacher, largest = run.recipe, run.load_teacher(), run.space.largest()
     schedule = recipe.supernet.schedule
     metric = run.evaluator("search").metric
-    module = DistillationModule(recipe, schedule, teacher, 4 * largest["down_2"], metric, {"largest": largest})
+    module = DistillationModule(recipe, schedule, teacher, student_channels(run), metric, {"largest": largest})
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     reports = []
     fit = StageFit("supernet", recipe, schedule, run.data, run.folder / "supernet", reports.append)
     evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader)
     strategy.initialize(RawFormatModelSpace(space, evaluate), SequentialExecutionEngine())
-    initialise(space)
+    initialise(space, recipe.generator.family)
     networks = {"student": space, "discriminator": module.discriminator, "mappings": module.mappings}
     networks["teacher"] = teacher
     before = {name: copies(network) for name, network in networks.items()}
@@ -86,7 +94,7 @@ def test_distillation_trains_student_and_discriminator_and_not_the_teacher(tiny_
 def test_the_discriminator_sees_the_source_where_pairs_exist(tiny_folder):
     for layout, channels in (("paired", 6), ("unpaired", 3)):
         run = new_run(tiny_folder, layout)
-        module = DistillationModule(run.recipe, run.recipe.finetune, run.load_teacher(), 32, None)
+        module = DistillationModule(run.recipe, run.recipe.finetune, run.load_teacher(), [32] * 4, None)
         assert next(module.discriminator.parameters()).shape[1] == channels
 
 
@@ -168,3 +176,156 @@ def test_a_teacher_of_other_depth_and_widths_teaches(tiny_folder):
     train_supernet(run)
     helpers = load_weights(run.folder / "supernet" / "helpers.safetensors")
     assert helpers["mappings.0.weight"].shape == (48, 4 * run.space.largest()["down_2"], 1, 1)
+
+
+SPADE_LOSSES = {"lambda_gan": 1, "lambda_feat": 3, "lambda_recon": 5, "lambda_distill": 7}
+
+
+@pytest.fixture
+def spade_run(tiny_folder):
+    """A run of label maps whose SPADE teacher is a checkpoint of random weights."""
+    choices = {label: {"_type": "choice", "_value": list(WIDTHS)} for label in LABELS["spade"]}
+    (tiny_folder / "spade.json").write_text(json.dumps(choices))
+    torch.manual_seed(41)
+    teacher = SpadeGenerator([8] * 8, 4, upsampling="normal")
+    save_weights(tiny_folder / "teacher.pth", teacher.state_dict())
+    sections = settings(
+        "spade.json",
+        data={"layout": "labels", "image_size": [64, 64], "procedural_images": 24},
+        teacher={"checkpoint": str(tiny_folder / "teacher.pth")},
+        discriminator={"n_layers": 3, "n_scales": 2},
+        distillation=SPADE_LOSSES,
+        supernet={"schedule": {**SCHEDULE, "epochs": 2, "decay_epochs": 0}},
+        metric={"min_images": 4},
+    )
+    sections["generator"] = {"family": "spade", "upsampling": "normal"}
+    return Run(Recipe.model_validate({"name": "spade", **sections}))
+
+
+def test_a_spade_student_distils(spade_run):
+    networks, before, fit, reports = distil(spade_run)
+    for name in ("student", "discriminator", "mappings"):
+        parameters = {key for key, _ in networks[name].named_parameters() if key.endswith(("weight", "weight_orig"))}
+        assert parameters <= changed(networks[name], before[name]), name
+    assert changed(networks["teacher"], before["teacher"]) == set()
+    assert len(reports) == 2
+    losses = {key for key in fit.trainer.callback_metrics if key.startswith("loss/")}
+    assert losses == {f"loss/{name}" for name in ("gan", "feat", "recon", "distill", "discriminator")}
+
+
+def test_each_layer_has_a_mapping_of_its_channels(spade_run, tiny_folder):
+    torch.manual_seed(42)
+    teacher = SpadeGenerator([12, 4, 8, 4, 8, 20, 4, 8], 4, upsampling="normal")
+    save_weights(tiny_folder / "teacher.pth", teacher.state_dict())
+    module = distillation(spade_run)
+    widest = spade_run.space.largest()
+    fc, up = 16 * widest["fc"], 4 * widest["up_1"]
+    shapes = [tuple(mapping.weight.shape[:2]) for mapping in module.mappings]
+    assert shapes == [(16 * 12, fc), (16 * 12, fc), (4 * 20, up)]
+    student = spade_run.student_blueprint.build(list(spade_run.space.smallest().values()))
+    source = torch.stack([spade_run.data.train[i].source for i in range(2)])
+    features = student.forward_with_features(source)[1]
+    goals = teacher.forward_with_features(source)[1]
+    for mapping, feature, goal in zip(module.mappings, features, goals, strict=True):
+        assert mapping(feature).shape == goal.shape
+
+
+def distillation(run, metric=None, **options):
+    torch.manual_seed(43)
+    teacher, channels = run.load_teacher(), student_channels(run)
+    return DistillationModule(run.recipe, run.recipe.finetune, teacher, channels, metric, **options)
+
+
+def fit_once(module, pairs, sources=None):
+    """One step on all pairs, then a validation of the sources, two at a time."""
+    sources = [pair.source for pair in pairs] if sources is None else sources
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, DataLoader(pairs, batch_size=len(pairs)), DataLoader(sources, batch_size=2))
+    return trainer.callback_metrics
+
+
+def test_losses_of_a_spade_student_are_the_published_ones(spade_run):
+    module = distillation(spade_run)
+    student = spade_run.student_blueprint.build(list(spade_run.space.smallest().values()))
+    module.set_model(student)
+    pairs = [spade_run.data.train[i] for i in range(3)]
+    source, target = (torch.stack(pictures) for pictures in zip(*pairs, strict=True))
+
+    def expected():
+        teacher, discriminator = spade_run.load_teacher(), copy.deepcopy(module.discriminator)
+        fake, features = copy.deepcopy(student).forward_with_features(source)
+        goals = teacher.forward_with_features(source)[1]
+        mapped = [mapping(feature) for mapping, feature in zip(module.mappings, features, strict=True)]
+        judged = discriminator(torch.cat([torch.cat([source, fake], 1), torch.cat([source, target], 1)]))
+        distances = [[(layer[:3] - layer[3:]).abs().mean() for layer in scale[:-1]] for scale in judged]
+        return {
+            "gan": -sum(scale[-1][:3].mean() for scale in judged) / 2,
+            "feat": 3 * sum(map(sum, distances)) / 2,
+            "recon": 5 * (fake - target).abs().mean(),
+            "distill": 7 * sum((got - want).square().mean() for got, want in zip(mapped, goals, strict=True)),
+        }
+
+    with torch.no_grad():
+        losses = expected()
+    metrics = fit_once(module, pairs)
+    for name, value in losses.items():
+        torch.testing.assert_close(metrics[f"loss/{name}"], value, msg=name)
+
+
+class Seen(Metric):
+    """Keeps what it is given."""
+
+    higher_is_better = True
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def update(self, images, first):
+        self.calls.append((first, images.clone()))
+
+    def compute(self):
+        return torch.tensor(1.0)
+
+
+def test_named_sub_generators_are_calibrated_before_they_are_scored(spade_run):
+    calls = []
+    sources = [spade_run.data.train[i].source for i in range(5)]
+    calibration = [torch.stack(sources[:3]), torch.stack(sources[3:])]
+    samples = {"smallest": spade_run.space.smallest(), "largest": spade_run.space.largest()}
+    module = distillation(spade_run, metric=lambda: Seen(calls), samples=samples, calibration=calibration)
+    supernet = make_supernet(spade_run.new_space())
+    module.set_model(supernet)
+    activate(supernet, samples["smallest"])
+    fit_once(module, [spade_run.data.train[i] for i in range(2)], sources)
+    own = {int(norm.num_batches_tracked) for norm in batch_norms(supernet)}
+    assert own == {1}  # the step's; calibration leaves no trace
+    assert [first for first, _ in calls] == [0, 0, 2, 2, 4, 4]  # the metric of each sub-generator, batch by batch
+    for index, sample in enumerate(samples.values()):
+        plain = spade_run.student_blueprint.build(list(sample.values()))
+        plain.load_state_dict(supernet.freeze(sample).state_dict())
+        calibrate(plain, calibration)
+        with torch.no_grad():
+            expected = plain(torch.stack(sources))
+        torch.testing.assert_close(torch.cat([images for _, images in calls[index::2]]), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["feat", "recon", "distill"])
+def test_what_has_no_weight_is_left_out(spade_run, name):
+    sections = spade_run.recipe.model_dump(mode="json")
+    sections["distillation"][f"lambda_{name}"] = 0
+    run = Run(Recipe.model_validate({"name": "spade", **sections}))
+    module = distillation(run)
+    module.set_model(run.student_blueprint.build(list(run.space.smallest().values())))
+    metrics = fit_once(module, [run.data.train[i] for i in range(2)])
+    assert set(metrics) == {f"loss/{other}" for other in ("gan", "feat", "recon", "distill", "discriminator")} - {
+        f"loss/{name}"
+    }

@@ -124,12 +124,12 @@ def explore(run, score):
 
 def test_files_are_valid_whenever_the_next_score_is_asked_for(tiny_folder):
     run = Run(recipe("space.json", search={"evaluations": 12}))
-    seen = []
+    seen, columns = [], SearchRecord(run, "frechet_random").columns
 
     def score(sample):
         if seen:
             assert len(rows(run)) == len(seen)
-            assert all(tuple(row) == SearchRecord.columns for row in rows(run))
+            assert all(tuple(row) == columns for row in rows(run))
             architecture = Architecture.load(run.folder / "architecture.json")
             assert architecture.metrics["frechet_random/search"] == min(map(synthetic, seen))
             assert architecture.provenance["evaluations"] == len(seen)

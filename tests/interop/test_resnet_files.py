@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tiny import recipe, search_space, supernet_of
 from torch import nn
 
-from ganc_nni.architecture import Architecture, Blueprint
+from ganc_nni.architecture import Architecture, ResnetBlueprint
 from ganc_nni.checkpoints import load_weights
 from ganc_nni.discriminators import PatchDiscriminator
 from ganc_nni.errors import InputError
@@ -146,7 +146,9 @@ def test_formats_are_told_apart_by_content(tmp_path, variant):
     separable=st.booleans(),
 )
 def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_blocks, channels, separable):
-    blueprint = Blueprint(in_channels=channels[0], out_channels=channels[1], n_blocks=n_blocks, separable=separable)
+    blueprint = ResnetBlueprint(
+        in_channels=channels[0], out_channels=channels[1], n_blocks=n_blocks, separable=separable
+    )
     path = tmp_path_factory.mktemp("file") / "g.pth"
     network = blueprint.build(widths)
     torch.save(network.state_dict(), path)
@@ -414,5 +416,5 @@ def test_the_released_generator_is_recognised():
     name = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16"
     file = read_generator(Path(os.environ["GANC_DATA"]) / "weights" / f"{name}.pth")
     assert "_".join(map(str, file.sample.values())) == name.removeprefix("gan_compression_horse2zebra_")
-    assert file.blueprint == Blueprint(separable=True)
+    assert file.blueprint == ResnetBlueprint(separable=True)
     assert f"{file.cost((256, 256)).macs_published / 1e9:.2f}" == "2.55"

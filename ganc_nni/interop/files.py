@@ -1,0 +1,247 @@
+"""Reading a generator from a file of any known project, and writing it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from ganc_nni import __version__
+from ganc_nni.architecture import Architecture, Blueprint, SpadeBlueprint
+from ganc_nni.checkpoints import check_shapes, load_metadata, load_weights, save_weights
+from ganc_nni.errors import InputError
+from ganc_nni.generators import Generator
+from ganc_nni.generators.spade import Upsampling
+from ganc_nni.interop.named import WRAPPERS, Named
+from ganc_nni.interop.resnet import NamedResnet
+from ganc_nni.interop.spade import NamedSpade
+from ganc_nni.macs import Cost, count
+from ganc_nni.space import Sample, config_str, parse_config_str
+
+_log = logging.getLogger(__name__)
+
+Format = Literal["ganc", "gan-compression"]
+
+FAMILIES: tuple[type[Named], ...] = (NamedResnet, NamedSpade)
+
+_OTHERS = {
+    "model.0.weight": "a PatchGAN discriminator",
+    "net.0.weight": "a pixel discriminator",
+    "discriminator_0.model0.0.weight": "a multi-scale discriminator",
+    "model.model.0.weight": "a U-Net generator",
+}
+"""Keys by which a network that is no generator of ours is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratorFile:
+    """A trained generator as a file holds it.
+
+    Attributes:
+        path: The file.
+        blueprint: The generator but its widths.
+        sample: Its widths by label. A supernet's are the widest that it holds.
+        weights: Its tensors under this project's keys, in the file's precision.
+        origin: What the file's metadata say of it, if they do.
+    """
+
+    path: Path
+    blueprint: Blueprint
+    sample: Sample
+    weights: dict[str, Tensor]
+    origin: Architecture | None = None
+
+    def network(self) -> Generator:
+        """The trained network, of plain torch layers, float32, in evaluation mode."""
+        network = self.blueprint.build(list(self.sample.values()))
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """What it costs at ``size`` (height and width, pixels)."""
+        return count(_skeleton(self.blueprint, self.sample), self.blueprint.in_channels, size)
+
+    @cached_property
+    def weights_bytes(self) -> int:
+        """Size of all tensors, bytes."""
+        return sum(value.numel() * value.element_size() for value in self.weights.values())
+
+    def sub_generator(self, sample: Sample) -> GeneratorFile:
+        """The first channels of every layer: what a supernet computes when ``sample`` is active.
+
+        Raises:
+            InputError: A width is larger than the file's.
+        """
+        if wide := [
+            f"{label}={sample[label]} (has {self.sample[label]})"
+            for label in sample
+            if sample[label] > self.sample[label]
+        ]:
+            raise InputError(
+                f"{self.path}: holds no sub-generator {config_str(sample)}: too wide are {', '.join(wide)}"
+            )
+        if sample == self.sample:
+            return self
+        shapes = {key: value.shape for key, value in _skeleton(self.blueprint, sample).state_dict().items()}
+        weights = {key: self.weights[key][tuple(slice(side) for side in shape)] for key, shape in shapes.items()}
+        return GeneratorFile(self.path, self.blueprint, sample, weights)
+
+    def architecture(self, size: tuple[int, int]) -> Architecture:
+        """The architecture, with MACs at ``size``; the one in the file's metadata if there is one."""
+        if self.origin is not None:
+            return self.origin
+        cost = self.cost(size)
+        return Architecture(
+            blueprint=self.blueprint,
+            space={label: (width,) for label, width in self.sample.items()},
+            sample=self.sample,
+            config_str=config_str(self.sample),
+            image_size=size,
+            macs_published=cost.macs_published,
+            macs_true=cost.macs_true,
+            params=cost.params,
+            metrics={},
+            provenance={"source": self.path.name, "ganc_nni": __version__},
+        )
+
+
+def read_generator(path: Path, config: str | None = None, upsampling: Upsampling | None = None) -> GeneratorFile:
+    """Read a generator file of any known origin.
+
+    Args:
+        path: ``.pth``, ``.safetensors`` or ``.ckpt``.
+        config: Configuration string of the sub-generator to take out of a supernet; of any other file, its own.
+        upsampling: Of a SPADE generator whose file does not say it: "normal" and "more" have the same tensors.
+
+    Raises:
+        InputError: No generator, or one whose tensors do not fit together; the message names file and key.
+    """
+    named = _named(path, load_weights(path))
+    blueprint, sample = named.blueprint(), named.sample()
+    origin = _origin(path)
+    if isinstance(blueprint, SpadeBlueprint):
+        blueprint = _with_upsampling(path, blueprint, upsampling, origin)
+    expected = _skeleton(blueprint, sample).state_dict()
+    reason = f"a {blueprint.describe()} of widths {config_str(sample)}"
+    check_shapes(expected, named.weights, path, named.in_file, reason)
+    if origin is not None and (origin.blueprint != blueprint or origin.sample != sample):
+        raise InputError(
+            f"{path}: its metadata say {origin.blueprint} {origin.config_str}, its tensors {blueprint} "
+            f"{config_str(sample)}; expected the same"
+        )
+    weights = {key: named.weights[key] for key in expected}
+    file = GeneratorFile(path, blueprint, sample, weights, origin)
+    return file if config is None else file.sub_generator(parse_config_str(config, tuple(sample)))
+
+
+def _named(path: Path, content: Mapping[str, Tensor]) -> Named:
+    """The generator among the tensors of a file."""
+    found = [
+        (family, key.removesuffix(family.mark))
+        for family in FAMILIES
+        for key, value in content.items()
+        if f".{key}".endswith(f".{family.mark}") and family.is_mark(value)
+    ]
+    # CycleGAN trains two; the one that translates from source to target is called generator here
+    first = [(family, prefix) for family, prefix in found if prefix.split(".")[-2:] == ["generator", ""]]
+    chosen = found if len(found) == 1 else first
+    if len(chosen) == 1:
+        family, prefix = chosen[0]
+        return family(path, content, prefix)
+    if found:
+        keys = ", ".join(prefix + family.mark for family, prefix in found)
+        raise InputError(f"{path}: holds {len(found)} generators ({keys}); save the wanted one alone")
+    raise InputError(f"{path}: {_what_else(content)}")
+
+
+def _with_upsampling(
+    path: Path, found: SpadeBlueprint, told: Upsampling | None, origin: Architecture | None
+) -> SpadeBlueprint:
+    """The blueprint with what the tensors do not tell."""
+    if told is None and origin is not None and isinstance(origin.blueprint, SpadeBlueprint):
+        told = origin.blueprint.upsampling
+    if told is None:
+        if found.upsampling != "most":
+            _log.warning('%s: its tensors fit upsampling "normal" and "more"; taking "more"', path)
+        return found
+    if "most" in (told, found.upsampling) and told != found.upsampling:
+        raise InputError(f"{path}: upsampling {told} was asked for; its tensors are those of {found.upsampling}")
+    return found.model_copy(update={"upsampling": told})
+
+
+def save_generator(file: GeneratorFile, target: Path, to: Format, size: tuple[int, int]) -> str:
+    """Write a generator for this project or for mit-han-lab/gan-compression; the file appears whole or not at all.
+
+    Args:
+        file: The generator.
+        target: ``.safetensors`` (with the architecture as metadata; this project's alone) or ``.pth``.
+        to: Whose format.
+        size: Height and width, pixels, for which the metadata give MACs.
+
+    Returns:
+        How to load it there, in words.
+
+    Raises:
+        InputError: The other project has no such generator, or the file's ending is not one of its formats.
+    """
+    endings = (".pth",) if to == "gan-compression" else (".safetensors", ".pth")
+    if target.suffix not in endings:
+        raise InputError(f"{target}: the format {to} is written as {' or '.join(endings)}; change the file's ending")
+    usage = _reference_usage(file) if to == "gan-compression" else "any --generator, or teacher.checkpoint in a recipe"
+    save_weights(target, file.weights, {"architecture": file.architecture(size).model_dump_json()})
+    return usage
+
+
+def _reference_usage(file: GeneratorFile) -> str:
+    """The options by which mit-han-lab/gan-compression loads it."""
+    widths, blueprint = set(file.sample.values()), file.blueprint
+    if isinstance(blueprint, SpadeBlueprint):
+        name, rest = "spade", f" --num_upsampling_layers {blueprint.upsampling}"
+    else:
+        name, rest = "resnet_9blocks", " --norm instance"
+        if blueprint.n_blocks != 9:
+            raise InputError(f"{file.path}: has {blueprint.n_blocks} residual blocks; gan-compression knows 9 only")
+    if len(widths) == 1:
+        return f"--netG {'mobile_' * blueprint.separable}{name} --ngf {widths.pop()}{rest}"
+    if not blueprint.separable:
+        raise InputError(
+            f"{file.path}: has full convolutions and the widths {config_str(file.sample)}; gan-compression knows "
+            "different widths with separable convolutions only"
+        )
+    return f"--netG sub_mobile_{name} --config_str {config_str(file.sample)}{rest}"
+
+
+def _skeleton(blueprint: Blueprint, sample: Sample) -> Generator:
+    """The network without values."""
+    with torch.device("meta"):
+        return blueprint.build(list(sample.values()))
+
+
+def _origin(path: Path) -> Architecture | None:
+    """The architecture in the metadata of a file of ours, if there is one."""
+    text = load_metadata(path).get("architecture")
+    try:
+        return None if text is None else Architecture.model_validate_json(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InputError(f"{path}: its metadata hold no architecture that can be read: {reason}") from None
+
+
+def _what_else(content: Mapping[str, Tensor]) -> str:
+    marks = f"{NamedResnet.mark} of shape (width, channels, 7, 7) or a SPADE generator's {NamedSpade.mark}"
+    expected = f"expected a ResNet generator's {marks}"
+    bare = {re.sub(rf"^({'|'.join(WRAPPERS)})\.", "", key): value for key, value in content.items()}
+    for key, kind in _OTHERS.items():
+        if key in bare:
+            return f"looks like {kind} ({key} has shape {tuple(bare[key].shape)}); {expected}"
+    if NamedResnet.mark in bare:
+        return f"{NamedResnet.mark} has shape {tuple(bare[NamedResnet.mark].shape)}; {expected}"
+    return f"its first key is {next(iter(content))}; {expected}"

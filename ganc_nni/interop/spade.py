@@ -1,0 +1,83 @@
+"""SPADE generators of NVlabs/SPADE and gan-compression (mit-han-lab): spade, mobile_spade, sub_mobile_spade.
+
+Spectral norm is folded into the weights, which changes no output; statistics of batch norms that are wider than their
+layer, as gan-compression exports them with sub-generators, are cut to what is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ganc_nni.architecture import SpadeBlueprint
+from ganc_nni.errors import InputError
+from ganc_nni.generators.spade import LABELS, MULTIPLIERS
+from ganc_nni.interop.named import Named
+
+_NORM = re.compile(r"(\w+)\.norm_(\w)\.param_free_norm\.(running_mean|running_var)")
+
+
+class NamedSpade(Named):
+    """See :class:`~ganc_nni.interop.named.Named`."""
+
+    family = "spade"
+    mark = "fc.weight"
+
+    @staticmethod
+    def is_mark(value: Tensor) -> bool:
+        """The first convolution is 3x3; a classifier's ``fc`` is no convolution."""
+        return value.shape[2:] == (3, 3)
+
+    def translate(self, inside: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Folded, cut, and with the counters that torch before 0.4.1 did not save."""
+        self.spectral = {key.removesuffix("_orig") for key in inside if key.endswith(".weight_orig")}
+        weights = {key: value for key, value in inside.items() if not key.endswith(("_orig", "_u", "_v"))}
+        for key in self.spectral - set(weights):  # torch before 1.0 saved the folded weight too, and no right vector
+            weights[key] = self._folded(inside, key)
+        for key in [key for key in weights if key.endswith("param_free_norm.running_mean")]:
+            weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+        return {key: value[: self._normalised(weights, key)] if _NORM.fullmatch(key) else value
+                for key, value in weights.items()}  # fmt: skip
+
+    def _folded(self, inside: Mapping[str, Tensor], key: str) -> Tensor:
+        """A convolution's weight divided by its largest singular value (arXiv 1802.05957), as its training left it."""
+        missing = [name for name in (f"{key}_u", f"{key}_v") if name not in inside]
+        if missing:
+            raise InputError(f"{self.path}: key {self.prefix}{missing[0]} is missing; spectral norm needs it")
+        weight, u, v = (inside[f"{key}_{part}"] for part in ("orig", "u", "v"))
+        matrix = weight.reshape(len(weight), -1)
+        if u.shape != matrix.shape[:1] or v.shape != matrix.shape[1:]:
+            raise InputError(
+                f"{self.path}: {self.prefix}{key}_orig has shape {tuple(weight.shape)}, its _u {tuple(u.shape)} and _v "
+                f"{tuple(v.shape)}; expected {tuple(matrix.shape[:1])} and {tuple(matrix.shape[1:])}"
+            )
+        return weight / torch.dot(u, torch.mv(matrix, v))
+
+    @staticmethod
+    def _normalised(weights: Mapping[str, Tensor], key: str) -> int | None:
+        """Channels that a batch norm sees: those that the convolution after it reads."""
+        match = _NORM.fullmatch(key)
+        assert match is not None
+        after = weights.get(f"{match[1]}.conv_{match[2]}.weight")
+        return after.shape[1] if after is not None and after.ndim == 4 else None
+
+    def in_file(self, key: str) -> str:
+        """See the base class."""
+        return super().in_file(f"{key}_orig" if key in self.spectral else key)
+
+    def blueprint(self) -> SpadeBlueprint:
+        """See the base class; "normal" and "more" have the same tensors, so that "normal" has to be told."""
+        return SpadeBlueprint(
+            in_channels=self.shape(self.mark)[1],
+            out_channels=self.shape("conv_img.weight")[0],
+            separable=any(".mlp_gamma.conv." in key for key in self.weights),
+            upsampling="most" if any(key.startswith("up_4.") for key in self.weights) else "more",
+        )
+
+    def measured(self) -> Mapping[str, tuple[str, int, int]]:
+        """See the base class."""
+        keys = [self.mark, *(f"{label}.conv_0.weight" for label in LABELS[1:])]
+        return {label: (key, 0, multiple) for label, key, multiple in zip(LABELS, keys, MULTIPLIERS, strict=True)}

@@ -1,0 +1,220 @@
+"""mIoU, mAP and accuracies: does a segmentation network find in generated pictures what their label maps ask for?
+
+Names. What the first version of GAN Compression (arXiv 2003.08936v1) calls mAP is what DRN's own script prints under
+that name (``test`` in segment.py of github.com/fyu/drn): the mean of the per-class IoU. Here that is ``miou``. ``map``
+here is the mean, over the classes present in the truth, of the average precision of the per-pixel scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from ganc_nni.errors import InputError
+
+if TYPE_CHECKING:  # the package of the networks trains some of them, for which it needs this metric
+    from ganc_nni.segmentation import Segmenter
+
+Score = Literal["miou", "map"]
+
+BINS = 8192
+"""Of the scores from 0 to 1, for each class; average precisions are then right to about 0.003."""
+_LOG_ODDS = (-88.0, 16.0)  # of the scores that the bins tell apart: all that float32 does, from 1e-38 to 1 - 1e-7
+_PIXELS_AT_ONCE = 4 * 256 * 256  # on a CPU, see ganc_nni.evaluate.translate
+
+
+class SegmentationScore(Metric):
+    """How well the label maps of generated pictures are found in them again; higher is better.
+
+    Everything is counted at the resolution of the label maps, which may differ within a batch. Either the logits are
+    resized to it (bilinear, as DRN's script does; a segmenter trained on small pictures would not know large ones),
+    or the pictures are before they are segmented (bicubic, as DeepLab's script does): what the segmenter says.
+    Both filters are Pillow's: where they reduce, they average.
+
+    - ``miou``: mean of the IoU of the classes that are in the truth or in the prediction. So does DRN's script. That
+      for COCO leaves classes out that are only predicted; on its whole validation set, where all occur, this is equal.
+    - ``map``: mean average precision of the pixels' softmax scores, over the classes in the truth. Scores are counted
+      in 8192 bins of equal width in log-odds, since softmax crowds near 0 and 1.
+    - ``pixel_accuracy``: part of the pixels whose class is predicted.
+    - ``class_accuracy``: mean over the classes in the truth of the part of their pixels that is predicted.
+
+    The state is three small tables, however many pictures there are. torchmetrics' own binned average precision goes
+    through all scores once for each bin (50 times slower with 256 of them, which is not enough: see the tests), and
+    its mean has a 0 for every class that is not in the truth.
+
+    Args:
+        segmenter: Segments the pictures on its own device; clones share it, and it is no part of the state.
+        ids: The label map of the i-th picture of the split, ``H x W`` int64, at its own resolution, in the
+            segmenter's numbering of classes.
+        ignore_id: Pixels of this label do not count.
+        score: What :meth:`compute` returns.
+        min_images: Fewest pictures that make a score, 1 or more.
+        resizes: ``logits`` or ``pictures`` in place of what the segmenter says.
+
+    Example:
+        >>> import torch
+        >>> from ganc_nni.metrics.segmentation import SegmentationScore
+        >>> from ganc_nni.segmentation import Segmenter
+        >>> colours = Segmenter(torch.nn.Identity(), "red, green, blue", classes=3)
+        >>> truth = torch.randint(3, (4, 16, 16))
+        >>> pictures = torch.nn.functional.one_hot(truth, 3).permute(0, 3, 1, 2) * 2.0 - 1
+        >>> metric = SegmentationScore(colours, lambda i: truth[i], ignore_id=255, score="miou")
+        >>> metric.update(pictures, first=0)
+        >>> metric.compute().item()
+        1.0
+    """
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    confusion: Tensor
+    scored: Tensor
+    hits: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        ids: Callable[[int], Tensor],
+        ignore_id: int,
+        score: Score = "miou",
+        min_images: int = 1,
+        resizes: Literal["logits", "pictures"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ignore_id = ignore_id
+        self.score = score
+        self.min_images = max(min_images, 1)
+        self.resizes = resizes or segmenter.resizes
+        self._shared = _Shared(segmenter, ids)
+        classes = segmenter.classes
+        shapes = {"confusion": (classes, classes), "scored": (classes, BINS), "hits": (classes, BINS), "count": ()}
+        for name, shape in shapes.items():
+            self.add_state(name, default=torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """What segments the pictures."""
+        return self._shared.segmenter
+
+    def update(self, images: Tensor, first: int) -> None:
+        """Add generated pictures, ``N x 3 x H x W`` in [-1, 1]; the first of them is number ``first`` of the split.
+
+        Raises:
+            InputError: A label map with an id that the segmenter does not have.
+            ValueError: Pictures of another shape or type, or with values that are NaN or infinite.
+        """
+        if not torch.isfinite(images).all():
+            raise ValueError("images: some values are NaN or infinite; has the generator diverged?")
+        device = self.segmenter.device
+        at_once = len(images) if device.type == "cuda" else max(1, _PIXELS_AT_ONCE // images.shape[-2:].numel())
+        for part in images.to(device).split(at_once):
+            logits = self.segmenter(part).split(1) if self.resizes == "logits" else None
+            for offset, image in enumerate(part.split(1)):
+                truth = self._truth(first + offset).to(device)
+                if logits is None:
+                    resized = self.segmenter(_resized(image, truth.shape, "bicubic").clamp(-1, 1))
+                else:
+                    resized = _resized(logits[offset], truth.shape, "bilinear")
+                self._count(resized[0], truth)
+            first += len(part)
+
+    def compute(self) -> Tensor:
+        """The chosen score of all pictures since the last reset, a float64 scalar in [0, 1].
+
+        Raises:
+            InputError: Fewer than ``min_images`` pictures, or no pixel that has a label.
+        """
+        return torch.tensor(self._figures()[self.score], dtype=torch.float64, device=self.device)
+
+    def figures(self) -> dict[str, float]:
+        """``miou``, ``map``, ``pixel_accuracy`` and ``class_accuracy``, each in [0, 1]; of all ranks together.
+
+        Raises:
+            InputError: Fewer than ``min_images`` pictures, or no pixel that has a label.
+        """
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
+            return self._figures()
+
+    def _truth(self, index: int) -> Tensor:
+        truth, segmenter = self._shared.ids(index), self.segmenter
+        valid = (truth >= 0) & (truth < segmenter.classes) | (truth == self.ignore_id)
+        if not valid.all():
+            raise InputError(
+                f"the label map of picture {index} has id {truth[~valid][0]}; expected 0 to {segmenter.classes - 1}, "
+                f"the classes of segmenter {segmenter.name}, or {self.ignore_id}, which does not count"
+            )
+        return truth
+
+    def _count(self, logits: Tensor, truth: Tensor) -> None:
+        """Add one picture: logits ``classes x H x W`` and labels ``H x W``."""
+        self.count += 1
+        kept = (truth.flatten() != self.ignore_id).nonzero()[:, 0]
+        truth, logits = truth.flatten()[kept], logits.flatten(1).index_select(1, kept)
+        classes, scores = len(logits), logits.softmax(dim=0)
+        # The largest logit, since of two scores that round to 1 it still knows which is larger; argmax takes 9 times
+        # as long on a CPU.
+        found = multiclass_confusion_matrix(logits.max(dim=0).indices, truth, classes, validate_args=False)
+        self.confusion += found.to(self.device)
+        # In which cell the score of every pixel and class falls: the bins of one class after those of the other.
+        cells = (
+            score_bins(scores) + torch.arange(0, classes * BINS, BINS, dtype=torch.int32, device=scores.device)[:, None]
+        )
+        for state, chosen in ((self.scored, cells), (self.hits, cells.gather(0, truth[None]))):
+            state += torch.bincount(chosen.flatten(), minlength=state.numel()).reshape(state.shape).to(self.device)
+
+    def _figures(self) -> dict[str, float]:
+        if self.count < self.min_images:
+            raise InputError(f"got {int(self.count)} pictures to score; expected {self.min_images} or more")
+        confusion = self.confusion.cpu().double()  # rows: truth, columns: prediction
+        right, truth, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)
+        present, union = truth > 0, truth + predicted - right
+        if not present.any():
+            raise InputError(f"no pixel of the {int(self.count)} label maps has another label than {self.ignore_id}")
+        return {
+            "miou": (right / union)[union > 0].mean().item(),
+            "map": _average_precision(self.scored, self.hits)[present].mean().item(),
+            "pixel_accuracy": (right.sum() / truth.sum()).item(),
+            "class_accuracy": (right / truth)[present].mean().item(),
+        }
+
+
+def score_bins(scores: Tensor) -> Tensor:
+    """The bin, 0 to ``BINS - 1`` as int32, of each score in [0, 1]; a tenth of the time of ``torch.bucketize``."""
+    lowest, highest = _LOG_ODDS
+    return ((scores.logit().clamp(lowest, highest) - lowest) * ((BINS - 1) / (highest - lowest))).to(torch.int32)
+
+
+def _average_precision(scored: Tensor, hits: Tensor) -> Tensor:
+    """Sum of precision times the step in recall from bin to bin, the highest scores first; ``(classes,)``.
+
+    That is scikit-learn's definition with all scores of a bin alike. NaN for a class without a pixel.
+    """
+    found, scored = hits.cpu().double().flip(1), scored.cpu().double().flip(1)
+    precision = found.cumsum(dim=1) / scored.cumsum(dim=1).clamp(min=1)
+    return (precision * found).sum(dim=1) / found.sum(dim=1)
+
+
+def _resized(batch: Tensor, size: torch.Size, mode: Literal["bilinear", "bicubic"]) -> Tensor:
+    """To ``size`` as Pillow does it: torch's bicubic filter is another one, but for ``antialias``."""
+    if batch.shape[-2:] == size:
+        return batch
+    return F.interpolate(batch, size=tuple(size), mode=mode, align_corners=False, antialias=True)
+
+
+class _Shared:
+    """Keeps the network out of a metric's modules, and whole where the metric is copied."""
+
+    def __init__(self, segmenter: Segmenter, ids: Callable[[int], Tensor]) -> None:
+        self.segmenter = segmenter
+        self.ids = ids
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self

@@ -1,0 +1,53 @@
+"""Label map to picture: GauGAN (SPADE, arXiv 1903.07291)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torchmetrics import Metric
+
+from ganc_nni.data import Batch
+from ganc_nni.generators import SpadeGenerator
+from ganc_nni.recipe import Recipe
+from ganc_nni.training.pix2pix import PairedModule
+
+
+class GauGanModule(PairedModule):
+    """The SPADE generator under spectral norm, trained on label maps with their pictures.
+
+    Published: hinge loss, a discriminator of 2 scales, feature matching and perceptual loss weighted 10 each, learning
+    rates 1e-4 and 4e-4 (TTUR), Adam's momenta 0 and 0.9.
+
+    Args:
+        recipe: See :class:`~ganc_nni.training.pix2pix.PairedModule`.
+        metric: See :class:`~ganc_nni.training.pix2pix.PairedModule`.
+    """
+
+    generator: SpadeGenerator
+
+    def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
+        data, teacher = recipe.data, recipe.teacher
+        generator = SpadeGenerator(
+            [teacher.width] * 8,
+            data.in_channels,
+            data.out_channels,
+            recipe.generator.upsampling,
+            teacher.separable,
+            spectral=True,
+        )
+        super().__init__(recipe, generator, metric)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """The generator's step, then the discriminator's on the same pictures.
+
+        The published code generates them a second time for the discriminator, after the generator's step.
+
+        Raises:
+            TrainingError: A loss is not finite.
+        """
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+        with self.toggled_optimizer(optimizer_g):
+            fake = self.generator(batch.source)
+            self.minimise(optimizer_g, self.generator_losses(batch, fake))
+        with self.toggled_optimizer(optimizer_d):
+            self.minimise(optimizer_d, self.discriminator_losses(batch, fake))

@@ -1,0 +1,122 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.segmentation import Segmenter, build_segmenter, new_network
+from ganc_nni.segmentation.train import score_segmenter, train_segmenter
+
+NAME = "lraspp_mobilenet_v3_large"
+CLASSES = 3
+IGNORE = 9
+COLOURS = torch.tensor([[0.8, -0.8, -0.8], [-0.8, 0.8, -0.8], [-0.8, -0.8, 0.8]])
+
+
+def scenes(count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Noisy pictures 32x32 of a sky of one colour over a ground of another; the left edge is void."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(count):
+        sky, ground = torch.randperm(CLASSES, generator=generator)[:2].tolist()
+        ids = torch.full((32, 32), sky)
+        ids[int(torch.randint(8, 24, (1,), generator=generator)) :] = ground
+        noise = 0.2 * torch.randn(3, 32, 32, generator=generator)
+        picture = (COLOURS[ids].permute(2, 0, 1) + noise).clamp(-1, 1)
+        ids[:, :2] = IGNORE
+        found.append((picture, ids))
+    return found
+
+
+def loss(segmenter: Segmenter) -> float:
+    pictures, ids = (torch.stack(values) for values in zip(*scenes(8, seed=3), strict=True))
+    return F.cross_entropy(segmenter(pictures), ids, ignore_index=IGNORE).item()
+
+
+def train(folder: Path, count: int = 32, **options) -> dict[str, float]:
+    settings = {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "device": "cpu"} | options
+    return train_segmenter(scenes(count, 0), scenes(8, 1), NAME, CLASSES, IGNORE, folder, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, dict[str, float]]:
+    folder = tmp_path_factory.mktemp("segmenter")
+    return folder, train(folder)
+
+
+def test_it_learns(trained) -> None:
+    folder, figures = trained
+    untrained = Segmenter(new_network(NAME, CLASSES), NAME, CLASSES)
+
+    assert set(figures) == {"miou", "map", "pixel_accuracy", "class_accuracy"}
+    assert loss(build_segmenter(weights=folder / "segmenter.safetensors")) < 0.7 * loss(untrained)
+    assert figures["miou"] > 0.4  # chance is 0.2
+    assert figures["map"] > 0.6
+
+
+def test_the_file_knows_what_it_is_and_scores_the_same(trained) -> None:
+    folder, figures = trained
+    segmenter = build_segmenter(weights=folder / "segmenter.safetensors")
+
+    assert (segmenter.name, segmenter.classes) == (NAME, CLASSES)
+    assert score_segmenter(segmenter, scenes(8, 1), IGNORE) == figures
+    assert {path.name for path in folder.iterdir()} == {"segmenter.safetensors", "last.ckpt", "tensorboard"}
+
+
+def test_the_same_seed_gives_the_same_network(tmp_path: Path) -> None:
+    first, again, other = (train(tmp_path / str(run), count=8, epochs=1, seed=run // 2) for run in range(3))
+
+    assert first == again != other
+
+
+def test_it_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, count=8, epochs=1)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+    with caplog.at_level(logging.INFO, "ganc_nni"):
+        train(tmp_path, count=8, epochs=2)
+
+    assert f"resuming from {tmp_path / 'last.ckpt'}" in caplog.text
+    assert "real test pictures" in caplog.text
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_test_maps_may_have_another_size(tmp_path: Path) -> None:
+    test = [(picture, ids.repeat_interleave(2, 0).repeat_interleave(3, 1)) for picture, ids in scenes(3, 1)]
+    figures = train_segmenter(scenes(8, 0), test, NAME, CLASSES, IGNORE, tmp_path, epochs=1, batch_size=8, device="cpu")
+
+    assert 0 <= figures["miou"] <= 1
+
+
+def test_void_maps_teach_nothing(tmp_path: Path) -> None:
+    void = [(picture, torch.full_like(ids, IGNORE)) for picture, ids in scenes(4, 0)]
+    figures = train_segmenter(void, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, batch_size=2, device="cpu")
+
+    assert 0 <= figures["miou"] <= 1
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
+    wrong = [(picture, torch.where(ids == IGNORE, 5, ids)) for picture, ids in scenes(4, 0)]
+
+    with pytest.raises(InputError, match="a training label map has id 5; expected 0 to 2, or 9"):
+        train_segmenter(wrong, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, device="cpu")
+
+
+def test_a_loss_that_is_not_finite_stops_it(tmp_path: Path) -> None:
+    broken = [(torch.full_like(picture, float("nan")), ids) for picture, ids in scenes(4, 0)]
+
+    with pytest.raises(TrainingError, match=r"loss is nan at step 0 \(epoch 0\); lower its learning rate"):
+        train_segmenter(broken, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, device="cpu")
+
+
+@pytest.mark.parametrize(("count", "tests", "batch"), [(1, 1, 4), (4, 0, 4), (4, 1, 1)])
+def test_too_few_pictures_are_refused(count: int, tests: int, batch: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"got {count} training pictures in batches of {batch} and {tests} test"):
+        train_segmenter(scenes(count, 0), scenes(tests, 1), NAME, CLASSES, IGNORE, tmp_path, batch_size=batch)
+
+
+def test_unknown_networks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'unet'; valid"):
+        train_segmenter(scenes(4, 0), scenes(2, 1), "unet", CLASSES, IGNORE, tmp_path, device="cpu")

@@ -1,0 +1,168 @@
+"""The GauGAN system as a whole, on drawn label maps."""
+
+import json
+
+import pytest
+import torch
+from tiny import SCHEDULE, recipe, write_space
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.calibration import batch_norms, calibrate, calibrated
+from ganc_nni.errors import InputError
+from ganc_nni.export import read_summary
+from ganc_nni.generators import spade
+from ganc_nni.interop import read_generator
+from ganc_nni.pipeline import Pipeline
+from ganc_nni.run import Run
+from ganc_nni.training.finetune import extract
+
+ADVERSARIAL = {**SCHEDULE, "discriminator_learning_rate": 4e-4, "beta1": 0, "beta2": 0.9}
+LOSSES = {"gan_loss": "hinge", "lambda_recon": 10, "lambda_feat": 10}
+SECTIONS = {
+    "generator": {"family": "spade", "upsampling": "normal"},
+    "data": {"layout": "labels", "image_size": [64, 64], "void_id": 255, "instances": True},
+    "teacher": {**LOSSES, "width": 4, "schedule": ADVERSARIAL},
+    "discriminator": {"width": 4, "n_layers": 3, "n_scales": 2},
+    "distillation": LOSSES,
+    "supernet": {"schedule": ADVERSARIAL},
+    "finetune": ADVERSARIAL,
+    "segmenter": {"network": "lraspp_mobilenet_v3_large", "epochs": 2},
+    "metric": {"name": "miou", "min_images": 4, "calibration_images": 8},
+    "search": {"budget": 60e6, "evaluations": 4, "population": 2, "sample_size": 2},
+}
+
+
+def gaugan(**changes):
+    sections = {name: {**SECTIONS.get(name, {}), **change} for name, change in changes.items()}
+    return Run(recipe("space.json", **{**SECTIONS, **sections}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which all stages of GauGAN have run."""
+    folder = tmp_path_factory.mktemp("gaugan")
+    write_space(folder / "space.json", labels=spade.LABELS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run = gaugan()
+        run.check()
+        Pipeline(run).run_until("export")
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return gaugan()
+
+
+def test_every_stage_leaves_what_it_promises(run):
+    pipeline = Pipeline(run)
+    assert all(pipeline.done(stage) for stage in pipeline.stages("export"))
+    assert pipeline.stages("teacher") == ["segmenter", "teacher"]
+    ceiling = pipeline.record("segmenter")
+    assert {"miou", "map", "pixel_accuracy", "class_accuracy"} <= set(ceiling)
+    summary = read_summary(run.folder)
+    assert (summary["metric"], summary["higher_is_better"]) == ("miou", True)
+    assert all(0 <= row["score"] <= 1 for row in summary["networks"].values())
+    assert (run.folder / "export" / "picture.png").stat().st_size > 1000
+
+
+def test_the_search_keeps_the_highest_score(run):
+    from ganc_nni.search.record import SearchRecord
+
+    record = SearchRecord(run, "miou")
+    scores = [each.score for each in record.evaluations]
+    assert len(scores) == 4
+    architecture = Architecture.load(run.folder / "architecture.json")
+    assert architecture.metrics["miou/search"] == max(scores)
+    assert architecture.macs_published <= 60e6
+
+
+def test_an_activated_calibrated_supernet_is_the_exported_network(run):
+    from ganc_nni.search.stage import evaluate
+
+    architecture = Architecture.load(run.folder / "architecture.json")
+    evaluator, supernet, exported = run.evaluator("search"), run.load_supernet(), extract(run, architecture)
+    evaluation = evaluate(supernet, evaluator, architecture.sample, run.calibration())
+    calibrate(exported, run.calibration())
+    assert evaluator.score(exported) == evaluation.score == architecture.metrics["miou/search"]
+    source = run.data.search.sources[0][None]
+    with torch.no_grad(), calibrated(supernet, run.calibration()):
+        assert torch.equal(supernet(source), exported(source))
+
+
+def test_the_exported_files_carry_the_calibrated_statistics(run):
+    exported = read_generator(run.folder / "export" / "compressed.safetensors")
+    network = exported.network()
+    assert exported.origin is not None
+    assert exported.blueprint.upsampling == "normal"
+    assert run.evaluator("test").score(network) == read_summary(run.folder)["networks"]["compressed"]["score"]
+    norms = batch_norms(network)
+    assert norms
+    assert any(norm.running_mean.abs().max() > 0 for norm in norms)
+    supernet = run.load_supernet().freeze(exported.sample)
+    assert any(
+        not torch.equal(own.running_mean, shared.running_mean)
+        for own, shared in zip(norms, batch_norms(supernet), strict=True)
+    )
+
+
+def test_the_teacher_has_no_spectral_norm_left(run):
+    file = read_generator(run.folder / "teacher" / "teacher.safetensors", upsampling="normal")
+    assert tuple(file.sample.values()) == (4,) * 8
+    assert not any("_orig" in key for key in file.weights)
+
+
+def test_calibration_pictures_are_spread_over_the_training_set(run):
+    batches = run.calibration()
+    assert sum(map(len, batches)) == 8
+    assert batches[0].shape[1:] == (6, 64, 64)
+    assert torch.equal(torch.cat(batches), torch.cat(run.calibration()))
+    assert gaugan(metric={"calibration_images": 0}).calibration() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data": {"image_size": [36, 64]}}, r"data.image_size: got 36 x 64; a SPADE generator.* multiples of 32"),
+        ({"segmenter": {"network": "unet"}}, r"segmenter: got 'unet'; valid: drn_d_105"),
+        ({"segmenter": {"classes": {0: 9}}}, r"segmenter.classes: class 0 of the label maps would be 9"),
+        ({"segmenter": {"weights": "none.pth"}}, r"none.pth: no such file"),
+        ({"metric": {"min_images": 30}}, r"the search set has 8 source pictures"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_training(tmp_path, monkeypatch, changes, told):
+    write_space(tmp_path / "space.json", labels=spade.LABELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GANC_DATA", raising=False)
+    with pytest.raises(InputError, match=told):
+        gaugan(**changes).check()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"generator": {"family": "resnet"}}, "spade reads label maps, resnet pictures"),
+        ({"data": {"layout": "paired", "void_id": None, "instances": False}}, "spade reads label maps"),
+    ],
+)
+def test_family_and_layout_belong_together(changes, told):
+    with pytest.raises(ValueError, match=told):
+        gaugan(**changes)
+
+
+def test_a_space_of_another_family_is_refused(tiny_folder):
+    with pytest.raises(InputError, match=r"space\.json: has the labels down_0.*generator\.family is spade"):
+        gaugan().check()
+
+
+def test_a_segmenter_that_is_named_is_not_trained(run, folder):
+    named = gaugan(segmenter={"weights": str(folder / "runs" / "tiny" / "segmenter" / "segmenter.safetensors")})
+    pipeline = Pipeline(named)
+    assert pipeline.stages("teacher") == ["teacher"]
+    assert not pipeline.done("teacher")
+    with pytest.raises(InputError, match="is to be used, not trained"):
+        pipeline.run_stage("segmenter")
+    assert json.loads((run.folder / "segmenter" / "stage.json").read_text())["miou"] >= 0
