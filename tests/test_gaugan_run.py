@@ -1,13 +1,18 @@
 """The GauGAN system as a whole, on drawn label maps."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import SCHEDULE, recipe, write_space
+import yaml
+from tiny import SCHEDULE, recipe, settings, write_space
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import batch_norms, calibrate, calibrated
+from ganc_nni.cli import main
 from ganc_nni.errors import InputError
 from ganc_nni.export import read_summary
 from ganc_nni.generators import spade
@@ -166,3 +171,24 @@ def test_a_segmenter_that_is_named_is_not_trained(run, folder):
     with pytest.raises(InputError, match="is to be used, not trained"):
         pipeline.run_stage("segmenter")
     assert json.loads((run.folder / "segmenter" / "stage.json").read_text())["miou"] >= 0
+
+
+def test_the_segmenter_s_ceiling_is_printed(run, folder, monkeypatch, capsys):
+    sections = {**SECTIONS, "data": {**SECTIONS["data"], "procedural_images": 40, "cache": True}}
+    (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **sections)))
+    trained = (folder / "runs" / "tiny" / "segmenter" / "segmenter.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(sys, "argv", ["ganc", "train-segmenter", "tiny.recipe.yml", "--json"])
+    main()
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == {name: Pipeline(run).record("segmenter")[name] for name in figures}
+    assert set(figures) == {"miou", "map", "pixel_accuracy", "class_accuracy"}
+    assert (folder / "runs" / "tiny" / "segmenter" / "segmenter.safetensors").stat().st_mtime_ns == trained
+
+
+def test_the_web_ui_has_to_rank_as_the_metric_does(run, folder, monkeypatch):
+    from ganc_nni.search.evolution import TrialSearch
+
+    (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **SECTIONS)))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    with pytest.raises(InputError, match=r"optimize_mode of the experiment: got 'minimize'; .*needs 'maximize'"):
+        TrialSearch(Path("tiny.recipe.yml"), {"trialConcurrency": 1}, "minimize")

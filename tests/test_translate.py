@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from ganc_nni.data import boundaries
 from ganc_nni.errors import InputError
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators import ResnetGenerator, SpadeGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.translate import translate_folder
 
@@ -149,3 +151,72 @@ def test_what_cannot_work_is_refused_before_any_picture(tmp_path):
     with pytest.raises(InputError, match=r"a\.png and a\.jpg would both become a\.png"):
         translate_folder(file, source, tmp_path / "out", 1, CPU)
     assert not (tmp_path / "out").exists()
+
+
+def spade_file(folder, in_channels):
+    torch.manual_seed(3)
+    network = SpadeGenerator([4] * 8, in_channels, upsampling="normal", separable=True)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0, 0.2)
+    torch.save(network.state_dict(), folder / "spade.pth")
+    return read_generator(folder / "spade.pth", upsampling="normal")
+
+
+def save_ids(folder, most, **maps):
+    """Files of ids by name, of (height, width)."""
+    folder.mkdir()
+    for seed, (name, size) in enumerate(maps.items()):
+        Image.fromarray(np.random.default_rng(seed).integers(0, most, size, dtype=np.uint8)).save(
+            folder / f"{name}.png"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("with_instances", [False, True])
+def test_label_maps_become_pictures_of_their_size(tmp_path, with_instances):
+    file = spade_file(tmp_path, 6)
+    sizes = {"a": (64, 96), "b": (61, 40), "c": (64, 96)}
+    classes = 5 if with_instances else 6
+    labels = save_ids(tmp_path / "labels", classes, **sizes)
+    instances = save_ids(tmp_path / "instances", 9, **sizes) if with_instances else None
+    assert translate_folder(file, labels, tmp_path / "out", 2, CPU, instances) == 3
+    for name, (height, width) in sizes.items():
+        picture = np.array(opened(tmp_path / "out" / f"{name}.png"))
+        ids = torch.from_numpy(np.array(opened(labels / f"{name}.png"))).long()
+        encoded = F.one_hot(ids, classes).permute(2, 0, 1).float()
+        if instances is not None:
+            edges = boundaries(torch.from_numpy(np.array(opened(instances / f"{name}.png"))))
+            encoded = torch.cat([encoded, edges[None]])
+        padded = F.pad(encoded[None], (0, -width % 32, 0, -height % 32), mode="replicate")
+        with torch.inference_mode():
+            output = file.network()(padded)[0, :, :height, :width]
+        assert picture.shape == (height, width, 3)
+        assert np.abs(picture - ((output + 1) * 127.5).permute(1, 2, 0).numpy()).max() <= 0.51
+
+
+def test_void_is_the_last_class(tmp_path):
+    file = spade_file(tmp_path, 6)
+    labels = save_ids(tmp_path / "labels", 5, a=(64, 64), b=(64, 64))
+    ids = np.array(opened(labels / "a.png"))
+    for name, void in (("a", 255), ("b", 5)):
+        changed = ids.copy()
+        changed[:20] = void
+        Image.fromarray(changed).save(labels / f"{name}.png")
+    translate_folder(file, labels, tmp_path / "out", 1, CPU)
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "out" / "b.png").read_bytes()
+
+
+def test_bad_label_maps_cost_no_other(tmp_path):
+    file = spade_file(tmp_path, 6)
+    labels = save_ids(tmp_path / "labels", 5, a=(64, 64), b=(64, 64), c=(64, 64))
+    instances = save_ids(tmp_path / "instances", 5, a=(64, 64), b=(32, 64))
+    Image.fromarray(np.full((64, 64), 7, dtype=np.uint8)).save(labels / "d.png")
+    with pytest.raises(InputError) as error:
+        translate_folder(file, labels, tmp_path / "out", 1, CPU, instances)
+    message = str(error.value)
+    assert "3 pictures failed, 1 are in" in message
+    assert "b.png: is (32, 64), its label map (64, 64); expected the same height and width" in message
+    assert "c.png" in message
+    assert re.search(r"d\.png: .*7", message)
+    with pytest.raises(InputError, match="--instances is for SPADE generators"):
+        translate_folder(generator_file(tmp_path), labels, tmp_path / "other", 1, CPU, instances)

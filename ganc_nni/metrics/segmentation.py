@@ -45,8 +45,8 @@ class SegmentationScore(Metric):
     - ``class_accuracy``: mean over the classes in the truth of the part of their pixels that is predicted.
 
     The state is three small tables, however many pictures there are. torchmetrics' own binned average precision goes
-    through all scores once for each bin (50 times slower with 256 of them), and
-    its mean has a 0 for every class that is not in the truth.
+    through all scores once for each bin (50 times slower with 256 of them), and its mean has a 0 for every class that
+    is not in the truth.
 
     Args:
         segmenter: Segments the pictures on its own device; clones share it, and it is no part of the state.
@@ -164,9 +164,8 @@ class SegmentationScore(Metric):
         found = multiclass_confusion_matrix(logits.max(dim=0).indices, truth, classes, validate_args=False)
         self.confusion += found.to(self.device)
         # In which cell the score of every pixel and class falls: the bins of one class after those of the other.
-        cells = (
-            score_bins(scores) + torch.arange(0, classes * BINS, BINS, dtype=torch.int32, device=scores.device)[:, None]
-        )
+        cells = score_bins(scores)
+        cells += torch.arange(0, classes * BINS, BINS, dtype=torch.int32, device=scores.device)[:, None]
         for state, chosen in ((self.scored, cells), (self.hits, cells.gather(0, truth[None]))):
             state += torch.bincount(chosen.flatten(), minlength=state.numel()).reshape(state.shape).to(self.device)
 
