@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_atomically
-from ganc_nni.data import LabelScheme, encode, list_images, read_ids, read_image, to_tensor
+from ganc_nni.data import IGNORE_ID, LabelScheme, encode, list_images, read_ids, read_image, to_tensor
 from ganc_nni.data.transforms import batches_of_one_size, to_image
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import translate
@@ -78,9 +78,10 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
             raise InputError(f"{generator.path}: reads pictures, not label maps; --instances is for SPADE generators")
         return lambda path: to_tensor(read_image(path, 1 if channels == 1 else 3))
     last = channels - (instances is not None) - 1
+    scheme = LabelScheme(last, void_id=last, remap={IGNORE_ID: last})
 
     def read(path: Path) -> Tensor:
-        ids = torch.from_numpy(LabelScheme(last, void_id=last).read(path).astype("int64"))
+        ids = torch.from_numpy(scheme.read(path).astype("int64"))
         if instances is None:
             return encode(ids, last, void_id=last)
         edges = torch.from_numpy(read_ids(instances / path.name).astype("int64"))
