@@ -54,7 +54,8 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report, sync_batchnorm=synchronised)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
     student.load_state_dict(part(weights, "_model."))
-    after = evaluator.score(student.to(run.device))
+    calibrate(student.to(run.device), calibration)
+    after = evaluator.score(student)
     _log.info("fine-tuning: %.5g before, %.5g after; the better one is kept", before, after)
     better = after > before if recipe.metric.higher_is_better else after < before
     save_weights(folder / "compressed.safetensors", student.state_dict() if better else before_weights)
