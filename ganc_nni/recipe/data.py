@@ -1,0 +1,145 @@
+"""The section data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ganc_nni.recipe.fields import Channels, DataPath, LabelId, Section, Size
+
+Layout = Literal["unpaired", "paired", "labels"]
+Structure = Literal["folders", "cityscapes", "coco"]
+
+PROCEDURAL_CLASSES = 4
+"""Classes of the procedural label maps: background, circle, rectangle, triangle."""
+
+
+class DataRecipe(Section):
+    """Where the pictures come from and how they are prepared."""
+
+    layout: Layout = Field(
+        description="unpaired: folders trainA trainB testA testB; paired: folders train and test (or val) of pictures "
+        "that hold both halves side by side; labels: folders of label maps and their pictures, see structure"
+    )
+    root: DataPath | None = Field(None, description="folder of the layout; left out: the embedded procedural set")
+    procedural_images: Annotated[int, Field(ge=8)] = Field(
+        256, description="training pictures a domain of the procedural set; its test set has a quarter of that"
+    )
+    structure: Structure = Field(
+        "folders",
+        description="of layout labels; folders: train_label train_img test_label test_img (or val_ for test_) and, for "
+        "instances, train_inst test_inst; cityscapes: gtFine and leftImg8bit; coco: like folders, with val_",
+    )
+    classes: Annotated[int, Field(ge=1, le=255)] | None = Field(
+        None, description="number of classes in label maps; their ids are 0 to classes - 1"
+    )
+    void_id: LabelId | None = Field(
+        None, description="id in label maps that means unknown; the generator sees it, scores leave it out"
+    )
+    remap: dict[LabelId, LabelId] = Field(
+        {}, description="from ids in label files to ids of classes or void; other ids stay as they are"
+    )
+    instances: bool = Field(
+        False, description="show the generator the boundaries of instances, from files of instance ids"
+    )
+    direction: Literal["AtoB", "BtoA"] = Field("AtoB", description="which domain (or half, A is left) is the source")
+    source_channels: Channels = Field(3, description="1: grey, 3: RGB; label maps have in_channels instead")
+    target_channels: Channels = Field(3, description="1: grey, 3: RGB")
+    image_size: Size = Field((256, 256), description="height and width of what the networks see, pixels, multiple of 4")
+    load_size: Size | None = Field(
+        None,
+        description="height and width that pictures are resized to before the random crop of image_size; "
+        "left out: image_size x 286/256, as published",
+    )
+    flip: bool = Field(True, description="mirror half of the training pictures")
+    search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="part of the training set that scores the search and trains nothing"
+    )
+    search_list: Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None = Field(
+        None,
+        description="text file, one file name a line: exactly these training pictures score the search; or, for "
+        "unpaired data, two such files, of domain A and of domain B (like train2A.meta and train2B.meta); for layout "
+        "labels the names of label files, each with or without its folder and the files that belong to it",
+    )
+    cache: bool = Field(
+        False, description="keep decoded and resized pictures in memory, and label maps that score at their own size"
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load pictures; 0: the training process")
+
+    @field_validator("search_list", mode="before")
+    @classmethod
+    def _one_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _lists(self) -> DataRecipe:
+        if self.paired and len(self.search_list or ()) > 1:
+            raise ValueError("search_list: paired data have one list; two are for the domains of unpaired data")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _procedural_classes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("layout") == "labels" and data.get("root") is None:
+            return {**data, "classes": PROCEDURAL_CLASSES if data.get("classes") is None else data["classes"]}
+        return data
+
+    @model_validator(mode="after")
+    def _labels(self) -> DataRecipe:
+        if self.layout != "labels":
+            own = ("structure", "classes", "void_id", "remap", "instances")
+            if strange := [key for key in own if getattr(self, key) != type(self).model_fields[key].default]:
+                raise ValueError(f"{strange[0]}: is for layout labels only; this is layout {self.layout}; remove it")
+            return self
+        if self.direction == "BtoA":
+            raise ValueError("direction BtoA: layout labels goes from label maps to pictures; remove it")
+        if self.classes is None:
+            raise ValueError("classes: is missing; layout labels needs the number of classes in the label maps")
+        if self.void_id is not None and self.void_id < self.classes:
+            raise ValueError(f"void_id {self.void_id}: is a class; expected an id that is not 0 to {self.classes - 1}")
+        for found, meant in self.remap.items():
+            if meant >= self.classes and meant != self.void_id:
+                raise ValueError(
+                    f"remap {found}: {meant}: is no class and not void; expected 0 to {self.classes - 1} or void_id"
+                )
+        if self.root is None and (self.classes != PROCEDURAL_CLASSES or self.remap or self.structure != "folders"):
+            raise ValueError(
+                f"classes {self.classes}, remap or structure: without root the label maps are drawn, with "
+                f"{PROCEDURAL_CLASSES} classes and nothing to remap; remove these keys or set root"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes(self) -> DataRecipe:
+        if any(side % 4 for side in self.image_size):
+            raise ValueError(f"image_size {self.image_size}: both sides must be multiples of 4")
+        if any(load < crop for load, crop in zip(self.resized, self.image_size, strict=True)):
+            raise ValueError(f"load_size {self.resized} is smaller than image_size {self.image_size}")
+        return self
+
+    @property
+    def paired(self) -> bool:
+        """Whether every source has its truth."""
+        return self.layout != "unpaired"
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the generator's input; of a label map, one a class, then void's and the boundaries'."""
+        if self.classes is None:
+            return self.source_channels
+        return self.classes + (self.void_id is not None) + self.instances
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the generator's output."""
+        return self.target_channels
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width before the random crop, pixels."""
+        if self.load_size is not None:
+            return self.load_size
+        height, width = self.image_size
+        return round(height * 286 / 256), round(width * 286 / 256)

@@ -1,0 +1,45 @@
+"""What the values of a recipe may be, and what all of its sections share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+def _below_data_folder(path: Path) -> Path:
+    return Path(os.environ.get("GANC_DATA", "")) / path
+
+
+DataPath = Annotated[Path, AfterValidator(_below_data_folder)]
+
+DOWNLOAD = Path("download")
+"""Stands for a published file in place of a file's name."""
+
+
+def _word_or_data_path(path: Path) -> Path:
+    return path if path == DOWNLOAD else _below_data_folder(path)
+
+
+DataPathOrDownload = Annotated[Path, AfterValidator(_word_or_data_path)]
+Channels = Literal[1, 3]
+PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LabelId = Annotated[int, Field(ge=0, lt=2**16, strict=True)]
+Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+
+
+class Section(BaseModel):
+    """Keys and values under one heading: unknown keys are refused, nothing is changed once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("expected no yes or no here")
+        return value

@@ -1,0 +1,142 @@
+"""The sections that say what is trained, how, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ganc_nni.recipe.fields import DataPath, DataPathOrDownload, PositiveInt, Section, Weight
+
+
+class Schedule(Section):
+    """How long and how fast a generator and its discriminator train.
+
+    Adam; the rates fall linearly to zero in decay_epochs.
+    """
+
+    epochs: PositiveInt = Field(description="epochs at the full learning rate")
+    decay_epochs: Annotated[int, Field(ge=0)] = Field(description="epochs in which the learning rate falls to 0")
+    batch_size: PositiveInt = Field(1, description="pictures a step")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Adam's initial learning rate")
+    discriminator_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="the discriminator's, where it has its own (TTUR, arXiv 1706.08500: 1e-4 and 4e-4); left out: "
+        "learning_rate",
+    )
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Adam's first momentum")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="Adam's second momentum")
+    validate_every: PositiveInt = Field(5, description="epochs between two scores on the search split")
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs in all."""
+        return self.epochs + self.decay_epochs
+
+
+GanLoss = Literal["lsgan", "hinge", "vanilla"]
+ReconstructionLoss = Literal["l1", "l2", "smooth_l1", "perceptual"]
+
+
+class _PairLosses(Section):
+    """The losses that compare a generated picture with the one it should be."""
+
+    recon_loss: ReconstructionLoss = "l1"
+    perceptual_weights: DataPathOrDownload | None = Field(
+        None, description="torchvision's VGG19 weights for recon_loss perceptual: a file, or the word download"
+    )
+    lambda_recon: Weight = Field(
+        100,
+        description="weight of the distance to the truth or, of an unpaired supernet, to the teacher's output; "
+        "CycleGAN has neither; 0: none",
+    )
+    lambda_feat: Weight = Field(
+        0, description="weight of the distance in the discriminator's features (paired, discriminator.n_scales > 1)"
+    )
+
+    @model_validator(mode="after")
+    def _perceptual(self) -> Self:
+        if self.recon_loss == "perceptual" and self.lambda_recon > 0 and self.perceptual_weights is None:
+            raise ValueError(
+                "recon_loss perceptual needs perceptual_weights, a file of torchvision's VGG19 weights or the word "
+                "download; lambda_recon 0 needs none"
+            )
+        return self
+
+
+class TeacherRecipe(_PairLosses):
+    """The generator to compress: a checkpoint, or how to train one (CycleGAN unpaired, else pix2pix or GauGAN)."""
+
+    checkpoint: DataPath | None = Field(
+        None,
+        description="a trained generator, used as it is; its widths, depth and kind of convolution are found in the "
+        "file; left out: train",
+    )
+    width: PositiveInt = Field(64, description="channels of the first layer (ngf) of a teacher to train")
+    n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train")
+    separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train")
+    schedule: Schedule = Schedule(epochs=100, decay_epochs=100)
+    gan_loss: GanLoss = "lsgan"
+    lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")
+    lambda_identity: Weight = Field(0.5, description="weight of the identity loss, in units of lambda_cycle (CycleGAN)")
+    pool_size: Annotated[int, Field(ge=0)] = Field(50, description="generated pictures kept for D (CycleGAN)")
+
+
+class GeneratorRecipe(Section):
+    """The family of teacher and student."""
+
+    family: Literal["resnet", "spade"] = Field(
+        "resnet", description="resnet: picture to picture (CycleGAN, pix2pix); spade: label map to picture (GauGAN)"
+    )
+    upsampling: Literal["normal", "more", "most"] = Field(
+        "more", description="of spade: height and width double 5, 6 or 7 times; most has no student"
+    )
+
+
+class StudentRecipe(Section):
+    """The once-for-all student."""
+
+    space: Path = Field(description="search-space JSON with the channel choices, as NNI reads it")
+    n_blocks: Annotated[int, Field(ge=3)] = Field(9, description="residual blocks, in three searched groups")
+    separable: bool = Field(True, description="separable convolutions in the residual blocks (mobile)")
+
+
+class DiscriminatorRecipe(Section):
+    """The discriminator of every stage."""
+
+    width: PositiveInt = Field(64, description="channels of the first layer (ndf)")
+    n_layers: PositiveInt = Field(
+        3,
+        description="PatchGAN: strided layers, 3 give patches of 70x70; multi-scale: layers before the logits, of "
+        "which the last has no stride, published: 4",
+    )
+    n_scales: PositiveInt = Field(
+        1, description="1: a PatchGAN (pix2pix, CycleGAN); more: the multi-scale discriminator of GauGAN, published: 2"
+    )
+
+
+class DistillationRecipe(_PairLosses):
+    """The losses that train the supernet and fine-tune the chosen sub-generator."""
+
+    gan_loss: GanLoss = "hinge"
+    lambda_gan: Weight = Field(1, description="weight of the adversarial loss")
+    lambda_distill: Weight = Field(1, description="weight of the intermediate-feature distillation")
+
+
+class SamplingRecipe(Section):
+    """How a step draws its widths."""
+
+    weight: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        1,
+        description="how much likelier the narrowest width is than the widest (arithmetic), or than the next wider "
+        "(geometric); 1: uniform",
+    )
+    progression: Literal["arithmetic", "geometric"] = "arithmetic"
+
+
+class SupernetRecipe(Section):
+    """Training of the once-for-all supernet."""
+
+    schedule: Schedule = Schedule(epochs=200, decay_epochs=200)
+    sampling: SamplingRecipe = SamplingRecipe()

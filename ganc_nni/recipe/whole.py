@@ -1,0 +1,71 @@
+"""All sections together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ganc_nni.recipe.data import DataRecipe
+from ganc_nni.recipe.fields import Section, Seed
+from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
+from ganc_nni.recipe.training import (
+    DiscriminatorRecipe,
+    DistillationRecipe,
+    GeneratorRecipe,
+    Schedule,
+    StudentRecipe,
+    SupernetRecipe,
+    TeacherRecipe,
+)
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str = Field(exclude=True, description="the file's name without .recipe.yml; names the folder runs/NAME")
+    seed: Seed = Field(0, description="seeds initial weights, the order of pictures and the drawn widths")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
+    data: DataRecipe
+    generator: GeneratorRecipe = GeneratorRecipe()
+    teacher: TeacherRecipe = TeacherRecipe()
+    student: StudentRecipe
+    discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
+    distillation: DistillationRecipe = DistillationRecipe()
+    supernet: SupernetRecipe = SupernetRecipe()
+    metric: MetricRecipe = MetricRecipe()
+    segmenter: SegmenterRecipe = SegmenterRecipe()
+    search: SearchRecipe
+    finetune: Schedule = Schedule(epochs=5, decay_epochs=15)
+
+    @model_validator(mode="after")
+    def _families(self) -> Recipe:
+        if (self.generator.family == "spade") != (self.data.layout == "labels"):
+            raise ValueError(
+                f"generator.family {self.generator.family} with data.layout {self.data.layout}: spade reads label "
+                "maps, resnet pictures"
+            )
+        if self.metric.higher_is_better and self.data.layout != "labels":
+            raise ValueError(f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}")
+        return self
+
+    @model_validator(mode="after")
+    def _feature_matching(self) -> Recipe:
+        for section, losses in (("teacher", self.teacher), ("distillation", self.distillation)):
+            if losses.lambda_feat > 0 and (self.discriminator.n_scales == 1 or not self.data.paired):
+                raise ValueError(
+                    f"{section}.lambda_feat {losses.lambda_feat:g} needs discriminator.n_scales of 2 or more (got "
+                    f"{self.discriminator.n_scales}) and pairs (data.layout is {self.data.layout}); set it to 0"
+                )
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's outputs lie."""
+        return run_folder(self.name)
+
+
+def run_folder(name: str) -> Path:
+    """``runs/NAME`` below the current folder."""
+    return Path("runs") / name
