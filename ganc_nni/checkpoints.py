@@ -92,7 +92,7 @@ def _why_not_unpickled(error: pickle.UnpicklingError) -> str:
     """Torch's page of text in a few words."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found is None:
-        return f"damaged, or not made by torch.save ({str(error).splitlines()[-1][:100]})"
+        return "damaged or of another kind; expected a whole .safetensors file, or .pth or .ckpt that torch.save wrote"
     return (
         f"it holds code ({found[1]}), which loading would run, and not only weights; ask for the state dict, which "
         "torch.save(network.state_dict(), FILE) writes"
