@@ -67,7 +67,7 @@ class Pipeline:
         names = self.stages(stage)
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
         checkpoint = self.run.recipe.teacher.checkpoint
-        if checkpoint is not None and checkpoint.is_file():
+        if "teacher" in parts and checkpoint is not None and checkpoint.is_file():
             parts["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         weights = self.run.recipe.segmenter.weights
         if self.run.recipe.metric.higher_is_better and weights is not None and stage != "segmenter":

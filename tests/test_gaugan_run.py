@@ -194,3 +194,11 @@ def test_the_web_ui_has_to_rank_as_the_metric_does(run, folder, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     with pytest.raises(InputError, match=r"optimize_mode of the experiment: got 'minimize'; .*needs 'maximize'"):
         TrialSearch(Path("tiny.recipe.yml"), {"trialConcurrency": 1}, "minimize")
+
+
+def test_another_teacher_leaves_the_segmenter_alone(run, folder):
+    teachers = [folder / "runs" / "tiny" / "teacher" / name for name in ("teacher.safetensors", "last.ckpt")]
+    keys = [Pipeline(gaugan(teacher={"checkpoint": str(path)})).key("segmenter") for path in teachers]
+    assert keys[0] == keys[1] == Pipeline(run).key("segmenter")
+    others = {Pipeline(gaugan(teacher={"checkpoint": str(path)})).key("teacher") for path in teachers}
+    assert len(others) == 2

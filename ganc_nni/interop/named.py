@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,6 @@ from ganc_nni.architecture import Blueprint
 from ganc_nni.errors import InputError
 from ganc_nni.generators import LABELS, Family
 from ganc_nni.space import Sample
-
-_log = logging.getLogger(__name__)
 
 WRAPPERS = {"module", "_orig_mod"}
 """What DataParallel and torch.compile put before every key."""

@@ -39,8 +39,14 @@ class NamedSpade(Named):
             weights[key] = self._folded(inside, key)
         for key in [key for key in weights if key.endswith("param_free_norm.running_mean")]:
             weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
-        return {key: value[: self._normalised(weights, key)] if _NORM.fullmatch(key) else value
-                for key, value in weights.items()}  # fmt: skip
+        for key, value in weights.items():
+            if (match := _NORM.fullmatch(key)) is None or value.ndim != 1:
+                continue
+            # a batch norm's channels are those that the convolution after it reads
+            after = weights.get(f"{match[1]}.conv_{match[2]}.weight")
+            if after is not None and after.ndim == 4:
+                weights[key] = value[: after.shape[1]]
+        return weights
 
     def _folded(self, inside: Mapping[str, Tensor], key: str) -> Tensor:
         """A convolution's weight divided by its largest singular value (arXiv 1802.05957), as its training left it."""
@@ -48,21 +54,18 @@ class NamedSpade(Named):
         if missing:
             raise InputError(f"{self.path}: key {self.prefix}{missing[0]} is missing; spectral norm needs it")
         weight, u, v = (inside[f"{key}_{part}"] for part in ("orig", "u", "v"))
-        matrix = weight.reshape(len(weight), -1)
+        if weight.ndim != 4 or not weight.dtype == u.dtype == v.dtype:
+            raise InputError(
+                f"{self.path}: {self.prefix}{key}_orig has shape {tuple(weight.shape)} and type {weight.dtype}, its _u "
+                f"and _v {u.dtype} and {v.dtype}; expected a convolution's weight, 4-d, all of one type"
+            )
+        matrix = weight.flatten(1)
         if u.shape != matrix.shape[:1] or v.shape != matrix.shape[1:]:
             raise InputError(
                 f"{self.path}: {self.prefix}{key}_orig has shape {tuple(weight.shape)}, its _u {tuple(u.shape)} and _v "
                 f"{tuple(v.shape)}; expected {tuple(matrix.shape[:1])} and {tuple(matrix.shape[1:])}"
             )
         return weight / torch.dot(u, torch.mv(matrix, v))
-
-    @staticmethod
-    def _normalised(weights: Mapping[str, Tensor], key: str) -> int | None:
-        """Channels that a batch norm sees: those that the convolution after it reads."""
-        match = _NORM.fullmatch(key)
-        assert match is not None
-        after = weights.get(f"{match[1]}.conv_{match[2]}.weight")
-        return after.shape[1] if after is not None and after.ndim == 4 else None
 
     def in_file(self, key: str) -> str:
         """See the base class."""

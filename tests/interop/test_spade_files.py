@@ -203,3 +203,18 @@ def test_sizes_that_no_spade_generator_takes_are_refused(tmp_path, size, separab
     torch.save(generator(separable=separable).state_dict(), tmp_path / "g.pth")
     with pytest.raises(InputError, match=r"--size: .* multiples of 64, 64 or more"):
         profile_file(tmp_path / "g.pth", None, size)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("up_0.conv_0.weight_orig", torch.tensor(1.0), r"up_0\.conv_0\.weight_orig has shape \(\).*4-d"),
+        ("up_0.conv_0.weight_orig", torch.ones(2, 3), r"up_0\.conv_0\.weight_orig has shape \(2, 3\).*4-d"),
+        ("up_0.conv_0.weight_u", torch.ones(32).half(), r"_u and _v torch\.float16 .*all of one type"),
+        ("head_0.norm_0.param_free_norm.running_mean", torch.tensor(1.0), r"running_mean has shape \(\); expected"),
+    ],
+)
+def test_tensors_without_the_shape_of_their_kind_are_refused(tmp_path, key, value, told):
+    torch.save({**generator(spectral=True).state_dict(), key: value}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match=told):
+        read_generator(tmp_path / "bad.pth")
