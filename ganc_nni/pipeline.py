@@ -45,7 +45,11 @@ _SECTIONS = {
 }
 """The parts of the recipe that a stage adds to what the stages before it depend on."""
 
-_NO_INFLUENCE = {"data": {"cache", "workers"}, "metric": {"batch_size"}}
+_NO_INFLUENCE = {
+    "data": {"cache", "workers"},
+    "metric": {"batch_size"},
+    "search": {"timeout", "max_failures", "repeats"},
+}
 """Settings that change how fast a result comes, not the result."""
 
 

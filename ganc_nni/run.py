@@ -210,16 +210,16 @@ class Run:
         self._check_budget()
 
     def _check_budget(self) -> None:
-        search = self.recipe.search
-        smallest = self.student_cost.at(self.space.smallest()).macs(search.convention)
-        largest = self.student_cost.at(self.space.largest()).macs(search.convention)
-        if not smallest <= search.budget <= largest:
-            side = "below the smallest" if search.budget < smallest else "above the largest"
-            height, width = self.recipe.data.image_size
-            raise InputError(
-                f"search.budget: {search.budget:.6g} {search.convention} MACs is {side} sub-generator; "
-                f"{self.recipe.student.space} at {height}x{width} reaches from {smallest} to {largest}"
-            )
+        smallest, largest = (self.student_cost.at(each) for each in (self.space.smallest(), self.space.largest()))
+        for name, limit in self.recipe.search.limits.items():
+            low, high = getattr(smallest, name), getattr(largest, name)
+            if not low <= limit <= high:
+                side = "below the smallest" if limit < low else "above the largest"
+                height, width = self.recipe.data.image_size
+                raise InputError(
+                    f"search.budget: {limit:.6g} {name} is {side} sub-generator; {self.recipe.student.space} at "
+                    f"{height}x{width} reaches from {low} to {high}"
+                )
 
     def _new_teacher(self) -> Generator:
         return self.teacher_blueprint.build(list(self.teacher_sample.values()))

@@ -51,20 +51,83 @@ class SegmenterRecipe(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="Adam's, of `ganc train-segmenter`")
 
 
-class SearchRecipe(Section):
-    """NNI's regularized evolution under a budget."""
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="most MACs of a sub-generator")
-    convention: Literal["published", "true"] = Field("published", description="how the budget's MACs are counted")
+
+class BudgetRecipe(Section):
+    """The most that a sub-generator may cost; every limit that is given holds."""
+
+    macs_published: Limit | None = Field(None, description="MACs as the papers count")
+    macs_true: Limit | None = Field(None, description="MACs as really done")
+    params: Limit | None = Field(None, description="weights and biases")
+    latency_ms: Limit | None = Field(None, description="milliseconds a picture, by search.latency_table")
+
+    @model_validator(mode="after")
+    def _any(self) -> BudgetRecipe:
+        if not self.limits:
+            raise ValueError(f"expected a number of MACs, or at least one of {', '.join(BudgetRecipe.model_fields)}")
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are given, by name."""
+        return self.model_dump(exclude_none=True)
+
+
+class SearchRecipe(Section):
+    """One of NNI's strategies, under a budget."""
+
+    strategy: Literal["evolution", "elitist", "random", "grid", "tpe"] = Field(
+        "evolution",
+        description="evolution: NNI's regularized evolution; elitist: GAN Compression's evolution, the best quarter "
+        "are parents; random; grid: every sub-generator in order; tpe: tree-structured Parzen estimator",
+    )
+    budget: Limit | BudgetRecipe = Field(
+        description="most MACs of a sub-generator, in search.convention; or limits by name: "
+        "macs_published, macs_true, params, latency_ms"
+    )
+    convention: Literal["published", "true"] = Field("published", description="how a budget of MACs alone is counted")
+    latency_table: DataPath | None = Field(
+        None, description="file that `ganc benchmark --table` has written on the device that budget.latency_ms means"
+    )
     evaluations: PositiveInt = Field(200, description="sub-generators that are scored in all")
-    population: PositiveInt = Field(32, description="individuals alive; at least trialConcurrency")
-    sample_size: PositiveInt = Field(8, description="individuals in a tournament")
-    mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="chance that a width is redrawn")
-    crossover: bool = Field(False, description="mix two tournament winners before the mutation")
+    population: PositiveInt = Field(32, description="individuals alive (evolution, elitist); at least trialConcurrency")
+    sample_size: PositiveInt = Field(8, description="individuals in a tournament (evolution)")
+    mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="chance that a width is redrawn (evolution, elitist)"
+    )
+    crossover: bool = Field(False, description="mix two tournament winners before the mutation (evolution)")
     seed: Seed = Field(0, description="the same seed gives the same sequence of architectures, one trial at a time")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="in which sub-generators compute while they are scored; the metric itself is always fp32"
+    )
+    repeats: PositiveInt = Field(
+        1,
+        description="scores of the chosen sub-generator on the held-out pictures, each with another seed; their "
+        "spread is reported",
+    )
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        600, description="seconds that one sub-generator may take under nnictl before it counts as failed"
+    )
+    max_failures: PositiveInt = Field(10, description="sub-generators that may fail one after another")
 
     @model_validator(mode="after")
     def _tournament(self) -> SearchRecipe:
         if self.sample_size > self.population:
             raise ValueError(f"sample_size {self.sample_size} is larger than population {self.population}")
         return self
+
+    @model_validator(mode="after")
+    def _table(self) -> SearchRecipe:
+        if "latency_ms" in self.limits and self.latency_table is None:
+            raise ValueError(
+                "budget.latency_ms needs latency_table: a file that `ganc benchmark --table` writes on the device"
+            )
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What a sub-generator may cost at most, by name: one or more of ``BudgetRecipe``'s."""
+        if isinstance(self.budget, BudgetRecipe):
+            return self.budget.limits
+        return {f"macs_{self.convention}": self.budget}

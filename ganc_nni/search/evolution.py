@@ -25,7 +25,8 @@ from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.engine import BudgetedSpace, TrialEngine
-from ganc_nni.search.record import Evaluation, SearchRecord
+from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import finish
 from ganc_nni.search.strategy import build_space, build_strategy
 from ganc_nni.space import config_str

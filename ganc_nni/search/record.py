@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
@@ -18,24 +17,8 @@ from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
 from ganc_nni.macs import Cost
 from ganc_nni.run import Run
+from ganc_nni.search.journal import Evaluation
 from ganc_nni.space import Sample, config_str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One scored sub-generator.
-
-    Attributes:
-        sample: Its widths.
-        score: What the metric said; None if it failed.
-        seconds: How long the scoring took.
-        message: Why it failed.
-    """
-
-    sample: Sample
-    score: float | None
-    seconds: float = 0.0
-    message: str = ""
 
 
 class SearchRecord:

@@ -17,7 +17,8 @@ from ganc_nni.logs import progress_bar
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
 from ganc_nni.search.engine import InProcessEngine
-from ganc_nni.search.record import Evaluation, SearchRecord
+from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.strategy import build_space, build_strategy
 from ganc_nni.space import Sample, config_str
 from ganc_nni.training.loop import Report

@@ -40,13 +40,13 @@ def build_strategy(recipe: SearchRecipe) -> Evolution:
 
 
 def build_space(space: SearchSpace, cost: Cost, recipe: SearchRecipe) -> BudgetedSpace:
-    """The sub-generators that cost at most ``recipe.budget`` MACs."""
-
-    macs = cost.macs(recipe.convention)
+    """The sub-generators within every limit of the recipe's budget."""
+    limits = [(getattr(cost, name), limit) for name, limit in recipe.limits.items()]
 
     @cache
     def within_budget(widths: tuple[int, ...]) -> bool:
-        return at(macs, dict(zip(space.choices, widths, strict=True))) <= recipe.budget
+        sample = dict(zip(space.choices, widths, strict=True))
+        return all(at(figure, sample) <= limit for figure, limit in limits)
 
     def affordable(sample: Sample) -> bool:
         return within_budget(tuple(sample[label] for label in space.choices))

@@ -12,7 +12,8 @@ from ganc_nni.errors import TrainingError
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.run import Run
 from ganc_nni.search.engine import InProcessEngine
-from ganc_nni.search.record import Evaluation, SearchRecord
+from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import evaluate, finish, search
 from ganc_nni.search.strategy import build_space, build_strategy
 from ganc_nni.space import config_str
