@@ -6,11 +6,14 @@ NNI slices Linear, Conv2d and BatchNorm2d; these are what a generator needs besi
 from typing import Any
 
 import nni.nas.nn.pytorch as nas_nn
+import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from nni.mutable import MutableExpression
 from nni.nas.oneshot.pytorch.supermodule import operation
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 
 class MixedConv2d(operation.MixedConv2d):
@@ -66,7 +69,8 @@ class MixedBatchNorm2d(MixedOperation, nn.BatchNorm2d):
     """Batch normalisation with running statistics, with or without parameters; NNI's own crashes without.
 
     All widths share the running statistics of their channels, and in training each forward pass moves those of the
-    sampled width.
+    sampled width. Distributed, a batch is that of all processes together, as with ``torch.nn.SyncBatchNorm``, which
+    cannot be sliced; all processes must have the same width.
     """
 
     bound_type = nas_nn.MutableBatchNorm2d
@@ -90,5 +94,30 @@ class MixedBatchNorm2d(MixedOperation, nn.BatchNorm2d):
             tensors["num_batches_tracked"] += 1
             if momentum is None:  # as torch's own: the mean over all batches
                 momentum = 1 / int(tensors["num_batches_tracked"])
+            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+                x = _normalise_everywhere(x, mean, variance, momentum, self.eps)
+                return x if not self.affine else x * _row(tensors["weight"]) + _row(tensors["bias"])
         options: Any = (self.training, momentum or 0.0, self.eps)
         return F.batch_norm(x, mean, variance, tensors.get("weight"), tensors.get("bias"), *options)
+
+
+def _normalise_everywhere(x: Tensor, mean: Tensor, variance: Tensor, momentum: float, eps: float) -> Tensor:
+    """``x`` normalised over the batches of all processes; moves the running ``mean`` and ``variance``.
+
+    In their precision, not in that of ``x``; in two passes, because a variance from the mean of squares cancels where
+    the mean is large.
+    """
+    values = x.to(mean.dtype)
+    ones = values.new_full((1,), values[:, 0].numel())
+    sums = all_reduce(torch.cat((values.sum((0, 2, 3)), ones)))
+    count = sums[-1]
+    centred = values - _row(sums[:-1] / count)
+    batch_variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+    with torch.no_grad():
+        mean.lerp_(sums[:-1] / count, momentum)
+        variance.lerp_(batch_variance * count / (count - 1), momentum)
+    return (centred * _row((batch_variance + eps).rsqrt())).to(x.dtype)
+
+
+def _row(channels: Tensor) -> Tensor:
+    return channels.view(1, -1, 1, 1)

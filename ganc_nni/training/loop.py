@@ -72,8 +72,8 @@ class StageFit:
         data: Trains on ``data.train``, validates on the sources of ``data.search``.
         folder: Receives ``best.ckpt``, ``last.ckpt`` and ``tensorboard/``. A ``last.ckpt`` that lies there is resumed.
         report: Receives each validation's score.
-        sync_batchnorm: Batch norm takes its statistics over all devices, where there are several. Not for a supernet,
-            whose sliceable layers torch would replace.
+        sync_batchnorm: Batch norm takes its statistics over all devices, where there are several. Not for a supernet:
+            its sliceable layers do that by themselves, and torch would replace them.
     """
 
     def __init__(
