@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
 from ganc_nni.data import Split, as_rgb
 from ganc_nni.run import Run
+from ganc_nni.search.selection import held_out_scores
 from ganc_nni.training.loop import Report
 
 
@@ -58,12 +60,21 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         for name, network in networks.items()
     }
     pictures = len(run.data.test.sources)
+    chosen = held_out_scores(run, architecture)
     summary = {
         "metric": evaluator.metric_name,
         "higher_is_better": run.recipe.metric.higher_is_better,
         "test_pictures": pictures,
         "image_size": size[2:],
         "networks": rows,
+        "chosen": {
+            "config_str": architecture.config_str,
+            "search": architecture.metrics.get(f"{evaluator.metric_name}/search", math.nan),
+            "test": chosen[0],
+            "repeats": chosen,
+            "mean": statistics.fmean(chosen),
+            "stdev": statistics.stdev(chosen) if len(chosen) > 1 else None,
+        },
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     draw_comparison(run.data.test, networks, run.device, folder / "picture.png")

@@ -77,6 +77,8 @@ class Pipeline:
         if self.run.recipe.metric.higher_is_better and weights is not None and stage != "segmenter":
             parts["segmenter"] = recipe["segmenter"]
             parts["segmenter_weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+        if stage == "export":
+            parts["repeats"] = self.run.recipe.search.repeats
         if "student" in parts:
             parts["space"] = self.run.space.choices
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ganc_nni.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint
 from ganc_nni.checkpoints import load_into, load_weights
-from ganc_nni.data import IGNORE_ID, Data, build_data
+from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
 from ganc_nni.discriminators import build_discriminator
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
@@ -117,22 +117,29 @@ class Run:
         """MACs and parameters of the teacher."""
         return count(self._new_teacher(), self.recipe.data.in_channels, self.recipe.data.image_size)
 
-    def evaluator(self, name: str) -> Evaluator:
-        """An evaluator on the ``search`` or ``test`` split."""
-        metric, split, labelled = self.recipe.metric, getattr(self.data, name), None
+    def evaluator(self, name: str, split: Split | None = None) -> Evaluator:
+        """An evaluator on the ``search`` or ``test`` split, or on another ``split`` called ``name``."""
+        metric, labelled = self.recipe.metric, None
+        split = split or getattr(self.data, name)
         if metric.higher_is_better:
-            table = self.segmenter_table()
-            labelled = (self.segmenter, lambda index: table[split.sources.ids(index)])
+            table, maps = self.segmenter_table(), split.sources
+            assert isinstance(maps, LabelMaps)  # the recipe has seen to that
+            labelled = (self.segmenter, lambda index: table[maps.ids(index)])
         return Evaluator(metric, split, name, self.device, self.folder / "statistics", labelled)
 
-    def calibration(self) -> list[Tensor]:
-        """Inputs from the training set on which batch norms are calibrated, ``N x C x H x W`` each."""
+    def calibration(self, seed: int | None = None) -> list[Tensor]:
+        """Inputs from the training set on which batch norms are calibrated, ``N x C x H x W`` each.
+
+        Evenly spread over the training set, or drawn at random by ``seed``. Empty for generators without batch norms.
+        """
         pictures, wanted = self.data.still.sources, self.recipe.metric.calibration_images
         count = min(wanted, len(pictures)) if self.recipe.generator.family == "spade" else 0
         if count == 0:
             return []
-        chosen = Subset(pictures, [index * len(pictures) // count for index in range(count)])
-        return list(DataLoader(chosen, self.recipe.metric.batch_size))
+        chosen = [index * len(pictures) // count for index in range(count)]
+        if seed is not None:
+            chosen = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+        return list(DataLoader(Subset(pictures, chosen), self.recipe.metric.batch_size))
 
     @property
     def segmenter_weights(self) -> Path:

@@ -33,7 +33,7 @@ SECTIONS = {
     "finetune": ADVERSARIAL,
     "segmenter": {"network": "lraspp_mobilenet_v3_large", "epochs": 2},
     "metric": {"name": "miou", "min_images": 4, "calibration_images": 8},
-    "search": {"budget": 60e6, "evaluations": 4, "population": 2, "sample_size": 2},
+    "search": {"budget": 60e6, "evaluations": 4, "population": 2, "sample_size": 2, "repeats": 2},
 }
 
 
@@ -71,6 +71,9 @@ def test_every_stage_leaves_what_it_promises(run):
     assert (summary["metric"], summary["higher_is_better"]) == ("miou", True)
     assert all(0 <= row["score"] <= 1 for row in summary["networks"].values())
     assert (run.folder / "export" / "picture.png").stat().st_size > 1000
+    calibrations = summary["chosen"]["repeats"]  # on other training pictures each
+    assert len(calibrations) == 2
+    assert summary["chosen"]["stdev"] == pytest.approx(abs(calibrations[0] - calibrations[1]) / 2**0.5)
 
 
 def test_the_search_keeps_the_highest_score(run):

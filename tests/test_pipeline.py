@@ -36,6 +36,8 @@ def keys(**sections):
         ({"metric": {"batch_size": 3}}, None),
         ({"name": "other"}, None),
         ({"finetune": {"epochs": 3}}, "finetune"),
+        ({"search": {"timeout": 5, "max_failures": 3}}, None),
+        ({"search": {"repeats": 2}}, "export"),
         ({"search": {"budget": 3.4e6}}, "search"),
         ({"search": {"seed": 1}}, "search"),
         ({"supernet": {"sampling": {"weight": 2}}}, "supernet"),

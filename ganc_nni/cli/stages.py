@@ -118,16 +118,16 @@ def _print_report(folder: Path, as_json: bool) -> None:
         "MACs (published convention)": ("macs_published", "{:,}", "{:.1f}x less"),
         "MACs (true)": ("macs_true", "{:,}", "{:.1f}x less"),
         "parameters": ("params", "{:,}", "{:.1f}x less"),
-        f"{summary['metric']} ({direction} is better)": (
-            "score",
-            "{:.4g}",
-            "",
-        ),
+        f"{summary['metric']} ({direction} is better)": ("score", "{:.4g}", ""),
         "latency, eager, batch 1 (ms)": ("latency_ms", "{:.2f}", "{:.1f}x faster"),
     }
     for title, (key, figure, ratio) in rows.items():
         gain = ratio.format(teacher[key] / compressed[key]) if ratio else ""
         table.add_row(title, figure.format(teacher[key]), figure.format(compressed[key]), gain)
+    if chosen := summary.get("chosen"):
+        spread = f" ± {chosen['stdev']:.2g}" if chosen["stdev"] is not None else ""
+        table.add_row("  before fine-tuning, pictures of the search", "", f"{chosen['search']:.4g}")
+        table.add_row("  before fine-tuning, test pictures", "", f"{chosen['mean']:.4g}{spread}")
     CONSOLE.print(table)
     CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
     CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)

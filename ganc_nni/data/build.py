@@ -1,5 +1,7 @@
 """From the data section of a recipe to the three sets that a run needs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +12,7 @@ from ganc_nni.data.images import Channels, list_images, require_folders
 from ganc_nni.data.label_files import LabelledFile, LabelScheme
 from ganc_nni.data.label_folders import find_labelled
 from ganc_nni.data.labels import LabelFiles
-from ganc_nni.data.pictures import PictureSet
+from ganc_nni.data.pictures import PictureSet, Redrawn
 from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
 from ganc_nni.data.splits import FileSplit, search_count, split_by_fraction, split_by_list
 from ganc_nni.data.transforms import Augmentation, Size
@@ -31,6 +33,12 @@ class Split:
     sources: PictureSet
     targets: PictureSet
     paired: bool
+
+    def redrawn(self, other: Split, seed: int) -> Split:
+        """As many pictures as this split has, drawn from both splits by ``seed``; pairs stay together."""
+        sources = Redrawn((self.sources, other.sources), len(self.sources), seed)
+        targets = Redrawn((self.targets, other.targets), len(self.targets), seed)
+        return Split(sources, targets, self.paired)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -81,3 +82,28 @@ class PictureSet(Dataset[Tensor], ABC):
     def _variant(self) -> str:
         """What else is done to the content, in words."""
         return ""
+
+
+class Redrawn(PictureSet):
+    """Pictures drawn from several sets of one domain, without replacement.
+
+    Args:
+        sets: The sets; pictures of one size and number of channels.
+        count: How many pictures.
+        seed: Decides which; the same for sets of the same lengths.
+    """
+
+    def __init__(self, sets: Sequence[PictureSet], count: int, seed: int) -> None:
+        everything = [(each, index) for each in sets for index in range(len(each))]
+        order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed))
+        self._picks = [everything[number] for number in sorted(order[:count].tolist())]
+        names = [each.names[index] for each, index in self._picks]
+        super().__init__(names, sets[0].channels, sets[0].size, cache=False)
+
+    def _read(self, index: int) -> Image.Image:
+        pictures, number = self._picks[index]
+        return pictures.image(number)
+
+    def _content(self, index: int) -> bytes:
+        pictures, number = self._picks[index]
+        return f"{pictures._variant()} ".encode() + pictures._content(number)

@@ -1,0 +1,34 @@
+"""How good the chosen sub-generator is on pictures that had no say in its choice.
+
+The best of many scores is better than it deserves: some of it is luck with the pictures that scored it. So its score is
+taken once more on the test split, and, if the recipe asks for it, with other seeds, whose spread says how far to trust
+a difference.
+"""
+
+from __future__ import annotations
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.calibration import batch_norms, calibrated
+from ganc_nni.oneshot.sampling import activate
+from ganc_nni.run import Run
+
+
+def held_out_scores(run: Run, architecture: Architecture) -> list[float]:
+    """``search.repeats`` scores of a sub-generator as the supernet holds it.
+
+    The first is on the test split. The others have a seed each: generators with batch norms are calibrated on other
+    training pictures, for others as many pictures as the test split has are drawn from test and search split together.
+    """
+    supernet, test, search = run.load_supernet(), run.data.test, run.data.search
+    activate(supernet, architecture.sample)
+    evaluator, calibration = run.evaluator("test"), run.calibration()
+    scores = []
+    for repeat in range(run.recipe.search.repeats):
+        seed = run.recipe.search.seed + repeat
+        if repeat > 0 and batch_norms(supernet):
+            calibration = run.calibration(seed)
+        elif repeat > 0:
+            evaluator = run.evaluator(f"redrawn {repeat}", test.redrawn(search, seed))
+        with calibrated(supernet, calibration):
+            scores.append(evaluator.score(supernet))
+    return scores
