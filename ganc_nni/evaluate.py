@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.recipe import MetricRecipe
 from ganc_nni.segmentation import Segmenter
+
+Precision = Literal["fp32", "bf16"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -103,21 +106,48 @@ class Evaluator:
         return self._make()
 
     @torch.inference_mode()
-    def score(self, generator: Callable[[Tensor], Tensor]) -> float:
-        """The metric of all source pictures translated by ``generator``, which is put into evaluation mode."""
+    def score(self, generator: Callable[[Tensor], Tensor], precision: Precision = "fp32") -> float:
+        """The metric of all source pictures translated by ``generator``, which is put into evaluation mode.
+
+        The generator computes in ``precision``, the metric in float32. On CUDA nothing waits for the device before the
+        last picture.
+        """
         if isinstance(generator, nn.Module):
             generator.eval()
         metric, first = self.metric(), 0
         for batch in self._sources():
-            metric.update(translate(generator, batch.to(self.device)), first)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                pictures = translate(generator, batch)
+            metric.update(pictures.float(), first)
             first += len(batch)
         return float(metric.compute())
 
     def _sources(self) -> Iterable[Tensor]:
-        """The source pictures in batches; kept in memory, but for label maps, which are large once they are encoded."""
-        loader = DataLoader(self.split.sources, self.recipe.batch_size)
-        if isinstance(self.split.sources, LabelMaps):
-            return loader
-        if not self._batches:
-            self._batches = list(loader)
-        return self._batches
+        """The source pictures in batches on the device, the next one prepared while one is in use.
+
+        They are kept, but for label maps, which are large once they are encoded.
+        """
+        if self._batches:
+            return self._batches
+        batches = _ahead(map(self._placed, DataLoader(self.split.sources, self.recipe.batch_size)))
+        if not isinstance(self.split.sources, LabelMaps):
+            self._batches = list(batches)
+            return self._batches
+        return batches
+
+    def _placed(self, batch: Tensor) -> Tensor:
+        """A batch where the generator is."""
+        if self.device.type != "cuda":
+            return batch.to(self.device)
+        # from pinned memory a copy does not wait for what the device is doing; cuDNN is faster on channels_last
+        return batch.pin_memory().to(self.device, non_blocking=True, memory_format=torch.channels_last)
+
+
+def _ahead(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same batches, each made in a thread while the one before it is in use."""
+    coming = iter(batches)
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, coming, None)
+        while (batch := following.result()) is not None:
+            following = thread.submit(next, coming, None)
+            yield batch

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from ganc_nni.errors import InputError
 
@@ -77,6 +76,7 @@ class SegmentationScore(Metric):
     scored: Tensor
     hits: Tensor
     count: Tensor
+    broken: Tensor
 
     def __init__(
         self,
@@ -95,7 +95,13 @@ class SegmentationScore(Metric):
         self.resizes = resizes or segmenter.resizes
         self._shared = _Shared(segmenter, ids)
         classes = segmenter.classes
-        shapes = {"confusion": (classes, classes), "scored": (classes, BINS), "hits": (classes, BINS), "count": ()}
+        shapes = {
+            "confusion": (classes, classes),
+            "scored": (classes, BINS),
+            "hits": (classes, BINS),
+            "count": (),
+            "broken": (),
+        }
         for name, shape in shapes.items():
             self.add_state(name, default=torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -109,16 +115,17 @@ class SegmentationScore(Metric):
 
         Raises:
             InputError: A label map with an id that the segmenter does not have.
-            ValueError: Pictures of another shape or type, or with values that are NaN or infinite.
+            ValueError: Pictures of another shape or type.
         """
-        if not torch.isfinite(images).all():
-            raise ValueError("images: some values are NaN or infinite; has the generator diverged?")
+        # NaN is reported by compute: to look now would be to wait for CUDA
+        self.broken += (~torch.isfinite(images).all()).to(self.device)
+        images = images.nan_to_num()
         device = self.segmenter.device
         at_once = len(images) if device.type == "cuda" else max(1, _PIXELS_AT_ONCE // images.shape[-2:].numel())
         for part in images.to(device).split(at_once):
             logits = self.segmenter(part).split(1) if self.resizes == "logits" else None
             for offset, image in enumerate(part.split(1)):
-                truth = self._truth(first + offset).to(device)
+                truth = self._truth(first + offset)
                 if logits is None:
                     resized = self.segmenter(_resized(image, truth.shape, "bicubic").clamp(-1, 1))
                 else:
@@ -131,6 +138,7 @@ class SegmentationScore(Metric):
 
         Raises:
             InputError: Fewer than ``min_images`` pictures, or no pixel that has a label.
+            ValueError: Some picture had values that are NaN or infinite.
         """
         return torch.tensor(self._figures()[self.score], dtype=torch.float64, device=self.device)
 
@@ -139,6 +147,7 @@ class SegmentationScore(Metric):
 
         Raises:
             InputError: Fewer than ``min_images`` pictures, or no pixel that has a label.
+            ValueError: Some picture had values that are NaN or infinite.
         """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
             return self._figures()
@@ -154,22 +163,24 @@ class SegmentationScore(Metric):
         return truth
 
     def _count(self, logits: Tensor, truth: Tensor) -> None:
-        """Add one picture: logits ``classes x H x W`` and labels ``H x W``."""
+        """Add one picture: logits ``classes x H x W``, and labels ``H x W`` on the CPU."""
         self.count += 1
         kept = (truth.flatten() != self.ignore_id).nonzero()[:, 0]
-        truth, logits = truth.flatten()[kept], logits.flatten(1).index_select(1, kept)
+        truth, kept = (each.to(logits.device, non_blocking=True) for each in (truth.flatten()[kept], kept))
+        logits = logits.flatten(1).index_select(1, kept)
         classes, scores = len(logits), logits.softmax(dim=0)
         # The largest logit, since of two scores that round to 1 it still knows which is larger; argmax takes 9 times
         # as long on a CPU.
-        found = multiclass_confusion_matrix(logits.max(dim=0).indices, truth, classes, validate_args=False)
-        self.confusion += found.to(self.device)
+        _tally(self.confusion, truth * classes + logits.max(dim=0).indices)
         # In which cell the score of every pixel and class falls: the bins of one class after those of the other.
         cells = score_bins(scores)
         cells += torch.arange(0, classes * BINS, BINS, dtype=torch.int32, device=scores.device)[:, None]
-        for state, chosen in ((self.scored, cells), (self.hits, cells.gather(0, truth[None]))):
-            state += torch.bincount(chosen.flatten(), minlength=state.numel()).reshape(state.shape).to(self.device)
+        _tally(self.scored, cells.flatten())
+        _tally(self.hits, cells.gather(0, truth[None]).flatten())
 
     def _figures(self) -> dict[str, float]:
+        if self.broken:
+            raise ValueError("images: some values are NaN or infinite; has the generator diverged?")
         if self.count < self.min_images:
             raise InputError(f"got {int(self.count)} pictures to score; expected {self.min_images} or more")
         confusion = self.confusion.cpu().double()  # rows: truth, columns: prediction
@@ -183,6 +194,15 @@ class SegmentationScore(Metric):
             "pixel_accuracy": (right.sum() / truth.sum()).item(),
             "class_accuracy": (right / truth)[present].mean().item(),
         }
+
+
+def _tally(counts: Tensor, cells: Tensor) -> None:
+    """Add 1 to ``counts``, seen as one row, for every mention in ``cells``."""
+    cells = cells.to(counts.device)
+    if cells.is_cuda:  # bincount would wait for the device, to learn the largest
+        counts.view(-1).scatter_add_(0, cells.long(), torch.ones_like(cells, dtype=counts.dtype))
+    else:
+        counts += torch.bincount(cells, minlength=counts.numel()).view(counts.shape)
 
 
 def score_bins(scores: Tensor) -> Tensor:

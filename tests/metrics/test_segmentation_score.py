@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAveragePrecision, MulticlassJaccardIndex
 
 from ganc_nni.errors import InputError
-from ganc_nni.metrics.segmentation import BINS, SegmentationScore, score_bins
+from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _tally, score_bins
 from ganc_nni.segmentation import Segmenter
 
 IGNORE = 255
@@ -303,8 +303,11 @@ def test_an_id_that_is_no_class_is_named(wrong: int) -> None:
 
 
 def test_a_diverged_generator_is_named() -> None:
+    metric = colours(torch.zeros(2, 2, 2, dtype=torch.int64))
+    metric.update(torch.full((1, 3, 2, 2), float("nan")), first=0)
+    metric.update(torch.zeros(1, 3, 2, 2), first=1)
     with pytest.raises(ValueError, match="NaN or infinite; has the generator diverged"):
-        colours(torch.zeros(1, 2, 2, dtype=torch.int64)).update(torch.full((1, 3, 2, 2), float("nan")), first=0)
+        metric.compute()
 
 
 def test_the_segmenter_is_shared_and_no_state() -> None:
@@ -316,5 +319,16 @@ def test_the_segmenter_is_shared_and_no_state() -> None:
     assert clone.segmenter is metric.segmenter
     assert int(metric.count) == 0
     assert not list(metric.modules())[1:]
-    assert set(metric.state_dict()) == {"confusion", "scored", "hits", "count"}
+    assert set(metric.state_dict()) == {"confusion", "scored", "hits", "count", "broken"}
     assert pickle.loads(pickle.dumps(clone.metric_state))["count"] == 4
+
+
+def test_counting_without_waiting_is_the_same() -> None:
+    """What CUDA does instead of ``bincount``."""
+    cells = torch.randint(12, (1000,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    counted = torch.zeros(3, 4, dtype=torch.int64)
+    _tally(counted, cells)
+    scattered = counted.new_zeros(12).scatter_add_(0, cells.long(), torch.ones_like(cells, dtype=counted.dtype))
+    assert torch.equal(counted, scattered.view(3, 4))
+    _tally(counted, cells)
+    assert torch.equal(counted, 2 * scattered.view(3, 4))
