@@ -115,9 +115,9 @@ class Pipeline:
         """Make the stage's folder ready, with what an earlier run of the same recipe left in it.
 
         What belongs to another recipe is moved aside, never deleted, and comes back when its recipe does. Scores of
-        sub-generators stay good for any search of the same supernet.
+        sub-generators stay good for any search of the same supernet in the same precision.
         """
-        folder, key = self.run.folder / stage, self.key("supernet" if stage == "search" else stage)
+        folder, key = self.run.folder / stage, self._folder_key(stage)
         begun = folder / "begun.txt"
         if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
             aside = _aside(folder, old)
@@ -128,6 +128,13 @@ class Pipeline:
         if not folder.is_dir() and _aside(folder, key).is_dir():
             _aside(folder, key).rename(folder)
         write_text(begun, key)
+
+    def _folder_key(self, stage: str) -> str:
+        """What the content of a stage's folder belongs to."""
+        if stage != "search":
+            return self.key(stage)
+        precision = self.run.recipe.search.precision
+        return hashlib.sha256(f"{self.key('supernet')} {precision}".encode()).hexdigest()
 
     def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
         """Mark the stage as done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
+
+_log = logging.getLogger(__name__)
 
 
 class Run:
@@ -215,6 +218,9 @@ class Run:
                 "pixels a side; enlarge it or lower discriminator.n_layers"
             )
         self._check_budget()
+        slow = self.recipe.search.precision == "bf16" and self.device.type == "cpu"
+        if slow and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            _log.warning("search.precision: this processor only emulates bf16, which is several times slower than fp32")
 
     def _check_budget(self) -> None:
         smallest, largest = (self.student_cost.at(each) for each in (self.space.smallest(), self.space.largest()))

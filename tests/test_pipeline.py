@@ -246,3 +246,12 @@ def test_a_failing_stage_is_not_done_and_is_run_again(tiny_folder, monkeypatch):
     assert record["score"] == 2.5
     assert made.run_stage("teacher") == record
     assert len(calls) == 2
+
+
+def test_scores_of_another_precision_lie_aside_and_come_back(finished_copy):
+    search = finished_copy / "runs" / "tiny" / "search"
+    before = (search / "trials.csv").read_bytes()
+    pipeline(search={"precision": "bf16"}).prepare("search")
+    assert not (search / "trials.csv").exists()
+    pipeline().prepare("search")
+    assert (search / "trials.csv").read_bytes() == before

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganc_nni.calibration import calibrated
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.evaluate import Evaluator
+from ganc_nni.evaluate import Evaluator, Precision
 from ganc_nni.generators import Generator
 from ganc_nni.logs import progress_bar
 from ganc_nni.oneshot.sampling import activate
@@ -27,7 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate(
-    supernet: Generator, evaluator: Evaluator, sample: Sample, calibration: Sequence[Tensor] = ()
+    supernet: Generator,
+    evaluator: Evaluator,
+    sample: Sample,
+    calibration: Sequence[Tensor] = (),
+    precision: Precision = "fp32",
 ) -> Evaluation:
     """Score one sub-generator in place, calibrated on inputs of the training set if it has batch norms.
 
@@ -38,7 +42,7 @@ def evaluate(
     score, message = None, ""
     try:
         with calibrated(supernet, calibration):
-            score = evaluator.score(supernet)
+            score = evaluator.score(supernet, precision)
     except InputError:
         raise
     except ValueError as error:  # features that are NaN or infinite
@@ -60,7 +64,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
             return score
 
         def score(sample: Sample) -> float | None:
-            evaluation = evaluate(supernet, evaluator, sample, calibration)
+            evaluation = evaluate(supernet, evaluator, sample, calibration, recipe.precision)
             record.add(evaluation)
             best = record.best
             bar.update(task, advance=1, description=f"search, best {best.score if best else math.nan:.4g}")

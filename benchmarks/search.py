@@ -1,0 +1,265 @@
+"""What a candidate of the search costs: its own forward passes, in process, under nnictl, and the straightforward way.
+
+The straightforward way does for each candidate what scripts do that call pytorch-fid: load the supernet, slice the
+candidate out, read the pictures, load Inception and the real set's statistics, and take pytorch-fid's distance with its
+matrix square root. All ways score the same supernet on the same picture files and must come to the same score. Supernet
+and Inception have random weights, which times do not depend on. The first three take turns; nnictl comes after them.
+"""
+
+from __future__ import annotations
+
+from common import Stopwatch, published, quiet, show
+
+# isort: split
+import argparse
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+import torch
+import yaml
+from PIL import Image
+from pytorch_fid.fid_score import calculate_frechet_distance
+from torchvision.models import inception_v3
+
+from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.data.transforms import to_image
+from ganc_nni.evaluate import Evaluator
+from ganc_nni.generators import Generator
+from ganc_nni.metrics import FeatureExtractor, Pictures, build_extractor, extract_features
+from ganc_nni.oneshot.distillation import make_supernet
+from ganc_nni.oneshot.sampling import activate
+from ganc_nni.pipeline import Pipeline
+from ganc_nni.recipe import load_recipe
+from ganc_nni.run import Run
+from ganc_nni.search.record import SearchRecord
+from ganc_nni.search.stage import evaluate
+from ganc_nni.space import Sample
+from ganc_nni.training.gan import initialise
+
+LIMIT, STRAIGHT, OVERHEAD = 1.10, 3.0, 2.0
+"""Goals: ours at most so many times its forward passes, straightforward at least so many times ours, seconds a trial"""
+REAL = 300
+"""Pictures of the target domain."""
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        run = prepared(options)
+        ours, straightforward = in_process(run, options)
+        if options.trials:
+            trial = under_nnictl(options, run)
+            verdict = "meets" if trial - ours <= OVERHEAD else "misses"
+            rows = [
+                ("in process", f"{ours:.2f}", f"{3600 / ours:.0f}", ""),
+                ("nnictl, a trial and worker", f"{trial:.2f}", f"{options.concurrency * 3600 / trial:.0f}",
+                 f"{trial - ours:+.2f} s ({verdict} {OVERHEAD:+.0f} s)"),
+                ("straightforward", f"{straightforward:.2f}", f"{3600 / straightforward:.0f}", ""),
+            ]  # fmt: skip
+            show(f"{options.trials} trials, {options.concurrency} at once", ("", "seconds", "an hour", "to ours"), rows)
+
+
+def prepared(options: argparse.Namespace) -> Run:
+    """A run whose supernet is ready, in the current folder: the published student on drawn pictures in files."""
+    torch.manual_seed(options.seed)
+    drawn = published(tuple(options.size), pictures=8)
+    for name, count in (("trainA", options.pictures + 1), ("trainB", REAL + 1), ("testA", 16), ("testB", 16)):
+        Path("data", name).mkdir(parents=True)
+        side = drawn.data.still.sources if name.endswith("A") else drawn.data.still.targets
+        for number in range(count):
+            noise = torch.randint(-8, 9, (3, *options.size)) / 128
+            to_image(side[number % 3] + noise).save(Path("data", name, f"{number:04}.png"))
+    Path("search.txt").write_text("".join(f"{number:04}.png\n" for number in range(options.pictures)))
+    Path("real.txt").write_text("".join(f"{number:04}.png\n" for number in range(REAL)))
+    metric: dict[str, Any] = {"name": "frechet_random"}
+    if options.dims:
+        save_weights(Path("inception.pth"), inception_v3(weights=None, init_weights=False).state_dict())
+        metric = {"name": "frechet_imagenet", "dims": options.dims, "weights": "inception.pth"}
+    Path("space.json").write_text(drawn.recipe.student.space.read_text())
+    recipe = {
+        "device": "cpu",
+        "data": {"layout": "unpaired", "root": "data", "image_size": options.size, "cache": True}
+        | {"search_list": ["search.txt", "real.txt"]},
+        "teacher": {"checkpoint": None},
+        "student": {"space": "space.json", "n_blocks": drawn.recipe.student.n_blocks},
+        "metric": {**metric, "batch_size": options.batch_size},
+        "search": {"budget": options.budget * math.prod(options.size), "evaluations": max(options.trials, 40)},
+    }
+    Path("experiments").mkdir()
+    Path("experiments", "search.recipe.yml").write_text(yaml.safe_dump(recipe))
+    run = Run(load_recipe(Path("experiments", "search.recipe.yml")))
+    supernet = make_supernet(run.new_space())
+    initialise(supernet)
+    pipeline = Pipeline(run)
+    for stage in ("teacher", "supernet"):
+        pipeline.prepare(stage)
+        save_weights(run.supernet_weights, supernet.state_dict())
+        pipeline.finish(stage, {"score": 0.0}, 0.0)
+    return run
+
+
+def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds a candidate in process and the straightforward way, after a table of all three."""
+    supernet, evaluator, extractor = run.load_supernet(), run.evaluator("search"), build_extractor(run.recipe.metric)
+    record, watch = SearchRecord(run, evaluator.metric_name), Stopwatch()
+    np.savez("real.npz", **_moments(extractor, run.data.search.targets, options.batch_size))
+    for sample in _affordable(run, options.candidates + 1, options.seed):
+        watch.start()
+        evaluation = evaluate(supernet, evaluator, sample)
+        record.add(evaluation)
+        watch.stop("in process")
+        _forwards(supernet, evaluator, extractor, sample, watch)
+        watch.start()
+        expected = straightforward(run, sample)
+        watch.stop("straightforward")
+        if evaluation.score is None or not math.isclose(evaluation.score, expected, rel_tol=1e-3):
+            raise RuntimeError(f"{sample} scores {evaluation.score}, the straightforward way {expected}")
+    seconds = {name: np.array(times[1:]) for name, times in watch.times.items()}
+    rows = []
+    for name, times in seconds.items():
+        elapsed, cpu = np.median(times, axis=0)
+        ratio = np.median(times / seconds["in process"], axis=0)
+        rows.append(
+            (name, f"{elapsed:.2f}", f"{3600 / elapsed:.0f}", f"{cpu:.2f}", f"{ratio[0]:.2f}", f"{ratio[1]:.2f}")
+        )
+    columns = ("medians", "seconds", "an hour", "CPU seconds", "this / in process", "in CPU seconds")
+    alone = 1 / np.median(seconds["its forward passes"] / seconds["in process"], axis=0)[1]
+    times_faster = np.median(seconds["straightforward"] / seconds["in process"], axis=0)[1]
+    height, width = options.size
+    show(
+        f"one candidate, {options.pictures} pictures of {height}x{width} in batches of {options.batch_size}, "
+        f"{evaluator.metric_name} {extractor.dims}-d\n"
+        f"in process takes {alone:.3f} of its forward passes ({'meets' if alone <= LIMIT else 'misses'} {LIMIT:.2f}); "
+        f"straightforward {times_faster:.1f} times as long ({'meets' if times_faster >= STRAIGHT else 'misses'} "
+        f"{STRAIGHT:.0f})",
+        columns,
+        rows,
+    )
+    elapsed = {name: float(np.median(times, axis=0)[0]) for name, times in seconds.items()}
+    return elapsed["in process"], elapsed["straightforward"]
+
+
+@torch.inference_mode()
+def _forwards(
+    supernet: Generator, evaluator: Evaluator, extractor: FeatureExtractor, sample: Sample, watch: Stopwatch
+) -> None:
+    """The candidate's generator and feature network, and nothing else."""
+    activate(supernet, sample)
+    batches, outputs = list(evaluator._sources()), []
+    watch.start()
+    for batch in batches:
+        outputs.append(supernet(batch))
+    for output in outputs:
+        extractor(output)
+    watch.stop("its forward passes")
+
+
+@torch.inference_mode()
+def straightforward(run: Run, sample: Sample) -> float:
+    """A candidate's score as a script would take it that starts from files."""
+    supernet = make_supernet(run.new_space())
+    supernet.load_state_dict(load_weights(run.supernet_weights))
+    network = supernet.eval().freeze(sample)
+    features, metric = [], run.recipe.metric
+    extractor = build_extractor(metric)
+    paths = sorted(Path("data", "trainA").glob("*.png"))[: len(run.data.search.sources)]
+    for start in range(0, len(paths), metric.batch_size):
+        pixels = [np.asarray(Image.open(path).convert("RGB")) for path in paths[start : start + metric.batch_size]]
+        batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        features.append(extractor(network(batch)).double().numpy())
+    values, real = np.concatenate(features), np.load("real.npz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mu, sigma = values.mean(axis=0), np.cov(values, rowvar=False)
+        return float(calculate_frechet_distance(mu, sigma, real["mu"], real["sigma"]))
+
+
+def _moments(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> dict[str, np.ndarray]:
+    features = extract_features(extractor, pictures, batch_size).double().numpy()
+    return {"mu": features.mean(axis=0), "sigma": np.cov(features, rowvar=False)}
+
+
+def _affordable(run: Run, count: int, seed: int) -> list[Sample]:
+    """Random samples within the budget."""
+    random, budget = np.random.default_rng(seed), run.recipe.search.limits["macs_published"]
+    samples: list[Sample] = []
+    while len(samples) < count:
+        sample = {label: int(random.choice(widths)) for label, widths in run.space.choices.items()}
+        if run.student_cost.at(sample).macs_published <= budget:
+            samples.append(sample)
+    return samples
+
+
+def under_nnictl(options: argparse.Namespace, run: Run) -> float:
+    """Seconds a trial and worker of a real experiment, from the start of one trial to that of the worker's next."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    experiment = {
+        "experimentName": "search",
+        "searchSpaceFile": "../space.json",
+        "trialCodeDirectory": "..",
+        "experimentWorkingDirectory": str(Path.cwd() / "nni"),
+        "trialCommand": "python -m ganc_nni.search.trial experiments/search.yml",
+        "trialConcurrency": options.concurrency,
+        "tuner": {
+            "codeDirectory": "..",
+            "className": "ganc_nni.search.tuner.EvolutionTuner",
+            "classArgs": {"recipe": "experiments/search.recipe.yml", "optimize_mode": "minimize"},
+        },
+        "trainingService": {"platform": "local"},
+    }
+    Path("experiments", "search.yml").write_text(yaml.safe_dump(experiment))
+    (run.folder / "search" / "trials.csv").unlink(missing_ok=True)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["nnictl", "create", "--config", "experiments/search.yml", "--port", str(port)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    url = f"http://127.0.0.1:{port}/api/v1/nni"
+    try:
+        name = requests.get(f"{url}/experiment", timeout=20).json()["id"]
+        while True:
+            trials = requests.get(f"{url}/trial-jobs", timeout=20).json()
+            ended = sorted(trial["endTime"] for trial in trials if trial["status"] == "SUCCEEDED")
+            if any(trial["status"] == "FAILED" for trial in trials):
+                raise RuntimeError(f"a trial failed: {json.dumps(trials)[:2000]}")
+            if len(ended) >= options.trials:
+                break
+            time.sleep(0.5)
+    finally:
+        subprocess.run(["nnictl", "stop", name], env=environment, check=True, capture_output=True)
+    settled = ended[options.concurrency : options.trials]  # the first ones wait for the evaluator to start
+    return options.concurrency * (settled[-1] - settled[0]) / 1000 / (len(settled) - 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=2, default=[256, 256], help="height and width, pixels, multiple of 4")
+    parser.add_argument("--pictures", type=int, default=120, help="pictures that are translated and scored")
+    parser.add_argument("--batch-size", type=int, default=16, help="pictures at once")
+    parser.add_argument("--candidates", type=int, default=3, help="sub-generators, after one that does not count")
+    parser.add_argument(
+        "--dims", type=int, choices=(0, 64, 192, 768, 2048), default=2048, help="features of Inception; 0: random ones"
+    )
+    parser.add_argument("--budget", type=float, default=40e3, help="published MACs a pixel (2.6e9 at 256x256: 40e3)")
+    parser.add_argument("--trials", type=int, default=12, help="trials under nnictl; 0: without nnictl")
+    parser.add_argument("--concurrency", type=int, default=2, help="trials at once")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and candidates")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
