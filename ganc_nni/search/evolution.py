@@ -24,6 +24,7 @@ from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.search import identity
 from ganc_nni.search.engine import BudgetedSpace, TrialEngine
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
@@ -71,6 +72,7 @@ class TrialSearch:
         self._failure: BaseException | None = None
         self._first_end: float | None = None
         self.pipeline.prepare("search")
+        identity.write(run)
         self.record = SearchRecord(run, run.metric_name)
         self.engine = TrialEngine(run.recipe.search.evaluations, self.record.known, run.recipe.metric.higher_is_better)
         if self.pipeline.done("search"):
@@ -126,6 +128,8 @@ class TrialSearch:
         """Record a score and pass it to the strategy; stages leave their results in the run folder."""
         if parameter_id in self._models:
             self._finish(parameter_id, Evaluation(parameters, float(value["default"]), float(value["seconds"])))
+        elif self._stages.get(parameter_id) == "supernet":
+            identity.write(self.run)
 
     def trial_end(self, parameter_id: int, success: bool) -> None:
         """Note failures. NNI may tell the end before the result, so a success waits for its result.

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import nni
 import torch
 import yaml
-from nni.experiment import rest
-from nni.runtime.env_vars import trial_env_vars
 
 from ganc_nni import logs
 from ganc_nni.checkpoints import write_text
@@ -22,10 +18,10 @@ from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.search import identity
+from ganc_nni.search.parameters import own_parameters
 from ganc_nni.search.stage import evaluate
 from ganc_nni.space import Sample
-
-_log = logging.getLogger(__name__)
 
 
 def main(experiment_file: Path) -> None:
@@ -41,32 +37,16 @@ def main(experiment_file: Path) -> None:
         nni.report_final_result(score(run, parameters))
 
 
-def own_parameters() -> dict[str, Any]:
-    """The parameters that NNI's web UI shows with this trial.
-
-    NNI 3.0 hands out parameters in the order in which trials ask, not in which it has started them; trials that start
-    together would swap theirs, and each would be shown with, and blamed for, what the other did.
-    """
-    handed_out = nni.get_next_parameter()
-    try:
-        port = urlsplit(trial_env_vars.NNI_TRIAL_COMMAND_CHANNEL).port
-        record = json.loads(rest.get(port, f"/trial-jobs/{nni.get_trial_id()}")["hyperParameters"][0])
-    except Exception:  # another machine does not reach NNI's server under this address
-        _log.warning("NNI's server cannot be asked for this trial's parameters; taking those that it handed out")
-        return handed_out
-    nni.trial._params = record
-    return record["parameters"]
-
-
 def make_stage(run: Run, stage: str) -> None:
     """Run a stage, with its validation scores as intermediate results and its outcome as the final one."""
     pipeline = Pipeline(run)
     names = pipeline.stages(stage)
     # each trial makes one stage, but the last, which also fine-tunes
     before = names.index("search") if stage == "export" else len(names) - 2
-    if before >= 0:
-        pipeline.wait_for(names[before])
     try:
+        identity.check_outset(run)
+        if before >= 0:
+            pipeline.wait_for(names[before])
         for each in names[before + 1 :]:
             figures = pipeline.run_stage(each, nni.report_intermediate_result)
     except Exception as error:
@@ -83,7 +63,9 @@ def score(run: Run, sample: Sample) -> dict[str, Any]:
     Raises:
         TrainingError: Its score is not a number.
     """
+    identity.check_outset(run)
     Pipeline(run).wait_for("supernet")
+    identity.check(run)
     evaluation = evaluate(run.load_supernet(), run.evaluator("search"), sample, run.calibration())
     if evaluation.score is None:
         raise TrainingError(evaluation.message)
