@@ -135,16 +135,17 @@ class TrialSearch:
         """Note failures. NNI may tell the end before the result, so a success waits for its result.
 
         Raises:
-            TrainingError: A stage failed; nothing can be built on it.
+            TrainingError: A stage failed, on which the others build, or a machine cannot score at all.
         """
         if success:
             return
+        path = self.run.folder / "error.txt"
+        why = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
         if parameter_id in self._stages:
-            stage, path = self._stages[parameter_id], self.run.folder / "error.txt"
-            why = (
-                path.read_text(encoding="utf-8").strip() if path.is_file() else "its process ended; see the trial's log"
-            )
-            raise TrainingError(f"stage {stage} failed: {why}")
+            why = why or "its process ended; see the trial's log"
+            raise TrainingError(f"stage {self._stages[parameter_id]} failed: {why}")
+        if why:
+            raise TrainingError(why)
         model = self._models.get(parameter_id)
         if model is not None and not model.status.completed():  # one that failed after its result keeps the result
             self._finish(parameter_id, Evaluation(model.sample, None, message="the trial failed; see its log"))

@@ -29,9 +29,9 @@ PATIENCE = 60
 """Seconds until a network file system surely shows what another machine has written (NFS: acdirmax)."""
 
 _CURES = {
-    "ganc_nni": "run the same checkout everywhere: trialCommand must start the copy that NNI makes, nnictl the original",
+    "ganc_nni": "run the same checkout everywhere, nnictl the original and trialCommand the copy that NNI makes",
     "torch": "install requirements.txt in the environment that pythonPath names",
-    "recipe": "GANC_DATA must be the same path on every machine",
+    "recipe": "GANC_DATA must be the same path, with the same files, on every machine",
     "pictures": "every machine needs the same data below GANC_DATA",
     "metric": "every machine needs the same metric weights",
     "supernet": "the file is damaged, or GANC_RUNS does not lead to the same folder on every machine",
@@ -59,7 +59,7 @@ def check_outset(run: Run) -> None:
 def check(run: Run) -> None:
     """Refuse anything else than the tuner has: code, recipe, pictures, weights of metric and supernet.
 
-    Takes as long as reading the pictures once; for when the supernet has been trained.
+    Takes as long as reading the pictures once. For when the supernet has been trained.
 
     Raises:
         InputError: Something differs; the message says which, on which machine, and the cure.
@@ -77,6 +77,7 @@ def _outset(run: Run) -> dict[str, str]:
     }
 
 
+@cache
 def _content(run: Run) -> dict[str, str]:
     """The pictures that score, and the weights of what scores them; those of a segmenter belong to the recipe."""
     split, metric = run.data.search, run.recipe.metric
