@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,8 +20,8 @@ _log = logging.getLogger(__name__)
 Record = dict[str, Any]
 """What NNI keeps of a trial's parameters: ``parameter_id``, ``parameters`` and more."""
 
-_UNTIL_KNOWN = 10.0
-"""Seconds in which NNI stores that it has started a trial, or a metric, at the latest."""
+_UNTIL_LISTED = 10.0
+"""Seconds after its start at which NNI lists a trial at the latest."""
 
 
 def own_record() -> Record:
@@ -48,11 +47,7 @@ def own_record() -> Record:
 
 
 def report_final(record: Record, metric: dict[str, Any]) -> None:
-    """Tell NNI this trial's final metric; ``metric["default"]`` is what it ranks by.
-
-    Returns when NNI has stored it. The tuner then hears of it before it is asked for the next trial, so that one trial
-    at a time is the same search whenever it runs.
-    """
+    """Tell NNI this trial's final metric; ``metric["default"]`` is what it ranks by."""
     url = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL", "")
     if not url.startswith("http://"):
         import nni
@@ -69,30 +64,22 @@ def report_final(record: Record, metric: dict[str, Any]) -> None:
     status, text = _call("PUT", url, {"type": "metric", "metric": json.dumps(report)})
     if status != 200:
         raise ConnectionError(f"NNI's server does not take the final metric: {status} {text}")
-    _ask_server(url, "metric-data", lambda metrics: any(each["type"] == "FINAL" for each in metrics))
 
 
 def _listed(url: str) -> Record | None:
     """The parameters by NNI's list of trials; None on a machine that does not reach NNI's server under this address."""
-    if (trial := _ask_server(url, "trial-jobs", lambda trial: "hyperParameters" in trial)) is not None:
-        return json.loads(trial["hyperParameters"][0])
-    _log.warning("NNI's server cannot be asked for this trial's parameters; taking those that it handed out")
-    return None
-
-
-def _ask_server(url: str, what: str, is_there: Callable[[Any], bool]) -> Any:
-    """What NNI's server knows of this trial, as soon as that is there; None if it cannot be asked from here."""
-    own = f"http://{urlsplit(url).netloc}/api/v1/nni/{what}/{os.environ['NNI_TRIAL_JOB_ID']}"
-    deadline = time.monotonic() + _UNTIL_KNOWN
+    parts, trial = urlsplit(url), os.environ["NNI_TRIAL_JOB_ID"]
+    deadline = time.monotonic() + _UNTIL_LISTED
     status = 0
     while status != 404 and time.monotonic() < deadline:
         try:
-            status, text = _call("GET", own)
+            status, text = _call("GET", f"http://{parts.netloc}/api/v1/nni/trial-jobs/{trial}")
         except (OSError, HTTPException):
             break
-        if status == 200 and is_there(found := json.loads(text)):
-            return found
+        if status == 200:
+            return json.loads(json.loads(text)["hyperParameters"][0])
         time.sleep(0.05)
+    _log.warning("NNI's server cannot be asked for this trial's parameters; taking those that it handed out")
     return None
 
 

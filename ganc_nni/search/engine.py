@@ -18,9 +18,6 @@ from ganc_nni.space import Sample, SearchSpace
 DRAWS = 100
 """Uniform draws before a sample is grown from the smallest one."""
 
-PATIENCE = 60.0
-"""Seconds after which a strategy that waits for an idle trial is told that there is none."""
-
 
 class BudgetedSpace(ExecutableModelSpace):
     """The sub-generators within a budget, as NNI's strategies see a model space.
@@ -185,18 +182,14 @@ class TrialEngine(ScoringEngine):
             self._changed.notify_all()
 
     def idle_worker_available(self) -> bool:
-        """Whether a trial waits for a sub-generator; takes its time, for NNI's strategies sleep a second after a no."""
+        """Whether a trial waits for a sub-generator."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._waiting > len(self._queue) or self._closed or not self.budget_available(), PATIENCE
-            )
             return self._waiting > len(self._queue)
 
     def next_model(self) -> BudgetedSpace | None:
         """The next sub-generator to score, as soon as the strategy submits one; None: there will be no more."""
         with self._changed:
             self._waiting += 1
-            self._changed.notify_all()
             try:
                 self._changed.wait_for(lambda: self._queue or self._closed or not self.budget_available())
                 return self._queue.popleft() if self._queue else None
