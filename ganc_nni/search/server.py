@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import select
 import signal
@@ -173,8 +174,10 @@ def main(recipe: Path, address: Path, owner: int, listener: socket.socket) -> No
     listener.set_inheritable(False)
     lifetime = Lifetime(address, owner)
     try:
+        from ganc_nni import logs
         from ganc_nni.recipe import load_recipe
 
+        logs.set_up(logging.StreamHandler(sys.stdout))
         load_recipe(recipe)  # before seconds are spent on torch
         from ganc_nni.search.scorer import Scorer
 
