@@ -61,6 +61,7 @@ class Lock:
     def release(self) -> None:
         """Give the lock back, if it is held."""
         if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 

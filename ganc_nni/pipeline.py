@@ -153,8 +153,11 @@ class Pipeline:
         Raises:
             InputError: Another process works in the run folder.
         """
+        names = self.stages(last)
+        if all(self.done(stage) for stage in names):
+            return
         with run_lock(self.run.folder):
-            for stage in self.stages(last):
+            for stage in names:
                 self.run_stage(stage)
 
     def wait_for(self, stage: str, poll_seconds: float = 0.5) -> None:
