@@ -58,6 +58,11 @@ class Lock:
             raise cannot_write(self.path, error) from None
         self._descriptor = descriptor
 
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
     def release(self) -> None:
         """Give the lock back, if it is held."""
         if self._descriptor is not None:

@@ -7,21 +7,20 @@ NNI's trials.
 from __future__ import annotations
 
 import logging
-import shutil
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.search.desk import STARTS, Desk, Parameters, Send, Task
 from ganc_nni.search.engine import BudgetedSpace, TrialEngine
+from ganc_nni.search.experiment import check_experiment, check_interpreter
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.manager import Manager
 from ganc_nni.search.record import SearchRecord
@@ -31,33 +30,8 @@ from ganc_nni.space import config_str
 
 _log = logging.getLogger(__name__)
 
-Send: TypeAlias = Callable[[int, dict[str, Any]], object]
-"""Starts the trial of an id."""
-
-STARTS = 3
-"""How often a trial is started whose process ends without a word."""
-
 PATIENCE = 0.5
 """Seconds in which a strategy has usually thought of the next sub-generator."""
-
-
-@dataclass(eq=False)
-class Task:
-    """What a trial does; the same one again if its process is killed.
-
-    Attributes:
-        parameters: What the trial is given, and the web UI shows.
-        model: The sub-generator to score; None: a stage.
-        before: What an earlier search has said of the sub-generator.
-        starts: How many trials it has had.
-        ended: Whether its outcome is known.
-    """
-
-    parameters: dict[str, Any]
-    model: BudgetedSpace | None = None
-    before: Evaluation | None = None
-    starts: int = 0
-    ended: bool = False
 
 
 class TrialSearch:
@@ -80,21 +54,15 @@ class TrialSearch:
     def __init__(
         self, recipe: Path, experiment: dict[str, Any], optimize_mode: str, fail: Callable[[Exception], None]
     ) -> None:
-        _check_interpreter()
+        check_interpreter()
         self.run = run = Run(load_recipe(recipe))
         self._concurrency = experiment["trialConcurrency"]
-        _check_experiment(recipe, run, self._concurrency, optimize_mode)
+        check_experiment(recipe, run.recipe, self._concurrency, optimize_mode)
         run.check()
         self.pipeline, self.manager = Pipeline(run), Manager()
         self._fail = fail
         self._missing = deque(stage for stage in self.pipeline.stages("supernet") if not self.pipeline.done(stage))
         self._stage: Task | None = None
-        self._tasks: dict[int, Task] = {}
-        self._again: deque[Task] = deque()
-        self._waiting: deque[int] = deque()
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._asking: set[int] = set()
-        self._send: Send | None = None
         self._first_end: float | None = None
         self._searched = self.pipeline.done("search")
         self.finished = False
@@ -105,6 +73,7 @@ class TrialSearch:
         self.record = SearchRecord(run, run.metric_name)
         evaluations, higher_is_better = run.recipe.search.evaluations, run.recipe.metric.higher_is_better
         self.engine = TrialEngine(evaluations, self.record.known, higher_is_better, self._update_or_fail)
+        self.desk = Desk(self.engine.changed)
         if self._searched:
             self.engine.close()
         else:
@@ -142,7 +111,7 @@ class TrialSearch:
                 f"{self.run.recipe.student.space}; name the same file in both"
             )
 
-    def request(self, ids: list[int], send: Send) -> list[dict[str, Any]]:
+    def request(self, ids: list[int], send: Send) -> list[Parameters]:
         """NNI has room for as many trials as there are ids; what they do.
 
         Returns:
@@ -151,16 +120,14 @@ class TrialSearch:
         """
         self._concurrency = self.manager.concurrency()
         with self.engine.changed:
-            self._send, self._asking = send, set(ids)
-            self._waiting.extend(ids)
+            self.desk.ask(ids, send)
             self._update()
-            self.engine.changed.wait_for(lambda: not self._waiting or not self.engine.idle, PATIENCE)
-            answers, self._answers, self._asking = self._answers, {}, set()
-        return [answers[each] for each in ids if each in answers]
+            self.engine.changed.wait_for(lambda: not self.desk.waiting or not self.engine.idle, PATIENCE)
+            return self.desk.answers()
 
     def receive_trial_result(self, number: int, parameters: dict[str, Any], value: Any) -> None:
         """Record a score and pass it to the strategy; stages leave their results in the run folder."""
-        task = self._tasks.get(number)
+        task = self.desk.tasks.get(number)
         if task is not None and task.model is not None:
             self._end(task, Evaluation(task.model.sample, float(value["default"]), float(value["seconds"])))
             self._update()
@@ -171,7 +138,7 @@ class TrialSearch:
         Raises:
             TrainingError: A stage failed; nothing can be built on it.
         """
-        task = self._tasks.get(number)
+        task = self.desk.tasks.get(number)
         if task is None or task.ended:
             return
         if task.model is not None:
@@ -187,7 +154,7 @@ class TrialSearch:
         found = self.record.journaled(model.sample)
         if found is not None and (found.score is not None or found != task.before):
             self._end(task, found)
-        elif not success and not self._start_again(task):
+        elif not success and not self.desk.start_again(task):
             message = f"its trial was started {STARTS} times and ended without a score; see the logs of the trials"
             self.record.journal.append(failure := Evaluation(model.sample, None, message=message))
             self._end(task, failure)
@@ -196,7 +163,7 @@ class TrialSearch:
         task.ended = True
         if task.parameters["stage"] == "export":
             self.finished = True
-            self.manager.end_after(self._earlier_trials + len(self._tasks))
+            self.manager.end_after(self._earlier_trials + len(self.desk.tasks))
         else:
             self._missing.popleft()
 
@@ -204,18 +171,9 @@ class TrialSearch:
         path, why = self.run.folder / "error.txt", "its process was killed again and again; see the trial's log"
         if path.is_file():
             why = path.read_text(encoding="utf-8").strip()
-        elif self._start_again(task):
+        elif self.desk.start_again(task):
             return
         raise TrainingError(f"stage {task.parameters['stage']} failed: {why}")
-
-    def _start_again(self, task: Task) -> bool:
-        """Have another trial do it, unless it had enough."""
-        if task.starts == STARTS:
-            return False
-        _log.warning("a trial ended without a word and is started again: %s", task.parameters)
-        with self.engine.changed:
-            self._again.append(task)
-        return True
 
     def _end(self, task: Task, evaluation: Evaluation) -> None:
         with self.engine.changed:
@@ -240,29 +198,23 @@ class TrialSearch:
                 seconds = sum(evaluation.seconds for evaluation in self.record.evaluations)
                 self.pipeline.finish("search", finish(self.record), seconds)
                 self._searched = True
-            while self._waiting and (task := self._next_task()) is not None:
-                task.starts += 1
-                number = self._waiting.popleft()
-                self._tasks[number] = task
-                if number in self._asking:
-                    self._answers[number] = task.parameters
-                elif self._send is not None:
-                    self._send(number, task.parameters)
+            while self.desk.waiting and (task := self._next_task()) is not None:
+                self.desk.give(task)
             # A trial that NNI has ended, but has not told us of yet, must not make room for the next sub-generator.
-            room = 0 if self._missing else self._concurrency - self.engine.open
-            self.engine.idle = max(0, min(len(self._waiting), room))
+            room = 0 if self._missing or self.engine.exhausted else self._concurrency - self.engine.open
+            self.engine.idle = max(0, min(len(self.desk.waiting), room))
             self.engine.changed.notify_all()
 
     def _next_task(self) -> Task | None:
         """Something to do now."""
-        if self._again:
-            return self._again.popleft()
+        if self.desk.again:
+            return self.desk.again.popleft()
         if self._stage is not None and not self._stage.ended:
             return None
         if self._missing:
             return self._new_stage(self._missing[0])
         if (model := self.engine.take()) is not None:
-            return Task(dict(model.sample), model, self.record.journaled(model.sample))
+            return Task(dict(model.sample), model, self.record.found(model.sample))
         exported = self._stage is not None and self._stage.parameters["stage"] == "export"
         return self._new_stage("export") if self._searched and not exported and not self.finished else None
 
@@ -282,36 +234,3 @@ class TrialSearch:
         shown = "none yet" if best is None else f"{best.score:.5g}"
         widths = config_str(evaluation.sample)
         _log.info("%d of %d sub-generators: %s %s; best %s; %s", ended, total, widths, outcome, shown, left)
-
-
-def _check_experiment(recipe: Path, run: Run, concurrency: int, optimize_mode: str) -> None:
-    """Whether NNI's fields fit the recipe.
-
-    Raises:
-        InputError: They do not.
-    """
-    metric, population = run.recipe.metric, run.recipe.search.population
-    if optimize_mode != (expected := "maximize" if metric.higher_is_better else "minimize"):
-        raise InputError(
-            f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {metric.name} of "
-            f"{recipe} needs {expected!r}, else the web UI shows the worst as the best"
-        )
-    if population < concurrency:
-        raise InputError(
-            f"{recipe}: search.population: got {population}; expected at least the experiment's trialConcurrency, "
-            f"which is {concurrency}, so that there are parents when the first trial ends"
-        )
-
-
-def _check_interpreter() -> None:
-    """Trials start ``python`` from PATH; it must be the one that has this package.
-
-    Raises:
-        InputError: PATH leads to another Python.
-    """
-    found = shutil.which("python")
-    if found is None or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
-        raise InputError(
-            f"trials would run {found or 'no python at all'}, but nnictl runs {sys.executable}; activate its "
-            f"environment first: source {Path(sys.executable).parent / 'activate'}"
-        )
