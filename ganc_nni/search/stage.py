@@ -61,6 +61,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
 
         def score(sample: Sample) -> float | None:
             evaluation = evaluate(supernet, evaluator, sample, calibration)
+            record.journal.append(evaluation)
             record.add(evaluation)
             best = record.best
             bar.update(task, advance=1, description=f"search, best {best.score if best else math.nan:.4g}")
@@ -86,4 +87,5 @@ def finish(record: SearchRecord) -> dict[str, float]:
         why = f"; the last failure: {failures[-1]}" if failures else ""
         raise TrainingError(f"the search has scored no sub-generator of {len(record.evaluations)} tried{why}")
     record.publish()
+    record.draw()
     return {"score": best.score}
