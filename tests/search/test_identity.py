@@ -1,12 +1,15 @@
 import json
 
 import pytest
-from tiny import recipe
+import yaml
+from tiny import recipe, settings
 
 from ganc_nni.checkpoints import load_weights, save_weights
 from ganc_nni.errors import InputError
 from ganc_nni.run import Run
 from ganc_nni.search import identity
+from ganc_nni.search.journal import Journal
+from ganc_nni.search.scorer import Scorer
 
 
 def new_run(**sections):
@@ -117,3 +120,17 @@ def test_the_supernet_is_noted_once_it_is_trained(tiny_folder, refused):
     identity.write(run)
     identity.check_outset(run)
     assert "says no supernet" in refused(identity.check, run)
+
+
+def test_an_evaluator_that_differs_gives_the_run_up(noted, monkeypatch):
+    monkeypatch.setattr(identity, "PATIENCE", 0)
+    path = noted.parents[3] / "tiny.recipe.yml"
+    path.write_text(yaml.safe_dump(settings("space.json")))
+    space, journal = new_run().space, Journal(noted.parent / "journal")
+    assert "default" in Scorer(path).answer(space.smallest(), lambda seconds: None)
+    before = journal.read()
+    change(noted, pictures="0")
+    answer = Scorer(path).answer(space.largest(), lambda seconds: None)
+    assert "another version of pictures" in answer["error"]
+    assert (noted.parents[1] / "error.txt").read_text() == f"{answer['error']}\n"
+    assert journal.read() == before  # it is no failure of the sub-generator

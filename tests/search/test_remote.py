@@ -144,7 +144,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteExperiment]
         for machine in experiment.machines:
             machine.serve(experiment.environment[MARKER])
         with experiment:
-            experiment.wait_for("DONE", 400)
+            experiment.wait_for("DONE", 480)
             yield experiment
     finally:
         for machine in experiment.machines:
@@ -217,7 +217,7 @@ def test_a_worker_of_another_version_ends_the_experiment(tmp_path: Path) -> None
     fields = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**fields, "trialCommand": f"PYTHONPATH={tmp_path}/other {fields['trialCommand']}"}))
     with experiment:
-        experiment.wait_for("ERROR", 120)
+        experiment.wait_for("ERROR", 300)
         message = (experiment.run_folder / "error.txt").read_text()
         assert "another version of ganc_nni" in message
         assert message.strip() in experiment.log("dispatcher.log")
