@@ -72,7 +72,10 @@ class Scorer:
         if evaluation is None:
             begun(self.run.recipe.search.timeout)
             evaluation = self._evaluate(sample)
-            self.journal.append(evaluation)
+            try:
+                self.journal.append(evaluation)
+            except (OSError, TrainingError) as error:  # the disk is full
+                return {"error": f"{self.journal.folder}: {error}"}
         if evaluation.score is None:
             return {"error": evaluation.message}
         self._known[evaluation.widths] = evaluation

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import select
 import signal
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import psutil
 
 from ganc_nni.errors import InputError
-from ganc_nni.search.client import STARTED, locked
+from ganc_nni.search.client import STARTED, is_alive, locked
 
 if TYPE_CHECKING:
     from ganc_nni.search.scorer import Scorer
@@ -81,19 +82,12 @@ class Lifetime:
 
     def _watch(self) -> None:
         while True:
-            if self._owner is None or not _lives(self._owner):
+            if self._owner is None or not is_alive(self._owner):
                 self.end("its owner has ended")
             idle = 0.0 if self._busy else time.monotonic() - self._last
             if idle > OVER_SECONDS and (idle > IDLE_SECONDS or self.is_over()):
                 self.end("nobody asks any more")
             time.sleep(1)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 class EvaluationServer(ThreadingMixIn, UnixStreamServer):
@@ -173,8 +167,10 @@ def main(recipe: Path, address: Path, owner: int, listener: socket.socket) -> No
     listener.set_inheritable(False)
     lifetime = Lifetime(address, owner)
     try:
+        from ganc_nni import logs
         from ganc_nni.recipe import load_recipe
 
+        logs.set_up(logging.StreamHandler(sys.stdout))
         load_recipe(recipe)  # before seconds are spent on torch
         from ganc_nni.search.scorer import Scorer
 
