@@ -59,11 +59,13 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
         InputError: The folder of the sockets cannot be used.
         TrainingError: No score; the reason is also in the journal, if it is this sub-generator's.
     """
-    deaths = 0
+    owner, deaths = _owner(), 0
     while deaths < 2:
         try:
-            answer = _exchange(recipe, sample)
+            answer = _exchange(recipe, owner.pid, sample)
         except _Died as death:
+            if not is_alive(owner):  # an evaluator that this trial started now would have nobody to end it
+                raise TrainingError("the experiment has ended, and its evaluator with it") from None
             deaths += death.blamed
             continue
         if "error" in answer:
@@ -72,13 +74,17 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
     raise _failed(recipe, sample, f"the evaluator died twice: {_last_words(recipe)}")
 
 
-def _exchange(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
+def _exchange(recipe: Path, owner: int, sample: dict[str, int]) -> dict[str, Any]:
     """The evaluator's answer; it first says who it is, and when it begins with this sample, how long that may take."""
     evaluator, timeout = 0, None
-    with _connect(recipe) as connection, contextlib.suppress(ConnectionError):
+    with (
+        _connect(recipe, owner) as connection,
+        connection.makefile(encoding="utf-8") as lines,
+        contextlib.suppress(ConnectionError),
+    ):
         try:
             connection.sendall(json.dumps({"sample": sample}).encode() + b"\n")
-            for line in connection.makefile(encoding="utf-8"):
+            for line in lines:
                 if not line.endswith("\n"):
                     break  # cut short
                 said = json.loads(line)
@@ -96,9 +102,8 @@ def _exchange(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
     raise _Died(blamed=not evaluator or timeout is not None)
 
 
-def _connect(recipe: Path) -> socket.socket:
+def _connect(recipe: Path, owner: int) -> socket.socket:
     """A connection with the evaluator, which is started if it is not there."""
-    owner = _owner()
     address = address_of(recipe, owner)
     if (connection := _try(address)) is not None:
         return connection
@@ -181,10 +186,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _owner() -> int:
+def _owner() -> psutil.Process:
     """The process whose end ends the evaluator too: NNI's manager, or its daemon on a remote machine."""
     parents = psutil.Process().parents()
-    return next((each.pid for each in parents if each.name() not in SHELLS), os.getppid())
+    return next((each for each in parents if each.name() not in SHELLS), parents[0])
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process still works: a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _search_folder(recipe: Path) -> Path:

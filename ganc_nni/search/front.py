@@ -6,8 +6,12 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ganc_nni.checkpoints import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
     figure = Figure(figsize=(7.2, 4.8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    many = len(points) > 500
+    many, eng = len(points) > 500, EngFormatter(sep="", places=None)
+    outside = _show_what_matters(axes, [each.score for each in points], caption.higher_is_better)
     axes.plot(
         [each.macs for each in points],
         [each.score for each in points],
@@ -96,14 +101,15 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
         markeredgewidth=0,
         alpha=0.35 if many else 0.7,
         color="#4477aa",
-        label=f"sub-generators ({len(points):,})",
+        label=f"{len(points):,} sub-generators" + (f", {outside:,} worse ones outside" if outside else ""),
     )
     axes.plot(
         [each.macs for each in front],
         [each.score for each in front],
         color="#ee7733",
-        linewidth=1.4,
-        marker="o",
+        linewidth=1.6,
+        drawstyle="steps-post",  # what so many MACs can reach
+        marker="o" if len(front) <= 60 else None,
         markersize=4,
         label=f"front ({len(front)})",
     )
@@ -119,9 +125,9 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
             label=f"best of this search: {each.score:.4g}",
         )
     if caption.budget is not None:
-        axes.axvline(caption.budget, color="#444444", linestyle="--", linewidth=1, label=f"budget {caption.budget:.4g}")
-    _show_what_matters(axes, [each.score for each in points], caption.higher_is_better)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        name = f"budget: {eng(caption.budget)}"
+        axes.axvline(caption.budget, color="#444444", linestyle="--", linewidth=1, label=name)
+    axes.xaxis.set_major_formatter(eng)
     axes.set_xlabel(f"MACs a picture ({caption.convention} convention)")
     axes.set_ylabel(f"{caption.metric} ({'higher' if caption.higher_is_better else 'lower'} is better)")
     axes.set_title(caption.title)
@@ -130,24 +136,12 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
     write_atomically(path, lambda temporary: figure.savefig(temporary))
 
 
-def _show_what_matters(axes: object, scores: Sequence[float], higher_is_better: bool) -> None:
-    """Leave out of the picture the worst few scores where they would squeeze all others into a line."""
+def _show_what_matters(axes: Axes, scores: Sequence[float], higher_is_better: bool) -> int:
+    """Leave the worst scores out of the picture where they would squeeze all others into a line; returns how many."""
     ordered = sorted(scores, reverse=higher_is_better)
-    if len(ordered) < 20:
-        return
     best, nearly_worst, worst = ordered[0], ordered[int(0.95 * (len(ordered) - 1))], ordered[-1]
-    if abs(worst - best) <= 3 * abs(nearly_worst - best) or nearly_worst == best:
-        return
-    margin = 0.08 * (nearly_worst - best)
-    left_out = sum(abs(score - best) > abs(nearly_worst - best + 2 * margin) for score in ordered)
-    axes.set_ylim(*sorted((best - margin, nearly_worst + 2 * margin)))  # type: ignore[attr-defined]
-    where = 0.02 if higher_is_better else 0.98
-    axes.text(  # type: ignore[attr-defined]
-        0.01,
-        where,
-        f"{left_out:,} worse ones lie outside",
-        transform=axes.transAxes,  # type: ignore[attr-defined]
-        va="bottom" if higher_is_better else "top",
-        fontsize="small",
-        color="#444444",
-    )
+    if len(ordered) < 20 or abs(worst - best) <= 3 * abs(nearly_worst - best):
+        return 0
+    edge = nearly_worst + 0.15 * (nearly_worst - best)
+    axes.set_ylim(*sorted((best - 0.08 * (nearly_worst - best), edge)))
+    return sum(abs(score - best) > abs(edge - best) for score in ordered)

@@ -152,7 +152,8 @@ class SearchRecord:
     def architecture(self, evaluation: Evaluation) -> Architecture:
         """The architecture of a scored sub-generator."""
         run, score = self.run, evaluation.score
-        cost = run.student_cost.at(evaluation.sample)
+        row = self._rows.get(config_str(evaluation.sample))
+        cost = run.student_cost.at(evaluation.sample) if row is None else row.cost
         return Architecture(
             blueprint=run.student_blueprint,
             space=run.space.choices,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import psutil
 
 from ganc_nni.errors import InputError
-from ganc_nni.search.client import STARTED, locked
+from ganc_nni.search.client import STARTED, is_alive, locked
 
 if TYPE_CHECKING:
     from ganc_nni.search.scorer import Scorer
@@ -82,19 +82,12 @@ class Lifetime:
 
     def _watch(self) -> None:
         while True:
-            if self._owner is None or not _lives(self._owner):
+            if self._owner is None or not is_alive(self._owner):
                 self.end("its owner has ended")
             idle = 0.0 if self._busy else time.monotonic() - self._last
             if idle > OVER_SECONDS and (idle > IDLE_SECONDS or self.is_over()):
                 self.end("nobody asks any more")
             time.sleep(1)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 class EvaluationServer(ThreadingMixIn, UnixStreamServer):
