@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ import pytest
 import yaml
 from tiny import settings
 
+from ganc_nni.recipe import load_recipe
+from ganc_nni.run import Run
+from ganc_nni.search import identity
 from ganc_nni.search.client import STARTED
 
 ASK = """
@@ -55,6 +58,11 @@ class Place:
         """The tiny recipe with changes."""
         recipe = yaml.safe_dump(settings("space.json", **sections))
         (self.folder / "tiny.recipe.yml").write_text(recipe)
+
+    def note_identity(self) -> None:
+        """Write down, as a tuner does, what evaluators must find here."""
+        with chdir(self.folder):
+            identity.write(Run(load_recipe(Path("tiny.recipe.yml"))))
 
     def ask(self, sample: dict[str, int], code: str = ASK) -> subprocess.Popen[str]:
         """Start a client; this process is the owner of the evaluator."""
@@ -143,6 +151,7 @@ def place(finished: Path, folder: Path) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="ganc-", dir="/tmp") as temporary:
         made = Place(folder, Path(temporary))
         made.write_recipe()
+        made.note_identity()
         try:
             yield made
         finally:

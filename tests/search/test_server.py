@@ -41,6 +41,7 @@ def _change_weights(at: Place, change) -> None:
     for key, value in weights.items():
         change(key, value)
     save_file(weights, path)
+    at.note_identity()
 
 
 def _break(key: str, value) -> None:
