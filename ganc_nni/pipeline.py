@@ -13,6 +13,7 @@ from typing import Any
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import export
+from ganc_nni.lock import run_lock, stage_lock
 from ganc_nni.oneshot.train import train_supernet
 from ganc_nni.run import Run
 from ganc_nni.search.stage import search
@@ -144,16 +145,29 @@ class Pipeline:
     def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
         """Run one stage unless it is done; returns its ``stage.json``."""
         if not self.done(stage):
+            with stage_lock(self.run.folder):
+                self._run_stage(stage, report)
+        return self.record(stage)
+
+    def _run_stage(self, stage: str, report: Report | None) -> None:
+        if not self.done(stage):  # else another process has made it while this one waited
             self.prepare(stage)
         if not self.done(stage):
             start = time.perf_counter()
             self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
-        return self.record(stage)
 
     def run_until(self, last: str) -> None:
-        """Run every stage up to ``last`` that is not done."""
-        for stage in self.stages(last):
-            self.run_stage(stage)
+        """Run every stage up to ``last`` that is not done.
+
+        Raises:
+            InputError: Another process works in the run folder.
+        """
+        names = self.stages(last)
+        if all(self.done(stage) for stage in names):
+            return
+        with run_lock(self.run.folder):
+            for stage in names:
+                self.run_stage(stage)
 
     def wait_for(self, stage: str, poll_seconds: float = 0.5) -> None:
         """Wait until another process has finished the stage.

@@ -92,7 +92,9 @@ def test_shipped_experiments_fit_their_recipe(path):
     code = (path.parent / experiment.trial_code_directory).resolve()
     assert code == ROOT
     named = code / experiment.tuner.class_args["recipe"]
-    assert named == path.with_name(path.stem + SUFFIX)
+    # what runs on other machines is another experiment of the same recipe
+    assert named == path.with_name(path.stem.removesuffix("_remote") + SUFFIX)
+    assert f"ganc_nni.search.trial experiments/{path.name}" in experiment.trial_command
     recipe = load_recipe(named)
     space = (path.parent / experiment.search_space_file).resolve()
     assert space == (code / recipe.student.space).resolve()
@@ -247,6 +249,15 @@ def test_data_and_weights_start_from_ganc_data(load, monkeypatch, tmp_path, path
     assert loaded("/some/thing") == Path("/some/thing")
     assert load(minimal()).data.root is None
     assert str(load(minimal()).student.space) == "space.json"
+
+
+def test_runs_lie_where_ganc_runs_says(load, monkeypatch):
+    recipe = load(minimal())
+    for value, expected in (("/shared/runs", "/shared/runs/mine"), ("", "runs/mine")):
+        monkeypatch.setenv("GANC_RUNS", value)
+        assert recipe.run_folder == Path(expected)
+    monkeypatch.delenv("GANC_RUNS")
+    assert recipe.run_folder == Path("runs/mine")
 
 
 @pytest.mark.parametrize(("path", "field"), LEAVES, ids=[".".join(path) for path, _ in LEAVES])

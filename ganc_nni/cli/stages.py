@@ -54,8 +54,9 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
 
-    record = Pipeline(Run(load_recipe(recipe))).run_stage("segmenter")
-    figures = {name: value for name, value in record.items() if name not in ("key", "seconds")}
+    pipeline = Pipeline(Run(load_recipe(recipe)))
+    pipeline.run_until("segmenter")
+    figures = {name: value for name, value in pipeline.record("segmenter").items() if name not in ("key", "seconds")}
     if as_json:
         print_json(figures)
         return

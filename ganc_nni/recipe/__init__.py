@@ -1,8 +1,9 @@
 """The recipe: everything about a run that is not NNI's, read and checked once, at the edge.
 
-A recipe is a YAML file named ``NAME.recipe.yml``; its outputs go to ``runs/NAME``. Relative paths are relative to
-the folder in which the command runs (under nnictl that is ``trialCodeDirectory``); paths of data and weights are
-relative to the folder in the environment variable ``GANC_DATA`` where that is set.
+A recipe is a YAML file named ``NAME.recipe.yml``; its outputs go to ``runs/NAME``, or to ``NAME`` in the folder that
+the environment variable ``GANC_RUNS`` names. Relative paths are relative to the folder in which the command runs
+(under nnictl that is ``trialCodeDirectory``, or its copy on another machine); paths of data and weights are relative
+to the folder in ``GANC_DATA`` where that is set.
 """
 
 from ganc_nni.recipe.data import PROCEDURAL_CLASSES, DataRecipe, Structure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -67,5 +68,5 @@ class Recipe(Section):
 
 
 def run_folder(name: str) -> Path:
-    """``runs/NAME`` below the current folder."""
-    return Path("runs") / name
+    """``NAME`` in the folder that ``GANC_RUNS`` names, which several machines may share; left out: ``runs``."""
+    return Path(os.environ.get("GANC_RUNS") or "runs") / name

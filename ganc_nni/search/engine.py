@@ -163,47 +163,98 @@ class InProcessEngine(ScoringEngine):
 class TrialEngine(ScoringEngine):
     """Hands sub-generators to NNI's trials: the strategy's thread submits, the tuner's threads take and report.
 
-    A worker is idle while the tuner waits for a sub-generator.
+    A worker is idle while one waits in :meth:`next_model`, or while the tuner has said so in :attr:`idle`.
+
+    Args:
+        evaluations: How many sub-generators may be scored.
+        known: See :class:`ScoringEngine`.
+        higher_is_better: See :class:`ScoringEngine`.
+        on_change: Called when the strategy has submitted a sub-generator, or has ended.
     """
 
     def __init__(
-        self, evaluations: int, known: Callable[[Sample], float | None], higher_is_better: bool = False
+        self,
+        evaluations: int,
+        known: Callable[[Sample], float | None],
+        higher_is_better: bool = False,
+        on_change: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(evaluations, known, higher_is_better)
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
+        self.idle = 0
+        self._on_change = on_change
         self._queue: deque[BudgetedSpace] = deque()
-        self._waiting = 0
+        self._open: set[int] = set()
         self._closed = False
 
     def start(self, model: BudgetedSpace) -> None:
         """Queue it for the next trial."""
-        with self._changed:
+        with self.changed:
+            self._open.add(id(model))
             self._queue.append(model)
-            self._changed.notify_all()
+            self.changed.notify_all()
+
+    def finish(self, model: BudgetedSpace, score: float | None) -> None:
+        """See :meth:`ScoringEngine.finish`."""
+        super().finish(model, score)
+        with self.changed:
+            self._open.discard(id(model))
+
+    @property
+    def open(self) -> int:
+        """How many sub-generators have been submitted and have not ended."""
+        with self.changed:
+            return len(self._open)
 
     def idle_worker_available(self) -> bool:
-        """Whether a trial waits for a sub-generator."""
-        with self._changed:
-            return self._waiting > len(self._queue)
+        """Whether a trial waits for a sub-generator.
+
+        NNI's strategies sleep for a second when there is none, so the answer comes as soon as there is one.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: self._any_idle() or self.exhausted, timeout=1)
+            return self._any_idle()
+
+    def _any_idle(self) -> bool:
+        return self.idle > len(self._queue)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the strategy submits nothing more."""
+        return self._closed or not self.budget_available()
+
+    @property
+    def complete(self) -> bool:
+        """Whether, besides, all that it has submitted has ended."""
+        with self.changed:
+            return self.exhausted and not self._open
 
     def next_model(self) -> BudgetedSpace | None:
         """The next sub-generator to score, as soon as the strategy submits one; None: there will be no more."""
-        with self._changed:
-            self._waiting += 1
+        with self.changed:
+            self.idle += 1
+            self.changed.notify_all()
             try:
-                self._changed.wait_for(lambda: self._queue or self._closed or not self.budget_available())
-                return self._queue.popleft() if self._queue else None
+                self.changed.wait_for(lambda: self._queue or self.exhausted)
+                return self.take()
             finally:
-                self._waiting -= 1
+                self.idle -= 1
+
+    def take(self) -> BudgetedSpace | None:
+        """A sub-generator to score, if one waits."""
+        with self.changed:
+            return self._queue.popleft() if self._queue else None
 
     def submit_models(self, *models: BudgetedSpace) -> None:
         """Have sub-generators scored; counting and queueing are one step for those who wait."""
-        with self._changed:
+        with self.changed:
             super().submit_models(*models)
-            self._changed.notify_all()
+            self.changed.notify_all()
+        self._on_change()
 
     def close(self) -> None:
         """The strategy has ended; nobody need wait any more."""
-        with self._changed:
+        with self.changed:
             self._closed = True
-            self._changed.notify_all()
+            self.changed.notify_all()
+        self._on_change()

@@ -1,31 +1,29 @@
 """The bridge between nnictl's experiments and NNI's NAS strategies.
 
 nnictl runs tuners and trial commands alone. Here a strategy runs in a thread over an execution engine whose workers are
-NNI's trials. The first trials make the stages that are missing, the last one fine-tunes and exports; a trial waits by
-itself for what it builds on, so that NNI is never kept waiting.
+NNI's trials.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import nni
-from nni.experiment import rest
 
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.search import identity
+from ganc_nni.search.desk import STARTS, Desk, Parameters, Send, Task
 from ganc_nni.search.engine import BudgetedSpace, TrialEngine
+from ganc_nni.search.experiment import check_experiment, check_interpreter
 from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.manager import Manager
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import finish
 from ganc_nni.search.strategy import build_space, build_strategy
@@ -33,59 +31,73 @@ from ganc_nni.space import config_str
 
 _log = logging.getLogger(__name__)
 
+PATIENCE = 0.5
+"""Seconds in which a strategy has usually thought of the next sub-generator."""
+
 
 class TrialSearch:
-    """A search whose evaluations are NNI's trials; the methods are those of NNI's tuners.
+    """A search whose evaluations are NNI's trials.
+
+    The stages that are missing come first, one after another, then a trial for each sub-generator, at last one that
+    fine-tunes and exports. What has been scored stands in the journal, whatever NNI tells or fails to tell; so after a
+    resumption the strategy runs again from its seed, and meets the scores that it knows.
 
     Args:
         recipe: Path of the recipe, relative to ``trialCodeDirectory``.
         experiment: NNI's configuration of the experiment.
         optimize_mode: How NNI's web UI ranks the trials.
+        fail: Called with an error that no call from NNI can raise.
 
     Raises:
         InputError: Recipe, data, budget or environment cannot work; nothing has been started.
     """
 
-    def __init__(self, recipe: Path, experiment: dict[str, Any], optimize_mode: str) -> None:
-        _check_interpreter()
-        run = Run(load_recipe(recipe))
-        metric = run.recipe.metric
-        if optimize_mode != (expected := "maximize" if metric.higher_is_better else "minimize"):
-            raise InputError(
-                f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {metric.name} of "
-                f"{recipe} needs {expected!r}, else the web UI shows the worst as the best"
-            )
-        concurrency, population = experiment["trialConcurrency"], run.recipe.search.population
-        if population < concurrency:
-            raise InputError(
-                f"{recipe}: search.population: got {population}; expected at least the experiment's trialConcurrency, "
-                f"which is {concurrency}, so that there are parents when the first trial ends"
-            )
+    def __init__(
+        self, recipe: Path, experiment: dict[str, Any], optimize_mode: str, fail: Callable[[Exception], None]
+    ) -> None:
+        check_interpreter()
+        self.run = run = Run(load_recipe(recipe))
+        self._concurrency = experiment["trialConcurrency"]
+        check_experiment(recipe, run.recipe, self._concurrency, optimize_mode)
         run.check()
-        self.run = run
-        self.pipeline = Pipeline(run)
-        self._missing = [stage for stage in self.pipeline.stages("supernet") if not self.pipeline.done(stage)]
-        self._final_issued = False
-        self._stages: dict[int, str] = {}
-        self._models: dict[int, BudgetedSpace] = {}
-        self._failure: BaseException | None = None
+        self.pipeline, self.manager = Pipeline(run), Manager()
+        self._fail = fail
+        self._missing = deque(stage for stage in self.pipeline.stages("supernet") if not self.pipeline.done(stage))
+        self._stage: Task | None = None
         self._first_end: float | None = None
+        self._searched = self.pipeline.done("search")
+        self.finished = False
+        self._earlier_trials = self.manager.trials()
+        if self.manager.resumed:
+            self._resume()
         self.pipeline.prepare("search")
+        identity.write(run)
         self.record = SearchRecord(run, run.metric_name)
-        self.engine = TrialEngine(run.recipe.search.evaluations, self.record.known, run.recipe.metric.higher_is_better)
-        if self.pipeline.done("search"):
+        evaluations, higher_is_better = run.recipe.search.evaluations, run.recipe.metric.higher_is_better
+        self.engine = TrialEngine(evaluations, self.record.known, higher_is_better, self._update_or_fail)
+        self.desk = Desk(self.engine.changed)
+        if self._searched:
             self.engine.close()
         else:
             threading.Thread(target=self._explore, name="strategy", daemon=True).start()
+
+    def _resume(self) -> None:
+        """NNI starts the trials again that ran when it ended, and tells nobody how they end.
+
+        They do no harm: what they find stands in the journal and in the run folder, where the trials that this search
+        starts find it too. What NNI takes for the number of all trials was that of the earlier session.
+        """
+        self.finished = self.pipeline.done("export")
+        self.manager.end_after(self._earlier_trials if self.finished else None)
 
     def _explore(self) -> None:
         """The strategy's thread."""
         recipe = self.run.recipe.search
         try:
             build_strategy(recipe)(build_space(self.run.space, self.run.student_cost, recipe), self.engine)
-        except BaseException as error:
-            self._failure = error
-        finally:
+        except Exception as error:
+            self._fail(error)
+        else:
             self.engine.close()
 
     def update_search_space(self, search_space: dict[str, Any]) -> None:
@@ -101,67 +113,128 @@ class TrialSearch:
                 f"{self.run.recipe.student.space}; name the same file in both"
             )
 
-    def generate_parameters(self, parameter_id: int) -> dict[str, Any]:
-        """What the next trial does: a missing stage, else a sub-generator, else the last stages.
+    def request(self, ids: list[int], send: Send) -> list[Parameters]:
+        """NNI has room for as many trials as there are ids; what they do.
 
-        Raises:
-            nni.NoMoreTrialError: Everything is under way.
+        Returns:
+            One for each of the first ids. The others are answered through ``send`` once there is something to do: a
+            strategy may wait for results, which NNI does not deliver before this method has returned.
         """
-        if self._missing:
-            return self._issue_stage(parameter_id, self._missing.pop(0))
-        model = self.engine.next_model()
-        if self._failure is not None:
-            raise self._failure
-        if model is not None:
-            self._models[parameter_id] = model
-            return dict(model.sample)
-        if not self._final_issued:
-            self._final_issued = True
-            self._end_after(len(self._stages) + len(self._models) + 1)
-            self._finish_search_if_complete()
-            return self._issue_stage(parameter_id, "export")
-        raise nni.NoMoreTrialError("every evaluation of the recipe is under way")
+        self._concurrency = self.manager.concurrency()
+        with self.engine.changed:
+            self.desk.ask(ids, send)
+            self._update()
+            self.engine.changed.wait_for(lambda: not self.desk.waiting or not self.engine.idle, PATIENCE)
+            return self.desk.answers()
 
-    def receive_trial_result(self, parameter_id: int, parameters: dict[str, Any], value: Any) -> None:
+    def receive_trial_result(self, number: int, parameters: dict[str, Any], value: Any) -> None:
         """Record a score and pass it to the strategy; stages leave their results in the run folder."""
-        if parameter_id in self._models:
-            self._finish(parameter_id, Evaluation(parameters, float(value["default"]), float(value["seconds"])))
+        task = self.desk.tasks.get(number)
+        if task is not None and task.model is not None:
+            self._end(task, Evaluation(task.model.sample, float(value["default"]), float(value["seconds"])))
+            self._update()
 
-    def trial_end(self, parameter_id: int, success: bool) -> None:
-        """Note failures. NNI may tell the end before the result, so a success waits for its result.
+    def trial_end(self, number: int, success: bool) -> None:
+        """A trial's process has ended, perhaps before NNI tells its result, perhaps without one.
 
         Raises:
-            TrainingError: A stage failed; nothing can be built on it.
+            TrainingError: A stage failed, on which the others build, or a machine cannot score at all.
         """
-        if success:
+        task = self.desk.tasks.get(number)
+        if task is None or task.ended:
             return
-        if parameter_id in self._stages:
-            stage, path = self._stages[parameter_id], self.run.folder / "error.txt"
-            why = (
-                path.read_text(encoding="utf-8").strip() if path.is_file() else "its process ended; see the trial's log"
-            )
-            raise TrainingError(f"stage {stage} failed: {why}")
-        model = self._models.get(parameter_id)
-        if model is not None and not model.status.completed():  # one that failed after its result keeps the result
-            self._finish(parameter_id, Evaluation(model.sample, None, message="the trial failed; see its log"))
+        if task.model is not None:
+            self._sample_ended(task, task.model, success)
+        elif success:
+            self._stage_ended(task)
+        else:
+            self._stage_failed(task)
+        self._update()
 
-    def _finish(self, parameter_id: int, evaluation: Evaluation) -> None:
+    def _sample_ended(self, task: Task, model: BudgetedSpace, success: bool) -> None:
+        """What the journal says of a sub-generator whose trial has brought no result."""
+        found = self.record.journaled(model.sample)
+        if found is not None and (found.score is not None or found != task.before):
+            self._end(task, found)
+        elif not success and (why := self._given_up()):
+            raise TrainingError(why)
+        elif not success and not self.desk.start_again(task):
+            message = f"its trial was started {STARTS} times and ended without a score; see the logs of the trials"
+            self.record.journal.append(failure := Evaluation(model.sample, None, message=message))
+            self._end(task, failure)
+
+    def _stage_ended(self, task: Task) -> None:
+        task.ended = True
+        if task.parameters["stage"] == "export":
+            self.finished = True
+            self.manager.end_after(self._earlier_trials + len(self.desk.tasks))
+        else:
+            self._missing.popleft()
+            identity.write(self.run)
+
+    def _stage_failed(self, task: Task) -> None:
+        why = self._given_up()
+        if not why and self.desk.start_again(task):
+            return
+        why = why or "its process was killed again and again; see the trial's log"
+        raise TrainingError(f"stage {task.parameters['stage']} failed: {why}")
+
+    def _given_up(self) -> str:
+        """Why a trial has given up the whole run; empty if none has."""
+        path = self.run.folder / "error.txt"
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+    def _end(self, task: Task, evaluation: Evaluation) -> None:
+        with self.engine.changed:
+            if task.ended or task.model is None:
+                return
+            task.ended = True
         self.record.add(evaluation)
-        self.engine.finish(self._models[parameter_id], evaluation.score)
+        self.engine.finish(task.model, evaluation.score)
         self._log_progress(evaluation)
-        self._finish_search_if_complete()
 
-    def _finish_search_if_complete(self) -> None:
-        """Mark the search as done once its last evaluation has ended; the last trial waits for that."""
-        if self.pipeline.done("search"):
-            return
-        if self._final_issued and all(model.status.completed() for model in self.engine.models):
-            seconds = sum(evaluation.seconds for evaluation in self.record.evaluations)
-            self.pipeline.finish("search", finish(self.record), seconds)
+    def _update_or_fail(self) -> None:
+        """For the strategy's thread."""
+        try:
+            self._update()
+        except Exception as error:
+            self._fail(error)
+
+    def _update(self) -> None:
+        """Give the trials that wait what there is to do; called whenever there may be more of either."""
+        with self.engine.changed:
+            if not self._searched and self.engine.complete:
+                seconds = sum(evaluation.seconds for evaluation in self.record.evaluations)
+                self.pipeline.finish("search", finish(self.record), seconds)
+                self._searched = True
+            while self.desk.waiting and (task := self._next_task()) is not None:
+                self.desk.give(task)
+            # A trial that NNI has ended, but has not told us of yet, must not make room for the next sub-generator.
+            room = 0 if self._missing or self.engine.exhausted else self._concurrency - self.engine.open
+            self.engine.idle = max(0, min(len(self.desk.waiting), room))
+            self.engine.changed.notify_all()
+
+    def _next_task(self) -> Task | None:
+        """Something to do now."""
+        if self.desk.again:
+            return self.desk.again.popleft()
+        if self._stage is not None and not self._stage.ended:
+            return None
+        if self._missing:
+            return self._new_stage(self._missing[0])
+        if (model := self.engine.take()) is not None:
+            return Task(dict(model.sample), model, self.record.found(model.sample))
+        exported = self._stage is not None and self._stage.parameters["stage"] == "export"
+        return self._new_stage("export") if self._searched and not exported and not self.finished else None
+
+    def _new_stage(self, stage: str) -> Task:
+        _log.info("next trial: %s", "fine-tuning and export" if stage == "export" else f"stage {stage}")
+        self._stage = Task({"stage": stage})
+        return self._stage
 
     def _log_progress(self, evaluation: Evaluation) -> None:
         """How far the search is, and how long it will take at this pace."""
-        ended, total = sum(model.status.completed() for model in self.engine.models), self.engine.evaluations
+        ended, total = len(self.engine.models) - self.engine.open, self.engine.evaluations
         self._first_end = self._first_end or time.monotonic()
         pace = (time.monotonic() - self._first_end) / max(1, ended - 1)
         left = f"about {pace * (total - ended) / 60:.1f} minutes left" if ended > 1 else "the pace shows with the next"
@@ -170,29 +243,3 @@ class TrialSearch:
         shown = "none yet" if best is None else f"{best.score:.5g}"
         widths = config_str(evaluation.sample)
         _log.info("%d of %d sub-generators: %s %s; best %s; %s", ended, total, widths, outcome, shown, left)
-
-    def _issue_stage(self, parameter_id: int, stage: str) -> dict[str, Any]:
-        _log.info("trial %d: %s", parameter_id, "fine-tuning and export" if stage == "export" else f"stage {stage}")
-        self._stages[parameter_id] = stage
-        return {"stage": stage}
-
-    def _end_after(self, trials: int) -> None:
-        """Tell NNI how many trials there are in all, without which an experiment is never done."""
-        port = urlsplit(os.environ["NNI_TUNER_COMMAND_CHANNEL"]).port
-        profile = rest.get(port, "/experiment")
-        profile["params"]["maxTrialNumber"] = trials
-        rest.put(port, "/experiment?update_type=MAX_TRIAL_NUM", profile)
-
-
-def _check_interpreter() -> None:
-    """Trials start ``python`` from PATH; it must be the one that has this package.
-
-    Raises:
-        InputError: PATH leads to another Python.
-    """
-    found = shutil.which("python")
-    if found is None or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
-        raise InputError(
-            f"trials would run {found or 'no python at all'}, but nnictl runs {sys.executable}; activate its "
-            f"environment first: source {Path(sys.executable).parent / 'activate'}"
-        )

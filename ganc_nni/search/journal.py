@@ -11,6 +11,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ganc_nni.errors import cannot_write
+
 Widths = tuple[tuple[str, int], ...]
 
 
@@ -36,6 +38,34 @@ class Evaluation:
         return tuple(sorted(self.sample.items()))
 
 
+def append_whole(path: Path, content: bytes, sync: bool = False) -> None:
+    """Append to a file all of ``content`` or nothing, in one step for whoever reads it.
+
+    Args:
+        path: The file; made if it is not there.
+        content: What to append.
+        sync: Whether it has to be on the disk on return.
+
+    Raises:
+        OSError: It does not fit, or the file cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        written = os.write(descriptor, content)
+        if written < len(content):  # the disk is full: the rest says so, and the part is taken back
+            try:
+                os.write(descriptor, content[written:])
+            except OSError:
+                end = os.lseek(descriptor, 0, os.SEEK_CUR)
+                if os.fstat(descriptor).st_size == end:  # nobody has appended since
+                    os.ftruncate(descriptor, end - written)
+                raise
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Journal:
     """Evaluations, a line of JSON each, appended and never changed; one file for each machine that writes.
 
@@ -49,18 +79,19 @@ class Journal:
         self.folder = folder
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add an evaluation."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Add an evaluation.
+
+        Raises:
+            TrainingError: The disk is full, the folder read-only, or the like; earlier evaluations are still there.
+        """
         # A new line first: what a crash has cut short must not take the next evaluation with it.
         line = f"\n{json.dumps(asdict(evaluation))}\n".encode()
-        descriptor = os.open(
-            self.folder / f"{socket.gethostname()}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
-        )
+        path = self.folder / f"{socket.gethostname()}.jsonl"
         try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            append_whole(path, line, sync=True)
+        except OSError as error:
+            raise cannot_write(path, error) from None
 
     def read(self) -> dict[Widths, Evaluation]:
         """The evaluations by their widths; a score wins over failures, the last of several over the others."""

@@ -6,8 +6,8 @@ import csv
 import dataclasses
 import io
 import threading
+import time
 from datetime import UTC, datetime
-from functools import cache
 
 import nni
 import torch
@@ -15,14 +15,31 @@ import torch
 from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
+from ganc_nni.errors import TrainingError, cannot_write
 from ganc_nni.macs import Cost
 from ganc_nni.run import Run
-from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.front import Caption, Front, Point, draw
+from ganc_nni.search.journal import Evaluation, Journal, append_whole
 from ganc_nni.space import Sample, config_str
+
+REDRAW_SECONDS = 5.0
+"""Between two pictures at the least; drawing takes a fiftieth of the time at the most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table: an evaluation, what the sub-generator costs, and its number."""
+
+    number: int
+    evaluation: Evaluation
+    cost: Cost
 
 
 class SearchRecord:
-    """Keeps ``search/trials.csv`` and ``architecture.json`` current, each replaced in one step.
+    """Keeps ``search/`` current: ``trials.csv``, its front in ``pareto.csv`` and ``pareto.png``; ``architecture.json``.
+
+    The journal is the truth. The table is made from it, with the rows of searches that had no journal yet. It grows by
+    a line an evaluation, in one step; the other files are replaced in one step, the picture every few seconds.
 
     Args:
         run: The run.
@@ -32,51 +49,111 @@ class SearchRecord:
     def __init__(self, run: Run, metric_name: str) -> None:
         self.run = run
         self.metric_name = metric_name
-        self.path = run.folder / "search" / "trials.csv"
-        self._lock = threading.Lock()
+        self.folder = run.folder / "search"
+        self.path = self.folder / "trials.csv"
+        self.journal = Journal(self.folder / "journal")
         costs = ("macs_published", "macs_true", "params")
         self.columns = ("trial", "config_str", *run.space.choices, *costs, "score", "seconds", "message")
-        rows = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else ()
-        self._by_widths = {row["config_str"]: self._from_row(row) for row in rows}
+        self._lock = threading.Lock()
+        self._rows: dict[str, Row] = {}
         self._own: dict[str, Evaluation] = {}
+        self._best: Evaluation | None = None
+        self._front = Front(run.recipe.metric.higher_is_better)
+        self._failures = 0
+        self._draw_at = time.monotonic() + REDRAW_SECONDS
+        self._read()
+
+    def _read(self) -> None:
+        """Take up what the files hold; write what the table lacks."""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        for row in csv.DictReader(io.StringIO(text)):
+            if (found := self._from_row(row)) is not None:
+                self._take(*found)
+        for evaluation in self.journal.read().values():
+            known = self._rows.get(config_str(self._ordered(evaluation.sample)))
+            if known is None or known.evaluation.score is None or evaluation.score is not None:
+                self._take(evaluation, known.cost if known else None)
+        if self._rows and self._table() != text:
+            write_text(self.path, self._table())
+        if self._front.points:
+            self._write_front()
 
     @property
     def evaluations(self) -> list[Evaluation]:
         """All of this supernet, those of earlier searches too, in the order of the file."""
-        return list(self._by_widths.values())
+        return [row.evaluation for row in self._rows.values()]
+
+    def found(self, sample: Sample) -> Evaluation | None:
+        """What is recorded of a sub-generator."""
+        row = self._rows.get(config_str(sample))
+        return None if row is None else row.evaluation
+
+    def journaled(self, sample: Sample) -> Evaluation | None:
+        """What the journal says of a sub-generator now."""
+        return self.journal.read().get(Evaluation(sample, None).widths)
 
     def known(self, sample: Sample) -> float | None:
         """The score of a sub-generator that was scored before; from now on it belongs to this search too."""
-        evaluation = self._by_widths.get(config_str(sample))
+        evaluation = self.found(sample)
         if evaluation is None or evaluation.score is None:
             return None
-        self._own[config_str(sample)] = evaluation
+        self._make_own(evaluation)
         return evaluation.score
 
     @property
     def best(self) -> Evaluation | None:
         """The best score of this search so far; the first of equals."""
-        scored = [each for each in self._own.values() if each.score is not None]
-        sign = -1 if self.run.recipe.metric.higher_is_better else 1
-        return min(scored, key=lambda each: sign * (each.score or 0.0), default=None)
+        return self._best
 
     def add(self, evaluation: Evaluation) -> None:
-        """Take up an evaluation and rewrite both files; one of the same widths, which failed, is replaced."""
+        """Take up an evaluation; one of the same widths, which failed, is replaced.
+
+        Raises:
+            TrainingError: Too many have failed one after another, or a file cannot be written.
+        """
         with self._lock:
-            widths = config_str(evaluation.sample)
-            self._by_widths[widths] = self._own[widths] = evaluation
-            write_text(self.path, self._table())
+            again = config_str(evaluation.sample) in self._rows
+            row, on_front = self._take(evaluation)
+            self._make_own(evaluation)
+            if again or not self.path.is_file():
+                write_text(self.path, self._table())
+            else:
+                self._append(row)
+            if on_front:
+                self._write_front()
             self.publish()
+            if time.monotonic() > self._draw_at:
+                self.draw()
+        self._failures = 0 if evaluation.score is not None else self._failures + 1
+        if self._failures > (limit := self.run.recipe.search.max_failures):
+            raise TrainingError(
+                f"{self._failures} sub-generators failed one after another (search.max_failures: {limit}); the last, "
+                f"{config_str(evaluation.sample)}: {evaluation.message}"
+            )
 
     def publish(self) -> None:
         """Make the best of this search the run's ``architecture.json``."""
-        if (best := self.best) is not None:
-            self.architecture(best).save(self.run.folder / "architecture.json")
+        if self._best is not None:
+            self.architecture(self._best).save(self.run.folder / "architecture.json")
+
+    def draw(self) -> None:
+        """Draw the front."""
+        start, search = time.monotonic(), self.run.recipe.search
+        points = [point for row in self._rows.values() if (point := self._point(row)) is not None]
+        if points:
+            metric, budget = self.run.recipe.metric, search.limits.get(f"macs_{search.convention}")
+            scored = f"{self.run.recipe.name}: {len(points):,} of {len(self._rows):,} sub-generators have a score"
+            caption = Caption(scored, self.metric_name, search.convention, metric.higher_is_better, budget)
+            best = None if self._best is None else config_str(self._best.sample)
+            draw(self.folder / "pareto.png", points, self._front.points, best, caption)
+        now = time.monotonic()
+        self._draw_at = now + max(REDRAW_SECONDS, 50 * (now - start))
 
     def architecture(self, evaluation: Evaluation) -> Architecture:
         """The architecture of a scored sub-generator."""
         run, score = self.run, evaluation.score
-        cost = run.student_cost.at(evaluation.sample)
+        row = self._rows.get(config_str(evaluation.sample))
+        cost = run.student_cost.at(evaluation.sample) if row is None else row.cost
         return Architecture(
             blueprint=run.student_blueprint,
             space=run.space.choices,
@@ -98,21 +175,61 @@ class SearchRecord:
             },
         )
 
-    def _from_row(self, row: dict[str, str]) -> Evaluation:
-        sample = {label: int(row[label]) for label in self.run.space.choices}
-        score = float(row["score"]) if row["score"] else None
-        return Evaluation(sample, score, float(row["seconds"]), row["message"])
+    def _ordered(self, sample: Sample) -> Sample:
+        return {label: sample[label] for label in self.run.space.choices}
+
+    def _take(self, evaluation: Evaluation, cost: Cost | None = None) -> tuple[Row, bool]:
+        """Its row, and whether it lies on the front."""
+        widths = config_str(sample := self._ordered(evaluation.sample))
+        known = self._rows.get(widths)
+        number = len(self._rows) if known is None else known.number
+        row = Row(number, dataclasses.replace(evaluation, sample=sample), cost or self.run.student_cost.at(sample))
+        self._rows[widths] = row
+        point = self._point(row)
+        return row, point is not None and self._front.add(point)
+
+    def _make_own(self, evaluation: Evaluation) -> None:
+        self._own[config_str(evaluation.sample)] = evaluation
+        sign = -1 if self.run.recipe.metric.higher_is_better else 1
+        best, score = self._best, evaluation.score
+        if score is not None and (best is None or best.score is None or sign * score < sign * best.score):
+            self._best = evaluation
+
+    def _point(self, row: Row) -> Point | None:
+        score, macs = row.evaluation.score, row.cost.macs(self.run.recipe.search.convention)
+        return None if score is None else Point(int(macs), score, config_str(row.evaluation.sample))
+
+    def _from_row(self, row: dict[str, str]) -> tuple[Evaluation, Cost] | None:
+        """What a line of the table holds; None if it was cut short."""
+        try:
+            sample = {label: int(row[label]) for label in self.run.space.choices}
+            score = float(row["score"]) if row["score"] else None
+            cost = Cost(int(row["macs_published"]), int(row["macs_true"]), int(row["params"]))
+            return Evaluation(sample, score, float(row["seconds"]), row["message"] or ""), cost
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def _table(self) -> str:
+        return self._csv(list(self._rows.values()), header=True)
+
+    def _csv(self, rows: list[Row], header: bool = False) -> str:
         out = io.StringIO()
         writer = csv.DictWriter(out, self.columns)
-        writer.writeheader()
-        for number, (widths, each) in enumerate(self._by_widths.items()):
+        if header:
+            writer.writeheader()
+        for row in rows:
+            each = row.evaluation
             outcome = {"score": each.score, "seconds": round(each.seconds, 3), "message": each.message}
-            costs = dataclasses.asdict(self._cost(widths))
-            writer.writerow({"trial": number, "config_str": widths, **each.sample, **costs, **outcome})
+            name = {"trial": row.number, "config_str": config_str(each.sample)}
+            writer.writerow({**name, **each.sample, **dataclasses.asdict(row.cost), **outcome})
         return out.getvalue()
 
-    @cache  # noqa: B019 (a record lives as long as its process)
-    def _cost(self, widths: str) -> Cost:
-        return self.run.student_cost.at(self._by_widths[widths].sample)
+    def _append(self, row: Row) -> None:
+        try:
+            append_whole(self.path, self._csv([row]).encode())
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def _write_front(self) -> None:
+        rows = [self._rows[point.name] for point in self._front.points]
+        write_text(self.folder / "pareto.csv", self._csv(rows, header=True))

@@ -43,6 +43,8 @@ def evaluate(
     try:
         with calibrated(supernet, calibration):
             score = evaluator.score(supernet, precision)
+        if not math.isfinite(score):
+            score, message = None, f"its score is {score}, which is no number"
     except InputError:
         raise
     except ValueError as error:  # features that are NaN or infinite
@@ -65,6 +67,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
 
         def score(sample: Sample) -> float | None:
             evaluation = evaluate(supernet, evaluator, sample, calibration, recipe.precision)
+            record.journal.append(evaluation)
             record.add(evaluation)
             best = record.best
             bar.update(task, advance=1, description=f"search, best {best.score if best else math.nan:.4g}")
@@ -90,4 +93,5 @@ def finish(record: SearchRecord) -> dict[str, float]:
         why = f"; the last failure: {failures[-1]}" if failures else ""
         raise TrainingError(f"the search has scored no sub-generator of {len(record.evaluations)} tried{why}")
     record.publish()
+    record.draw()
     return {"score": best.score}

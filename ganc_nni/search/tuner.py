@@ -7,6 +7,7 @@ load. Everything else happens when NNI, connected, sends the search space.
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import json
 import logging
@@ -15,13 +16,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nni import NoMoreTrialError
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.tuner import Tuner
 
 from ganc_nni import logs
 from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.lock import run_lock
 from ganc_nni.recipe import recipe_name, run_folder
+from ganc_nni.search.manager import end_with_server
 
 if TYPE_CHECKING:
     from ganc_nni.search.evolution import TrialSearch
@@ -32,7 +34,8 @@ _log = logging.getLogger(__name__)
 class EvolutionTuner(Tuner):
     """NNI's tuner for a recipe: passes NNI's calls to a :class:`~ganc_nni.search.evolution.TrialSearch`.
 
-    An error in any of them ends the experiment, with its message in NNI's logs and in ``runs/NAME/error.txt``.
+    An error in any of them ends the experiment, with its message in NNI's logs and in ``runs/NAME/error.txt``. Until
+    its end no other experiment or command works in the run folder.
 
     Args:
         recipe: Path of the recipe, relative to ``trialCodeDirectory``.
@@ -41,12 +44,13 @@ class EvolutionTuner(Tuner):
 
     def __init__(self, recipe: str, optimize_mode: str = "minimize") -> None:
         logs.set_up(logging.StreamHandler())
+        end_with_server()
         self.experiment = experiment_config()
         os.chdir(self.experiment["trialCodeDirectory"])
         self.recipe = Path(recipe)
         self.optimize_mode = optimize_mode
         self.folder = run_folder(recipe_name(self.recipe))
-        (self.folder / "error.txt").unlink(missing_ok=True)
+        self.lock = run_lock(self.folder)
         self._search: TrialSearch | None = None
         self._ended = False
 
@@ -54,9 +58,9 @@ class EvolutionTuner(Tuner):
         """The first call of an experiment; checks everything and starts the search."""
         self._call("update_search_space", search_space)
 
-    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
-        """What the next trial does."""
-        return self._call("generate_parameters", parameter_id)
+    def generate_multiple_parameters(self, parameter_id_list: list[int], **kwargs: Any) -> list[dict[str, Any]]:
+        """What the next trials do; ``st_callback`` is how NNI takes what comes later."""
+        return self._call("request", parameter_id_list, kwargs["st_callback"]) or []
 
     def receive_trial_result(self, parameter_id: int, parameters: dict[str, Any], value: Any, **kwargs: Any) -> None:
         """A trial's final metric."""
@@ -67,17 +71,26 @@ class EvolutionTuner(Tuner):
         self._call("trial_end", parameter_id, success)
 
     def _call(self, method: str, *arguments: Any) -> Any:
+        if self._ended:
+            return None
         try:
             if self._search is None:
-                from ganc_nni.search.evolution import TrialSearch
-
-                self._search = TrialSearch(self.recipe, self.experiment, self.optimize_mode)
-            return getattr(self._search, method)(*arguments)
-        except NoMoreTrialError:
-            raise
+                self._search = self._start()
+            answer = getattr(self._search, method)(*arguments)
         except Exception as error:
             self._end_experiment(error)
             raise
+        if self._search.finished:
+            self.lock.release()
+        return answer
+
+    def _start(self) -> TrialSearch:
+        self.lock.acquire()
+        if (path := self.folder / "error.txt").exists():
+            path.unlink()
+        from ganc_nni.search.evolution import TrialSearch
+
+        return TrialSearch(self.recipe, self.experiment, self.optimize_mode, self._end_experiment)
 
     def _end_experiment(self, error: Exception) -> None:
         if self._ended:
@@ -85,9 +98,11 @@ class EvolutionTuner(Tuner):
         self._ended = True
         known = isinstance(error, InputError | TrainingError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "error.txt").write_text(message + "\n", encoding="utf-8")
-        _log.error("%s", message, exc_info=not known)
+        if self.lock.held:  # else the folder is another's
+            with contextlib.suppress(OSError):  # it may be the disk that has failed
+                (self.folder / "error.txt").write_text(message + "\n", encoding="utf-8")
+            self.lock.release()
+        _log.error("%s", message, exc_info=error if not known else None)
         # NNI leaves an experiment whose tuner has failed in RUNNING, unless its dispatcher reports the error; a tuner
         # is given no handle on its dispatcher.
         for dispatcher in [each for each in gc.get_objects() if isinstance(each, MsgDispatcherBase)]:

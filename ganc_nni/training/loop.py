@@ -12,9 +12,11 @@ import torch
 from nni.nas.evaluator.pytorch import DataLoader, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from ganc_nni.checkpoints import write_atomically
 from ganc_nni.data import Data
-from ganc_nni.errors import TrainingError
+from ganc_nni.errors import WRITE_ERRORS, TrainingError, cannot_write
 from ganc_nni.logs import progress_bar
 from ganc_nni.recipe import Recipe, Schedule
 
@@ -62,6 +64,17 @@ class StageProgress(Callback):
         self.bar.stop()
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all.
+
+    Lightning's own pass through the temporary folder; on another file system that is a copy, which a crash cuts short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint in one step."""
+        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
 class StageFit:
     """What a stage needs to fit a :class:`~ganc_nni.training.gan.GanModule`.
 
@@ -102,6 +115,7 @@ class StageFit:
             max_epochs=schedule.total_epochs,
             accelerator="auto" if recipe.device == "auto" else recipe.device,
             devices=1,
+            plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
             callbacks=[*_checkpoints(folder, recipe.metric.higher_is_better), StageProgress(stage, report)],
             check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
@@ -116,7 +130,7 @@ class StageFit:
         """Call ``fit(ckpt_path=...)`` and return the state dict of the best checkpoint.
 
         Raises:
-            TrainingError: Training broke down; the message names the last good checkpoint.
+            TrainingError: Training broke down, or the disk is full; the message names the last good checkpoint.
         """
         if self.last.is_file():
             _log.info("resuming from %s", self.last)
@@ -125,6 +139,10 @@ class StageFit:
         except TrainingError as error:
             kept = f"the last good checkpoint is {self.last}" if self.last.is_file() else "no checkpoint exists yet"
             raise TrainingError(f"{error}; {kept}") from None
+        except OSError as error:  # TensorBoard's curves
+            if error.errno not in WRITE_ERRORS:
+                raise
+            raise cannot_write(self.folder, error) from None
         best = self.folder / "best.ckpt"
         checkpoint = torch.load(best if best.is_file() else self.last, "cpu", weights_only=True)
         return checkpoint["state_dict"]

@@ -1,0 +1,134 @@
+"""Whether a machine that scores sub-generators works with what the tuner's machine means.
+
+The tuner writes down what it has: code, recipe, pictures, weights. A worker that has something else would report
+scores that compare with nothing, so it refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ganc_nni import __version__
+from ganc_nni.checkpoints import write_text
+from ganc_nni.errors import InputError
+from ganc_nni.metrics import build_extractor
+from ganc_nni.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from ganc_nni.run import Run
+
+PATIENCE = 60
+"""Seconds until a network file system surely shows what another machine has written (NFS: acdirmax)."""
+
+_CURES = {
+    "ganc_nni": "run the same checkout everywhere, nnictl the original and trialCommand the copy that NNI makes",
+    "torch": "install requirements.txt in the environment that pythonPath names",
+    "recipe": "GANC_DATA must be the same path, with the same files, on every machine",
+    "pictures": "every machine needs the same data below GANC_DATA",
+    "metric": "every machine needs the same metric weights",
+    "supernet": "the file is damaged, or GANC_RUNS does not lead to the same folder on every machine",
+}
+"""All that is compared, with what to do where it differs."""
+
+
+def write(run: Run) -> None:
+    """Note in ``search/identity.json`` what the tuner's machine works with; the supernet once it is trained."""
+    found = {"machine": socket.gethostname(), **_outset(run), **_content(run)}
+    if Pipeline(run).done("supernet"):
+        found["supernet"] = _sha256(run.supernet_weights)
+    write_text(_path(run), json.dumps(found, indent=2) + "\n")
+
+
+def check_outset(run: Run) -> None:
+    """Refuse, before waiting for any stage, another version of the code or of the recipe than the tuner has.
+
+    Raises:
+        InputError: One differs; the message says which, on which machine, and the cure.
+    """
+    _compare(_outset(run), _noted(run, "ganc_nni"))
+
+
+def check(run: Run) -> None:
+    """Refuse anything else than the tuner has: code, recipe, pictures, weights of metric and supernet.
+
+    Takes as long as reading the pictures once. For when the supernet has been trained.
+
+    Raises:
+        InputError: Something differs; the message says which, on which machine, and the cure.
+    """
+    noted = _noted(run, "supernet")
+    _compare({**_outset(run), **_content(run), "supernet": _sha256(run.supernet_weights)}, noted)
+
+
+def _outset(run: Run) -> dict[str, str]:
+    """What is known before any stage."""
+    return {
+        "ganc_nni": f"{__version__} {_source()}",
+        "torch": torch.__version__.partition("+")[0],  # builds for CPU and CUDA may work together
+        "recipe": Pipeline(run).key("search"),
+    }
+
+
+@cache
+def _content(run: Run) -> dict[str, str]:
+    """The pictures that score, and the weights of what scores them; those of a segmenter belong to the recipe."""
+    split, metric = run.data.search, run.recipe.metric
+    pictures = f"{split.sources.digest()} {split.targets.digest()}"
+    weights = "" if metric.higher_is_better else build_extractor(metric).weights_sha256
+    return {"pictures": hashlib.sha256(pictures.encode()).hexdigest(), "metric": weights}
+
+
+@cache
+def _source() -> str:
+    """A hash of this package's source files."""
+    package = Path(__file__).parents[1]
+    summary = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        summary.update(f"{path.relative_to(package).as_posix()} {_sha256(path)}\n".encode())
+    return summary.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _path(run: Run) -> Path:
+    return run.folder / "search" / "identity.json"
+
+
+def _noted(run: Run, key: str) -> dict[str, str]:
+    """What the tuner has written, as soon as ``key`` is there."""
+    path, deadline = _path(run), time.monotonic() + PATIENCE
+    while True:
+        noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if key in noted:
+            return noted
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{path}: says no {key} on {socket.gethostname()} after {PATIENCE} seconds; expected it from the "
+                "tuner; let GANC_RUNS lead to the same folder on every machine"
+            )
+        time.sleep(0.5)
+
+
+def _compare(found: dict[str, str], noted: dict[str, str]) -> None:
+    for key, cure in _CURES.items():
+        if key in found and found[key] != noted[key]:
+            raise InputError(
+                f"{socket.gethostname()} has another version of {key} ({_short(found[key])}) than "
+                f"{noted['machine']}, where the tuner runs ({_short(noted[key])}); {cure}"
+            )
+
+
+def _short(value: str) -> str:
+    """Hashes by their first digits."""
+    return " ".join(word[:12] for word in value.split())

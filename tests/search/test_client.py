@@ -1,0 +1,142 @@
+"""How trials reach their evaluator, and what becomes of them if it does not answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from evaluator_place import OWNER, Place, finish, place, wait_until
+from tiny import search_space
+
+from ganc_nni.errors import InputError
+from ganc_nni.search.client import address_of, is_alive
+
+SAMPLE = search_space().smallest()
+
+
+@pytest.fixture
+def at(finished: Path, tmp_path: Path) -> Iterator[Place]:
+    """A run of this test's own."""
+    with place(finished, tmp_path) as made:
+        yield made
+
+
+def test_an_evaluator_that_is_killed_is_started_once_more(at):
+    client = at.ask(SAMPLE)
+    at.evaluator().kill()
+    wait_until(lambda: at.starts == 2)  # the socket of the first is still there
+    out, error, code = finish(client)
+    assert code == 0, error
+    assert '"default"' in out
+    assert at.starts == 2
+    assert len(at.sockets()) == 1
+    assert [line["sample"] for line in at.journal()] == [SAMPLE]
+
+
+def test_an_evaluator_that_dies_twice_is_the_failure_with_its_message(at):
+    at.write_recipe(search={"evaluations": -1})
+    message = at.failure(SAMPLE)
+    assert at.starts == 2
+    assert "the evaluator died twice" in message
+    assert "search.evaluations: got -1" in message
+    (line,) = at.journal()
+    assert (line["sample"], line["score"], line["message"]) == (SAMPLE, None, message)
+    assert at.sockets() == []
+
+
+def test_one_that_was_killed_twice_left_no_message(at):
+    client = at.ask(SAMPLE)
+    first = at.evaluator()
+    first.kill()
+    wait_until(lambda: at.starts == 2)
+    at.evaluator().kill()
+    assert "the evaluator died twice: it was killed" in finish(client)[1]
+    assert at.journal()[0]["score"] is None
+
+
+def test_a_score_that_takes_too_long_is_a_failure(at):
+    at.write_recipe(search={"timeout": 0.001})
+    message = at.failure(SAMPLE)
+    assert message == "no score after 0.001 s (search.timeout)"
+    assert message in [line["message"] for line in at.journal()]
+    wait_until(lambda: not at.evaluators())  # it may hang; the next trial starts another
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_its_owner(at, end):
+    owner = at.ask(SAMPLE, OWNER)
+    at.evaluator()
+    (client,) = psutil.Process(owner.pid).children()
+    owner.send_signal(end)
+    wait_until(lambda: not at.evaluators(), 30)
+    assert at.sockets() == []
+    assert "the experiment has ended" in finish(owner)[1]  # what the trial says, which starts no other
+    wait_until(lambda: not is_alive(client))
+    assert at.starts == 1
+    assert at.journal() == []
+
+
+def test_a_folder_that_others_can_open_is_refused(tmp_path, monkeypatch):
+    folder = _folder_of_sockets(tmp_path, monkeypatch)
+    assert address_of(Path("x.recipe.yml"), 1).parent == folder
+    folder.chmod(0o750)
+    with pytest.raises(InputError, match="nobody else can open"):
+        address_of(Path("x.recipe.yml"), 1)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    folder = _folder_of_sockets(tmp_path, monkeypatch)
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(InputError, match="of your own"):
+        address_of(Path("x.recipe.yml"), 1)
+
+
+def test_a_link_to_a_folder_is_refused(tmp_path, monkeypatch):
+    folder = _folder_of_sockets(tmp_path, monkeypatch)
+    (tmp_path / "mine").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="of your own"):
+        address_of(Path("x.recipe.yml"), 1)
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path, monkeypatch):
+    (tmp_path / ("x" * 100)).mkdir()
+    _folder_of_sockets(tmp_path / ("x" * 100), monkeypatch)
+    with pytest.raises(InputError, match="set TMPDIR"):
+        address_of(Path("x.recipe.yml"), 1)
+
+
+def test_each_experiment_recipe_gpu_and_owner_has_its_own(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="ganc-", dir="/tmp") as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        monkeypatch.chdir(tmp_path)
+        addresses = {address_of(Path(recipe), owner) for recipe in ("a.recipe.yml", "b.recipe.yml") for owner in (1, 2)}
+        for name in ("NNI_EXP_ID", "CUDA_VISIBLE_DEVICES"):
+            monkeypatch.setenv(name, "1")
+            addresses.add(address_of(Path("a.recipe.yml"), 1))
+        assert len(addresses) == 6
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(addresses.pop()))
+
+
+def test_trials_load_neither_torch_nor_nni():
+    heavy = ("torch", "nni", "numpy", "scipy", "pandas", "pydantic")
+    code = f"import sys, ganc_nni.search.trial; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def _folder_of_sockets(below: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of sockets, which is not there yet, below another one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(below))
+    return below / f"ganc-nni-{os.getuid()}"
