@@ -128,6 +128,13 @@ class Pipeline:
             _aside(folder, key).rename(folder)
         write_text(begun, key)
 
+    def resumable(self) -> bool:
+        """Whether an earlier search of the same supernet has left evaluations."""
+        folder, key = self.run.folder / "search", self.key("supernet")
+        begun = folder / "begun.txt"
+        own = folder if begun.is_file() and begun.read_text(encoding="utf-8") == key else _aside(folder, key)
+        return any((own / name).exists() for name in ("journal", "trials.csv"))
+
     def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
         """Mark the stage as done."""
         record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}
