@@ -137,6 +137,13 @@ class Pipeline:
         precision = self.run.recipe.search.precision
         return hashlib.sha256(f"{self.key('supernet')} {precision}".encode()).hexdigest()
 
+    def resumable(self) -> bool:
+        """Whether an earlier search of the same supernet has left evaluations."""
+        folder, key = self.run.folder / "search", self._folder_key("search")
+        begun = folder / "begun.txt"
+        own = folder if begun.is_file() and begun.read_text(encoding="utf-8") == key else _aside(folder, key)
+        return any((own / name).exists() for name in ("journal", "trials.csv"))
+
     def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
         """Mark the stage as done."""
         record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}

@@ -73,9 +73,33 @@ def train_supernet(recipe: RecipeFile) -> None:
 
 
 @app.command()
-def search(recipe: RecipeFile) -> None:
-    """Search the supernet for the best sub-generator within the MAC budget, in this process."""
+def search(
+    recipe: RecipeFile,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Refuse to begin anew: there must be evaluations of this supernet.")
+    ] = False,
+) -> None:
+    """Search the supernet for the best sub-generator within the budget, in this process.
+
+    Every evaluation of the same supernet that has ended is reused, also after a crash, and under another budget,
+    strategy or number of evaluations, with or without --resume.
+    """
+    if resume:
+        _check_resumable(recipe)
     _run_until(recipe, "search")
+
+
+def _check_resumable(recipe_file: Path) -> None:
+    from ganc_nni.pipeline import Pipeline
+    from ganc_nni.recipe import load_recipe
+    from ganc_nni.run import Run
+
+    run = Run(load_recipe(recipe_file))
+    if not Pipeline(run).resumable():
+        raise InputError(
+            f"--resume: {run.folder / 'search'} has no evaluations of this recipe's supernet; leave --resume out to "
+            "begin the search"
+        )
 
 
 @app.command()

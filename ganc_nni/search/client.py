@@ -59,12 +59,12 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
         InputError: The folder of the sockets cannot be used.
         TrainingError: No score; the reason is also in the journal, if it is this sub-generator's.
     """
-    owner, deaths = _owner(), 0
+    server, deaths = owner(), 0
     while deaths < 2:
         try:
-            answer = _exchange(recipe, owner.pid, sample)
+            answer = _exchange(recipe, server.pid, sample)
         except _Died as death:
-            if not is_alive(owner):  # an evaluator that this trial started now would have nobody to end it
+            if not is_alive(server):  # an evaluator that this trial started now would have nobody to end it
                 raise TrainingError("the experiment has ended, and its evaluator with it") from None
             deaths += death.blamed
             continue
@@ -186,7 +186,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _owner() -> psutil.Process:
+def owner() -> psutil.Process:
     """The process whose end ends the evaluator too: NNI's manager, or its daemon on a remote machine."""
     parents = psutil.Process().parents()
     return next((each for each in parents if each.name() not in SHELLS), parents[0])

@@ -7,8 +7,9 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-import psutil
 from nni.experiment import rest
+
+from ganc_nni.search.client import is_alive, owner
 
 
 class Manager:
@@ -46,15 +47,12 @@ def end_with_server(poll_seconds: float = 0.5) -> None:
     """Have this process end when NNI's server is gone, at once and whatever it is doing.
 
     NNI's own tuner process asks for a new connection for 10 seconds, in which a resumed experiment would find the run
-    folder still in use.
+    folder in use; and a stage would be trained for an experiment that nobody knows any more.
     """
-    parents = psutil.Process().parents()
-    server = next((each for each in parents if each.name().startswith("node")), None)
-    if server is None:
-        return
+    server = owner()
 
     def watch() -> None:
-        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+        while is_alive(server):
             time.sleep(poll_seconds)
         os._exit(1)
 

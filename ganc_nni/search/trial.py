@@ -38,7 +38,9 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
     from ganc_nni.search import identity
+    from ganc_nni.search.manager import end_with_server
 
+    end_with_server()
     logs.set_up(logging.StreamHandler(sys.stdout))
     nni.trial._params = record
     run = Run(load_recipe(recipe))

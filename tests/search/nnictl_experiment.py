@@ -80,7 +80,8 @@ class Experiment:
         self.id = ""
         self.output = ""
         self._logs = folder / "nni-experiments"
-        for name in ("experiments", "search_spaces", "home", "nni-experiments"):
+        self.temporary = folder / "t"  # a short name, because the paths of sockets are
+        for name in ("experiments", "search_spaces", "home", "nni-experiments", "t"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "search_spaces" / "tiny.json").write_text(json.dumps(SPACE))
         (folder / "experiments" / "tiny.recipe.yml").write_text(yaml.safe_dump(recipe))
@@ -92,6 +93,7 @@ class Experiment:
             "HOME": str(folder / "home"),
             "MPLCONFIGDIR": matplotlib.get_cachedir(),  # else each home folder gets its own cache of fonts
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(self.temporary),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
 
@@ -120,6 +122,11 @@ class Experiment:
         self.output = result.stdout
         return result
 
+    def resume(self) -> None:
+        """``nnictl resume ID``; NNI resumes only what it has seen stop."""
+        result = self.nnictl("resume", self.id, "--port", str(self.port))
+        assert result.returncode == 0, result.stdout
+
     def __enter__(self) -> Experiment:
         try:
             result = self.create()
@@ -136,14 +143,19 @@ class Experiment:
         finally:
             self.kill()
 
-    def stop(self, patience: float = 15) -> None:
-        """``nnictl stop ID``; none of the experiment's processes may outlive it."""
+    def stop(self, patience: float = 30) -> None:
+        """``nnictl stop ID``; nothing of the experiment may outlive it."""
         result = self.nnictl("stop", self.id)
+        self.assert_nothing_is_left(f"nnictl stop {self.id}, which said {result.stdout!r}", patience)
+
+    def assert_nothing_is_left(self, after: str, patience: float = 30) -> None:
+        """No process and no socket outlives the experiment."""
         deadline = time.monotonic() + patience
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.2)
         left = [" ".join(process.cmdline()) for process in self.processes()]
-        assert not left, f"nnictl stop {self.id} said {result.stdout!r} and left {left}"
+        left += [str(path) for path in self.temporary.rglob("*") if path.is_socket()]
+        assert not left, f"after {after} there is still {left}"
 
     def kill(self) -> None:
         """End what a failed test has left; only processes of this experiment."""

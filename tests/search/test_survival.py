@@ -1,0 +1,153 @@
+"""Experiments whose processes are killed, stopped and resumed: nothing that was finished is lost or done twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+import yaml
+from nnictl_experiment import Experiment, tiny_recipe
+
+from ganc_nni.architecture import Architecture
+
+pytestmark = pytest.mark.experiment
+
+EVALUATIONS = 28
+KILLS = {"trial": 9, "evaluator": 5, "tuner": 3, "manager": 3}
+VICTIMS = {
+    "trial": "ganc_nni.search.trial",
+    "evaluator": "ganc_nni.search.server",
+    "tuner": "nni --exp_params",
+    "manager": "main.js --port",
+}
+"""What stands in the command lines of an experiment's processes."""
+
+
+def survival_recipe(**search: Any) -> dict[str, Any]:
+    return tiny_recipe(search={"budget": 4.5e6, "evaluations": EVALUATIONS, "population": 6, "seed": 3, **search})
+
+
+def write_recipe(experiment: Experiment, **search: Any) -> None:
+    path = experiment.folder / "experiments" / "tiny.recipe.yml"
+    path.write_text(yaml.safe_dump(survival_recipe(**search)))
+
+
+def ganc(experiment: Experiment, command: str, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["ganc", command, "experiments/tiny.recipe.yml", *options],
+        cwd=experiment.folder,
+        env=experiment.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def journal(run_folder: Path) -> list[dict[str, Any]]:
+    """Every line, in order."""
+    texts = [path.read_text() for path in (run_folder / "search" / "journal").glob("*.jsonl")]
+    return [json.loads(line) for text in texts for line in text.splitlines() if line]
+
+
+def widths(line: dict[str, Any]) -> str:
+    return "_".join(str(width) for width in line["sample"].values())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a trained supernet."""
+    experiment = Experiment(tmp_path_factory.mktemp("trained"), survival_recipe())
+    process = ganc(experiment, "train-supernet")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return experiment.run_folder
+
+
+@pytest.fixture
+def experiment(trained: Path, tmp_path: Path) -> Iterator[Experiment]:
+    """An experiment whose supernet is trained, not started yet; one trial at a time."""
+    made = Experiment(tmp_path, survival_recipe())
+    path = tmp_path / "experiments" / "tiny.yml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "trialConcurrency": 1}))
+    shutil.copytree(trained, made.run_folder, copy_function=shutil.copy2)
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The journal of a search that nobody has disturbed."""
+    experiment = Experiment(tmp_path_factory.mktemp("undisturbed"), survival_recipe())
+    shutil.copytree(trained, experiment.run_folder, copy_function=shutil.copy2)
+    process = ganc(experiment, "search")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return journal(experiment.run_folder)
+
+
+def wait(condition: Callable[[], Any], seconds: float, experiment: Experiment) -> Any:
+    """What ``condition`` gives as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"nothing happened in {seconds} s\n{experiment.logs()}")
+        time.sleep(0.05)
+    return value
+
+
+def find(experiment: Experiment, kind: str) -> psutil.Process | None:
+    """The process of a kind, not the shell around it."""
+    for process in experiment.processes():
+        try:
+            line = process.cmdline()
+        except psutil.Error:
+            continue
+        if VICTIMS[kind] in " ".join(line) and not line[0].endswith("sh"):
+            return process
+    return None
+
+
+def kill(experiment: Experiment, kind: str) -> None:
+    wait(lambda: find(experiment, kind), 120, experiment).kill()
+    if kind in ("tuner", "manager"):
+        if kind == "tuner":
+            experiment.nnictl("stop", experiment.id)
+        experiment.resume()
+
+
+def test_killed_at_random_moments_it_finds_what_an_undisturbed_search_finds(
+    experiment: Experiment, undisturbed: list[dict[str, Any]]
+) -> None:
+    draw = random.Random(0)
+    kinds = [kind for kind, times in KILLS.items() for _ in range(times)]
+    draw.shuffle(kinds)
+    with experiment:
+        for kind in kinds:
+            before = len(journal(experiment.run_folder))
+            time.sleep(draw.uniform(0, 1.5))
+            kill(experiment, kind)
+            wait(lambda: len(journal(experiment.run_folder)) > before, 120, experiment)  # noqa: B023
+        left = EVALUATIONS - len(journal(experiment.run_folder))
+        assert left > 0, "the search was over before the last kill"
+        experiment.wait_for("DONE", 300)
+        assert (experiment.run_folder / "export" / "architecture.json").is_file()
+
+    lines = journal(experiment.run_folder)
+    assert set(Counter(map(widths, lines)).values()) == {1}
+    assert {widths(line): line["score"] for line in lines} == {widths(line): line["score"] for line in undisturbed}
+    best = min(undisturbed, key=lambda line: line["score"])
+    found = Architecture.load(experiment.run_folder / "architecture.json")
+    assert found.sample == best["sample"]
+    assert found.metrics["frechet_random/search"] == best["score"]
