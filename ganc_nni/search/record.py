@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import threading
 from datetime import UTC, datetime
-from functools import cache
 
 import nni
 import torch
@@ -15,7 +13,6 @@ import torch
 from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
-from ganc_nni.macs import Cost
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.space import Sample, config_str
@@ -34,8 +31,7 @@ class SearchRecord:
         self.metric_name = metric_name
         self.path = run.folder / "search" / "trials.csv"
         self._lock = threading.Lock()
-        costs = ("macs_published", "macs_true", "params")
-        self.columns = ("trial", "config_str", *run.space.choices, *costs, "score", "seconds", "message")
+        self.columns = ("trial", "config_str", *run.space.choices, *run.budget.names, "score", "seconds", "message")
         rows = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else ()
         self._by_widths = {row["config_str"]: self._from_row(row) for row in rows}
         self._own: dict[str, Evaluation] = {}
@@ -109,10 +105,6 @@ class SearchRecord:
         writer.writeheader()
         for number, (widths, each) in enumerate(self._by_widths.items()):
             outcome = {"score": each.score, "seconds": round(each.seconds, 3), "message": each.message}
-            costs = dataclasses.asdict(self._cost(widths))
+            costs = self.run.budget.figures(each.sample)
             writer.writerow({"trial": number, "config_str": widths, **each.sample, **costs, **outcome})
         return out.getvalue()
-
-    @cache  # noqa: B019 (a record lives as long as its process)
-    def _cost(self, widths: str) -> Cost:
-        return self.run.student_cost.at(self._by_widths[widths].sample)

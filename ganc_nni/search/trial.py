@@ -93,6 +93,7 @@ def score(run: Run, sample: Sample) -> dict[str, Any]:
         "macs": cost.macs(run.recipe.search.convention),
         "params": cost.params,
         "seconds": evaluation.seconds,
+        **({} if run.latency_table is None else {"latency_ms": run.latency_table.at(sample)}),
     }
 
 
