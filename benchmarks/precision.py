@@ -18,8 +18,8 @@ from scipy.stats import spearmanr
 
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.search.budget import build_space
 from ganc_nni.search.stage import evaluate
-from ganc_nni.search.strategy import build_space
 
 GOAL = 0.99
 """Least rank correlation."""
@@ -31,7 +31,7 @@ def main() -> None:
     quiet()
     run = Run(load_recipe(options.recipe))
     supernet, evaluator, calibration = run.load_supernet(), run.evaluator("search"), run.calibration()
-    space, state = build_space(run.space, run.student_cost, run.recipe.search), np.random.RandomState(options.seed)
+    space, state = build_space(run.budget), np.random.RandomState(options.seed)
     scores: dict[str, list[float]] = {"fp32": [], "bf16": []}
     watch, seen = Stopwatch(), set()
     while len(seen) < options.candidates:

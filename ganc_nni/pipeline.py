@@ -80,6 +80,9 @@ class Pipeline:
             parts["segmenter_weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
         if stage == "export":
             parts["repeats"] = self.run.recipe.search.repeats
+        table = self.run.recipe.search.latency_table
+        if "search" in parts and table is not None and table.is_file():
+            parts["latency_table"] = hashlib.sha256(table.read_bytes()).hexdigest()
         if "student" in parts:
             parts["space"] = self.run.space.choices
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -18,11 +18,13 @@ from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import LABELS, Generator
 from ganc_nni.interop import GeneratorFile, read_generator
+from ganc_nni.latency import LatencyTable
 from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
+from ganc_nni.search.budget import Budget
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
 
@@ -119,6 +121,17 @@ class Run:
     def teacher_cost(self) -> Cost:
         """MACs and parameters of the teacher."""
         return count(self._new_teacher(), self.recipe.data.in_channels, self.recipe.data.image_size)
+
+    @cached_property
+    def latency_table(self) -> LatencyTable | None:
+        """Measured times of the student's parts; None where the recipe names no table."""
+        path, student = self.recipe.search.latency_table, (self.student_blueprint, self.space)
+        return None if path is None else LatencyTable.load_for(path, *student, self.recipe.data.image_size)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What a sub-generator may cost."""
+        return Budget(self.space, self.student_cost, self.recipe.search, self.latency_table)
 
     def evaluator(self, name: str, split: Split | None = None) -> Evaluator:
         """An evaluator on the ``search`` or ``test`` split, or on another ``split`` called ``name``."""
@@ -217,22 +230,10 @@ class Run:
                 f"data.image_size: got {size}; a discriminator of {n_layers} layers needs at least {smallest_side} "
                 "pixels a side; enlarge it or lower discriminator.n_layers"
             )
-        self._check_budget()
+        self.budget.check(f"{self.recipe.student.space} at {size[0]}x{size[1]}")
         slow = self.recipe.search.precision == "bf16" and self.device.type == "cpu"
         if slow and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             _log.warning("search.precision: this processor only emulates bf16, which is several times slower than fp32")
-
-    def _check_budget(self) -> None:
-        smallest, largest = (self.student_cost.at(each) for each in (self.space.smallest(), self.space.largest()))
-        for name, limit in self.recipe.search.limits.items():
-            low, high = getattr(smallest, name), getattr(largest, name)
-            if not low <= limit <= high:
-                side = "below the smallest" if limit < low else "above the largest"
-                height, width = self.recipe.data.image_size
-                raise InputError(
-                    f"search.budget: {limit:.6g} {name} is {side} sub-generator; {self.recipe.student.space} at "
-                    f"{height}x{width} reaches from {low} to {high}"
-                )
 
     def _new_teacher(self) -> Generator:
         return self.teacher_blueprint.build(list(self.teacher_sample.values()))

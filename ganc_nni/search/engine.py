@@ -16,21 +16,27 @@ from numpy.random import RandomState
 from ganc_nni.space import Sample, SearchSpace
 
 DRAWS = 100
-"""Uniform draws before a sample is grown from the smallest one."""
+"""Uniform draws before a sample is grown from one that is known to be affordable."""
 
 
 class BudgetedSpace(ExecutableModelSpace):
     """The sub-generators within a budget, as NNI's strategies see a model space.
 
     A sample over budget is not in the space: strategies draw again, and it costs nothing but the counting of its MACs.
+
+    Args:
+        space: The choices.
+        affordable: Whether a sub-generator is within the budget.
+        start: One that is; left out: the narrowest.
     """
 
     sample: Sample
 
-    def __init__(self, space: SearchSpace, affordable: Callable[[Sample], bool]) -> None:
+    def __init__(self, space: SearchSpace, affordable: Callable[[Sample], bool], start: Sample | None = None) -> None:
         super().__init__()
         self.space = space
         self.affordable = affordable
+        self.start = space.smallest() if start is None else start
         self.evaluator = None
         self._tight = False
         self.choices = MutableDict({mutable.label: mutable for mutable in space.mutables()})
@@ -42,7 +48,7 @@ class BudgetedSpace(ExecutableModelSpace):
             SampleValidationError: It is over budget, or no sub-generator of the space.
         """
         self.validate(sample)
-        model = BudgetedSpace(self.space, self.affordable)
+        model = BudgetedSpace(self.space, self.affordable, self.start)
         model.sample = dict(sample)
         model.status = ModelStatus.Frozen
         return model
@@ -60,7 +66,7 @@ class BudgetedSpace(ExecutableModelSpace):
     def random(self, memo: Sample | None = None, random_state: RandomState | None = None) -> BudgetedSpace:
         """A random affordable sub-generator, which ``memo`` receives too.
 
-        Uniform over all affordable ones where a few draws find one. Under a tight budget it grows from the smallest
+        Uniform over all affordable ones where a few draws find one. Under a tight budget it grows from :attr:`start`
         instead: in random order each layer gets a random width of those that the budget still allows.
         """
         state = RandomState() if random_state is None else random_state
@@ -70,7 +76,7 @@ class BudgetedSpace(ExecutableModelSpace):
             if self.affordable(sample):
                 return self.freeze(sample)
         self._tight = True
-        sample.update(self.space.smallest())
+        sample.update(self.start)
         for label in state.permutation(list(sample)):
             widths = [width for width in self.space.choices[label] if self.affordable({**sample, label: width})]
             if widths:

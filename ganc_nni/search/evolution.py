@@ -19,6 +19,7 @@ from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search import identity
+from ganc_nni.search.budget import build_space
 from ganc_nni.search.desk import STARTS, Desk, Parameters, Send, Task
 from ganc_nni.search.engine import BudgetedSpace, TrialEngine
 from ganc_nni.search.experiment import check_experiment, check_interpreter
@@ -26,7 +27,7 @@ from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.manager import Manager
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import finish
-from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import config_str
 
 _log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class TrialSearch:
         """The strategy's thread."""
         recipe = self.run.recipe.search
         try:
-            build_strategy(recipe)(build_space(self.run.space, self.run.student_cost, recipe), self.engine)
+            build_strategy(recipe)(build_space(self.run.budget), self.engine)
         except Exception as error:
             self._fail(error)
         else:

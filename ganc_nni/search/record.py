@@ -16,8 +16,8 @@ from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import TrainingError, cannot_write
-from ganc_nni.macs import Cost
 from ganc_nni.run import Run
+from ganc_nni.search.budget import Figure
 from ganc_nni.search.front import Caption, Front, Point, draw
 from ganc_nni.search.journal import Evaluation, Journal, append_whole
 from ganc_nni.space import Sample, config_str
@@ -32,7 +32,7 @@ class Row:
 
     number: int
     evaluation: Evaluation
-    cost: Cost
+    figures: dict[str, Figure]
 
 
 class SearchRecord:
@@ -52,8 +52,7 @@ class SearchRecord:
         self.folder = run.folder / "search"
         self.path = self.folder / "trials.csv"
         self.journal = Journal(self.folder / "journal")
-        costs = ("macs_published", "macs_true", "params")
-        self.columns = ("trial", "config_str", *run.space.choices, *costs, "score", "seconds", "message")
+        self.columns = ("trial", "config_str", *run.space.choices, *run.budget.names, "score", "seconds", "message")
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._own: dict[str, Evaluation] = {}
@@ -68,11 +67,11 @@ class SearchRecord:
         text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         for row in csv.DictReader(io.StringIO(text)):
             if (found := self._from_row(row)) is not None:
-                self._take(*found)
+                self._take(found)
         for evaluation in self.journal.read().values():
             known = self._rows.get(config_str(self._ordered(evaluation.sample)))
             if known is None or known.evaluation.score is None or evaluation.score is not None:
-                self._take(evaluation, known.cost if known else None)
+                self._take(evaluation)
         if self._rows and self._table() != text:
             write_text(self.path, self._table())
         if self._front.points:
@@ -152,17 +151,16 @@ class SearchRecord:
     def architecture(self, evaluation: Evaluation) -> Architecture:
         """The architecture of a scored sub-generator."""
         run, score = self.run, evaluation.score
-        row = self._rows.get(config_str(evaluation.sample))
-        cost = run.student_cost.at(evaluation.sample) if row is None else row.cost
+        figures = run.budget.figures(evaluation.sample)
         return Architecture(
             blueprint=run.student_blueprint,
             space=run.space.choices,
             sample=evaluation.sample,
             config_str=config_str(evaluation.sample),
             image_size=run.recipe.data.image_size,
-            macs_published=int(cost.macs_published),
-            macs_true=int(cost.macs_true),
-            params=int(cost.params),
+            macs_published=int(figures["macs_published"]),
+            macs_true=int(figures["macs_true"]),
+            params=int(figures["params"]),
             metrics={} if score is None else {f"{self.metric_name}/search": score},
             provenance={
                 "recipe": run.recipe.name,
@@ -178,12 +176,12 @@ class SearchRecord:
     def _ordered(self, sample: Sample) -> Sample:
         return {label: sample[label] for label in self.run.space.choices}
 
-    def _take(self, evaluation: Evaluation, cost: Cost | None = None) -> tuple[Row, bool]:
+    def _take(self, evaluation: Evaluation) -> tuple[Row, bool]:
         """Its row, and whether it lies on the front."""
         widths = config_str(sample := self._ordered(evaluation.sample))
         known = self._rows.get(widths)
         number = len(self._rows) if known is None else known.number
-        row = Row(number, dataclasses.replace(evaluation, sample=sample), cost or self.run.student_cost.at(sample))
+        row = Row(number, dataclasses.replace(evaluation, sample=sample), self.run.budget.figures(sample))
         self._rows[widths] = row
         point = self._point(row)
         return row, point is not None and self._front.add(point)
@@ -196,16 +194,15 @@ class SearchRecord:
             self._best = evaluation
 
     def _point(self, row: Row) -> Point | None:
-        score, macs = row.evaluation.score, row.cost.macs(self.run.recipe.search.convention)
+        score, macs = row.evaluation.score, row.figures[f"macs_{self.run.recipe.search.convention}"]
         return None if score is None else Point(int(macs), score, config_str(row.evaluation.sample))
 
-    def _from_row(self, row: dict[str, str]) -> tuple[Evaluation, Cost] | None:
+    def _from_row(self, row: dict[str, str]) -> Evaluation | None:
         """What a line of the table holds; None if it was cut short."""
         try:
             sample = {label: int(row[label]) for label in self.run.space.choices}
             score = float(row["score"]) if row["score"] else None
-            cost = Cost(int(row["macs_published"]), int(row["macs_true"]), int(row["params"]))
-            return Evaluation(sample, score, float(row["seconds"]), row["message"] or ""), cost
+            return Evaluation(sample, score, float(row["seconds"]), row["message"] or "")
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -221,7 +218,7 @@ class SearchRecord:
             each = row.evaluation
             outcome = {"score": each.score, "seconds": round(each.seconds, 3), "message": each.message}
             name = {"trial": row.number, "config_str": config_str(each.sample)}
-            writer.writerow({**name, **each.sample, **dataclasses.asdict(row.cost), **outcome})
+            writer.writerow({**name, **each.sample, **row.figures, **outcome})
         return out.getvalue()
 
     def _append(self, row: Row) -> None:

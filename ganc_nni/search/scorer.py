@@ -83,11 +83,14 @@ class Scorer:
         if evaluation.score is None:
             return {"error": evaluation.message}
         self._known[evaluation.widths] = evaluation
-        cost = self.run.student_cost.at(sample)
+        figures = self.run.budget.figures(sample)
+        latency = {name: figures[name] for name in figures if name == "latency_ms"}
+        macs, params = figures[f"macs_{self.run.recipe.search.convention}"], figures["params"]
         return {
             "default": evaluation.score,
-            "macs": int(cost.macs(self.run.recipe.search.convention)),
-            "params": int(cost.params),
+            "macs": macs,
+            "params": params,
+            **latency,
             "seconds": evaluation.seconds,
         }
 

@@ -16,10 +16,11 @@ from ganc_nni.generators import Generator
 from ganc_nni.logs import progress_bar
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
+from ganc_nni.search.budget import build_space
 from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
-from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import Sample, config_str
 from ganc_nni.training.loop import Report
 
@@ -77,7 +78,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
             return evaluation.score
 
         engine = InProcessEngine(recipe.evaluations, known, score, run.recipe.metric.higher_is_better)
-        build_strategy(recipe)(build_space(run.space, run.student_cost, recipe), engine)
+        build_strategy(recipe)(build_space(run.budget), engine)
     return finish(record)
 
 

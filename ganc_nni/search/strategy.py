@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import RegularizedEvolution
 from nni.nas.strategy.utils import RetrySamplingHelper
 
-from ganc_nni.macs import Cost, at
 from ganc_nni.recipe import SearchRecipe
-from ganc_nni.search.engine import BudgetedSpace
-from ganc_nni.space import Sample, SearchSpace
 
 RETRIES = 2_000
 """Draws until a new affordable sample must have come up; NNI's 500 give up on budgets that few samples meet."""
@@ -37,18 +32,3 @@ def build_strategy(recipe: SearchRecipe) -> Evolution:
     )
     strategy._retry_helper = RetrySamplingHelper(RETRIES)
     return strategy
-
-
-def build_space(space: SearchSpace, cost: Cost, recipe: SearchRecipe) -> BudgetedSpace:
-    """The sub-generators within every limit of the recipe's budget."""
-    limits = [(getattr(cost, name), limit) for name, limit in recipe.limits.items()]
-
-    @cache
-    def within_budget(widths: tuple[int, ...]) -> bool:
-        sample = dict(zip(space.choices, widths, strict=True))
-        return all(at(figure, sample) <= limit for figure, limit in limits)
-
-    def affordable(sample: Sample) -> bool:
-        return within_budget(tuple(sample[label] for label in space.choices))
-
-    return BudgetedSpace(space, affordable)

@@ -11,11 +11,12 @@ from ganc_nni.architecture import Architecture
 from ganc_nni.errors import TrainingError
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.run import Run
+from ganc_nni.search.budget import Budget, build_space
 from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import evaluate, finish, search
-from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import config_str
 
 EVERYTHING = 1e9
@@ -119,7 +120,7 @@ def explore(run, score):
 
     settings = run.recipe.search
     engine = InProcessEngine(settings.evaluations, record.known, recorded)
-    build_strategy(settings)(build_space(run.space, run.student_cost, settings), engine)
+    build_strategy(settings)(build_space(Budget(run.space, run.student_cost, settings)), engine)
     return record
 
 

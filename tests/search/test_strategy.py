@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from tiny import all_samples, cost_of, search_space
 
 from ganc_nni.recipe import SearchRecipe
+from ganc_nni.search.budget import Budget, build_space
 from ganc_nni.search.engine import BudgetedSpace, InProcessEngine
-from ganc_nni.search.strategy import build_space, build_strategy
+from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import SearchSpace, config_str
 
 SPACE = search_space((4, 8, 12))
@@ -59,7 +60,7 @@ def test_the_seed_decides_the_sequence(seed, crossover):
 def test_nothing_is_over_budget_and_nothing_is_scored_twice(cost, seed, share, convention):
     low, high = (cost.at(sample).macs(convention) for sample in (SPACE.smallest(), SPACE.largest()))
     settings = recipe(seed=seed, budget=low + share * (high - low), convention=convention, evaluations=15)
-    scored = search(settings, build_space(SPACE, cost, settings))
+    scored = search(settings, build_space(Budget(SPACE, cost, settings)))
     assert len(scored) == 15
     assert len({config_str(sample) for sample in scored}) == 15
     assert all(cost.at(sample).macs(convention) <= settings.budget for sample in scored)
@@ -69,7 +70,7 @@ def test_nothing_is_over_budget_and_nothing_is_scored_twice(cost, seed, share, c
 def test_the_budget_itself_is_affordable(cost, convention):
     exact = cost.at(TARGET).macs(convention)
     for budget, expected in ((exact, True), (exact - 1, False)):
-        space = build_space(SPACE, cost, recipe(budget=budget, convention=convention))
+        space = build_space(Budget(SPACE, cost, recipe(budget=budget, convention=convention)))
         assert (space.check_contains(TARGET) is None) == expected
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -15,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-import requests
 import yaml
 from nnictl_experiment import Experiment, tiny_recipe
 
