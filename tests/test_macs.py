@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.macs import count
+from ganc_nni.macs import at, count, function_of
 
 SPACE = search_space((4, 8, 12))
 SAMPLES = st.fixed_dictionaries({label: st.sampled_from((4, 8, 12)) for label in LABELS})
@@ -46,6 +46,19 @@ def count_by_hooks(network, in_channels, size):
 
 def figures(cost):
     return cost.macs_published, cost.macs_true, cost.params
+
+
+@pytest.fixture(scope="module")
+def with_functions():
+    """Expressions of the widths, and a constant, each with its function."""
+    cost = count(ResnetGenerator(SPACE.mutables(), n_blocks=3, separable=True), 3, (32, 32))
+    return [(value, function_of(value)) for value in (*figures(cost), 7)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(sample=SAMPLES)
+def test_the_function_of_an_expression_is_its_value(with_functions, sample):
+    assert [function(sample) for _, function in with_functions] == [at(value, sample) for value, _ in with_functions]
 
 
 MOBILE = {"separable": True}

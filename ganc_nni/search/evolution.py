@@ -55,12 +55,6 @@ class TrialSearch:
                 f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {metric.name} of "
                 f"{recipe} needs {expected!r}, else the web UI shows the worst as the best"
             )
-        concurrency, population = experiment["trialConcurrency"], run.recipe.search.population
-        if population < concurrency:
-            raise InputError(
-                f"{recipe}: search.population: got {population}; expected at least the experiment's trialConcurrency, "
-                f"which is {concurrency}, so that there are parents when the first trial ends"
-            )
         run.check()
         self.run = run
         self.pipeline = Pipeline(run)

@@ -1,54 +1,79 @@
-"""NNI's regularized evolution over the sub-generators within a budget."""
+"""The strategies that a recipe can choose, all of them NNI's or of that form, over a budgeted space."""
 
 from __future__ import annotations
 
-from functools import cache
+from typing import assert_never
 
+from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ExecutableModelSpace
-from nni.nas.strategy import RegularizedEvolution
-from nni.nas.strategy.utils import RetrySamplingHelper
+from nni.nas.strategy import GridSearch, Random, RegularizedEvolution
+from nni.nas.strategy.base import Strategy
 
-from ganc_nni.macs import Cost, at
+from ganc_nni.macs import Cost, function_of
 from ganc_nni.recipe import SearchRecipe
+from ganc_nni.search.elitist import ElitistEvolution
 from ganc_nni.search.engine import BudgetedSpace
+from ganc_nni.search.parzen import ParzenStrategy
+from ganc_nni.search.sampling import FreshSamples, PromptStrategy
 from ganc_nni.space import Sample, SearchSpace
 
-RETRIES = 2_000
-"""Draws until a new affordable sample must have come up; NNI's 500 give up on budgets that few samples meet."""
 
+class Evolution(PromptStrategy, RegularizedEvolution):
+    """NNI's regularized evolution (Real et al., arXiv 1802.01548, algorithm 1) that outlives a generation of failures.
 
-class Evolution(RegularizedEvolution):
-    """Regularized evolution (Real et al., arXiv 1802.01548, algorithm 1) that outlives a generation of failures."""
+    Its arguments are NNI's.
+    """
+
+    def _initialize(self, model_space: BudgetedSpace, engine: ExecutionEngine) -> BudgetedSpace:
+        self._retry_helper = FreshSamples(model_space, self._random_state, self._dedup_helper)
+        return super()._initialize(model_space, engine)
 
     def new_individual(self) -> ExecutableModelSpace:
         """A mutated winner of a tournament; a random sample where nobody is alive to win one."""
         return super().new_individual() if self._population else self.random()
 
 
-def build_strategy(recipe: SearchRecipe) -> Evolution:
-    """The evolution that a recipe asks for; no sub-generator is scored twice."""
-    strategy = Evolution(
-        population_size=recipe.population,
-        sample_size=recipe.sample_size,
-        mutation_prob=recipe.mutation_prob,
-        crossover=recipe.crossover,
-        dedup=True,
-        seed=recipe.seed,
-    )
-    strategy._retry_helper = RetrySamplingHelper(RETRIES)
-    return strategy
+class RandomStrategy(PromptStrategy, Random):
+    """NNI's random search; its arguments are NNI's."""
+
+    def _initialize(self, model_space: BudgetedSpace, engine: ExecutionEngine) -> BudgetedSpace:
+        self._retry_helper = FreshSamples(model_space, self._random_state, self._dedup_helper)
+        return super()._initialize(model_space, engine)
+
+
+class GridStrategy(PromptStrategy, GridSearch):
+    """NNI's grid search; its arguments are NNI's."""
+
+
+def build_strategy(recipe: SearchRecipe) -> Strategy:
+    """The strategy that a recipe asks for; none submits a sub-generator twice."""
+    match recipe.strategy:
+        case "evolution":
+            return Evolution(
+                population_size=recipe.population,
+                sample_size=recipe.sample_size,
+                mutation_prob=recipe.mutation_prob,
+                crossover=recipe.crossover,
+                dedup=True,
+                seed=recipe.seed,
+            )
+        case "elitist":
+            return ElitistEvolution(recipe.population, recipe.mutation_prob, recipe.seed)
+        case "random":
+            return RandomStrategy(dedup=True, seed=recipe.seed)
+        case "grid":
+            return GridStrategy(shuffle=False, dedup=False)
+        case "tpe":
+            return ParzenStrategy(recipe.seed)
+        case _:
+            assert_never(recipe.strategy)
 
 
 def build_space(space: SearchSpace, cost: Cost, recipe: SearchRecipe) -> BudgetedSpace:
     """The sub-generators within every limit of the recipe's budget."""
-    limits = [(getattr(cost, name), limit) for name, limit in recipe.limits.items()]
-
-    @cache
-    def within_budget(widths: tuple[int, ...]) -> bool:
-        sample = dict(zip(space.choices, widths, strict=True))
-        return all(at(figure, sample) <= limit for figure, limit in limits)
+    limits = [(function_of(getattr(cost, name)), limit) for name, limit in recipe.limits.items()]
 
     def affordable(sample: Sample) -> bool:
-        return within_budget(tuple(sample[label] for label in space.choices))
+        return all(figure(sample) <= limit for figure, limit in limits)
 
     return BudgetedSpace(space, affordable)
