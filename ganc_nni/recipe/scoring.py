@@ -91,7 +91,7 @@ class SearchRecipe(Section):
         None, description="file that `ganc benchmark --table` has written on the device that budget.latency_ms means"
     )
     evaluations: PositiveInt = Field(200, description="sub-generators that are scored in all")
-    population: PositiveInt = Field(32, description="individuals alive (evolution, elitist); at least trialConcurrency")
+    population: PositiveInt = Field(32, description="individuals alive (evolution) or in a generation (elitist)")
     sample_size: PositiveInt = Field(8, description="individuals in a tournament (evolution)")
     mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="chance that a width is redrawn (evolution, elitist)"
@@ -113,7 +113,7 @@ class SearchRecipe(Section):
 
     @model_validator(mode="after")
     def _tournament(self) -> SearchRecipe:
-        if self.sample_size > self.population:
+        if self.strategy == "evolution" and self.sample_size > self.population:
             raise ValueError(f"sample_size {self.sample_size} is larger than population {self.population}")
         return self
 

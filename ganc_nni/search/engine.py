@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from nni.mutable import MutableDict, SampleValidationError
 from nni.mutable.mutable import LabeledMutable, Mutable
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
+from nni.nas.space.metrics import Metrics
 from numpy.random import RandomState
 
 from ganc_nni.space import Sample, SearchSpace
@@ -48,9 +51,8 @@ class BudgetedSpace(ExecutableModelSpace):
             SampleValidationError: It is over budget, or no sub-generator of the space.
         """
         self.validate(sample)
-        model = BudgetedSpace(self.space, self.affordable, self.start)
-        model.sample = dict(sample)
-        model.status = ModelStatus.Frozen
+        model = copy.copy(self)  # the choices are shared: a search of 50,000 keeps all its models
+        model.sample, model.status, model.metrics = dict(sample), ModelStatus.Frozen, Metrics()
         return model
 
     def check_contains(self, sample: Sample) -> SampleValidationError | None:
@@ -72,7 +74,7 @@ class BudgetedSpace(ExecutableModelSpace):
         state = RandomState() if random_state is None else random_state
         sample = {} if memo is None else memo
         for _ in range(0 if self._tight else DRAWS):
-            sample.update({label: int(state.choice(widths)) for label, widths in self.space.choices.items()})
+            sample.update({label: widths[state.randint(len(widths))] for label, widths in self.space.choices.items()})
             if self.affordable(sample):
                 return self.freeze(sample)
         self._tight = True
@@ -80,8 +82,19 @@ class BudgetedSpace(ExecutableModelSpace):
         for label in state.permutation(list(sample)):
             widths = [width for width in self.space.choices[label] if self.affordable({**sample, label: width})]
             if widths:
-                sample[label] = int(state.choice(widths))
+                sample[label] = widths[state.randint(len(widths))]
         return self.freeze(sample)
+
+    def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[BudgetedSpace]:
+        """All affordable sub-generators one by one, which ``memo`` receives too.
+
+        Narrow ones first, the last label turns fastest.
+        """
+        sample = {} if memo is None else memo
+        for widths in itertools.product(*self.space.choices.values()):
+            sample.update(zip(self.space.choices, widths, strict=True))
+            if self.affordable(sample):
+                yield self.freeze(sample)
 
 
 class ScoringEngine(ExecutionEngine):
@@ -136,6 +149,10 @@ class ScoringEngine(ExecutionEngine):
     def budget_available(self) -> bool:
         """Whether evaluations are left."""
         return len(self.models) < self.evaluations
+
+    def wait_for_worker(self) -> bool:
+        """Return as soon as a sub-generator may be submitted: True, or False if none may be any more."""
+        return self.budget_available()
 
     def shutdown(self) -> None:
         """Nothing to end."""
@@ -205,6 +222,7 @@ class TrialEngine(ScoringEngine):
         super().finish(model, score)
         with self.changed:
             self._open.discard(id(model))
+            self.changed.notify_all()
 
     @property
     def open(self) -> int:
@@ -213,16 +231,9 @@ class TrialEngine(ScoringEngine):
             return len(self._open)
 
     def idle_worker_available(self) -> bool:
-        """Whether a trial waits for a sub-generator.
-
-        NNI's strategies sleep for a second when there is none, so the answer comes as soon as there is one.
-        """
+        """Whether a trial waits for a sub-generator."""
         with self.changed:
-            self.changed.wait_for(lambda: self._any_idle() or self.exhausted, timeout=1)
-            return self._any_idle()
-
-    def _any_idle(self) -> bool:
-        return self.idle > len(self._queue)
+            return self.idle > len(self._queue)
 
     @property
     def exhausted(self) -> bool:
@@ -234,6 +245,18 @@ class TrialEngine(ScoringEngine):
         """Whether, besides, all that it has submitted has ended."""
         with self.changed:
             return self.exhausted and not self._open
+
+    def wait_for_worker(self) -> bool:
+        """Return as soon as a trial waits for a sub-generator: True; False if evaluations or trials have ended."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.exhausted or self.idle_worker_available())
+            return not self.exhausted
+
+    def wait_models(self, *models: BudgetedSpace) -> None:
+        """Wait until sub-generators are scored, all that were submitted if none are named."""
+        waited_for = models or tuple(self.models)
+        with self.changed:
+            self.changed.wait_for(lambda: self._closed or all(model.status.completed() for model in waited_for))
 
     def next_model(self) -> BudgetedSpace | None:
         """The next sub-generator to score, as soon as the strategy submits one; None: there will be no more."""

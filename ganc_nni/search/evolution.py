@@ -59,7 +59,7 @@ class TrialSearch:
         check_interpreter()
         self.run = run = Run(load_recipe(recipe))
         self._concurrency = experiment["trialConcurrency"]
-        check_experiment(recipe, run.recipe, self._concurrency, optimize_mode)
+        check_experiment(recipe, run.recipe, optimize_mode)
         run.check()
         self.pipeline, self.manager = Pipeline(run), Manager()
         self._fail = fail

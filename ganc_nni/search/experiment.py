@@ -10,22 +10,17 @@ from ganc_nni.errors import InputError
 from ganc_nni.recipe import Recipe
 
 
-def check_experiment(path: Path, recipe: Recipe, concurrency: int, optimize_mode: str) -> None:
+def check_experiment(path: Path, recipe: Recipe, optimize_mode: str) -> None:
     """Whether NNI's fields fit the recipe that lies at ``path``.
 
     Raises:
         InputError: They do not.
     """
-    metric, population = recipe.metric, recipe.search.population
+    metric = recipe.metric
     if optimize_mode != (expected := "maximize" if metric.higher_is_better else "minimize"):
         raise InputError(
             f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {metric.name} of "
             f"{path} needs {expected!r}, else the web UI shows the worst as the best"
-        )
-    if population < concurrency:
-        raise InputError(
-            f"{path}: search.population: got {population}; expected at least the experiment's trialConcurrency, "
-            f"which is {concurrency}, so that there are parents when the first trial ends"
         )
 
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from nni.mutable import SampleValidationError
 from nni.nas.space import ModelStatus
 from tiny import all_samples, search_space
+from trial_workers import Workers
 
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.engine import BudgetedSpace, InProcessEngine, TrialEngine
-from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import config_str
 
 SPACE = search_space()
@@ -67,49 +67,6 @@ def test_a_score_of_zero_is_a_score():
     engine.submit_models(model)
     assert scored == []
     assert (model.status, model.metric) == (ModelStatus.Trained, 0.0)
-
-
-class Workers:
-    """Threads that do what NNI's trials do, and the strategy's thread."""
-
-    def __init__(self, engine, score, recipe, searched, n_workers=2):
-        self.engine, self.score = engine, score
-        self.scored, self.errors = [], []
-        self._lock = threading.Lock()
-        strategy = build_strategy(recipe)
-        self.threads = [threading.Thread(target=self._guard, args=(lambda: self._explore(strategy, searched),))]
-        self.threads += [threading.Thread(target=self._guard, args=(self._work,)) for _ in range(n_workers)]
-
-    def _guard(self, work):
-        try:
-            work()
-        except BaseException as error:
-            self.errors.append(error)
-
-    def _explore(self, strategy, searched):
-        try:
-            strategy(searched, self.engine)
-        finally:
-            self.engine.close()
-
-    def _work(self):
-        while (model := self.engine.next_model()) is not None:
-            with self._lock:
-                number = len(self.scored)
-                self.scored.append(model.sample)
-            self.engine.finish(model, self.score(number, model.sample))
-
-    def run(self, seconds=45):
-        for thread in self.threads:
-            thread.daemon = True
-            thread.start()
-        end = time.monotonic() + seconds
-        for thread in self.threads:
-            thread.join(max(0, end - time.monotonic()))
-        alive = [thread.name for thread in self.threads if thread.is_alive()]
-        self.engine.close()
-        assert alive == [], "still running"
-        assert self.errors == []
 
 
 def recipe(**changes):
