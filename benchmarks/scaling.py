@@ -1,7 +1,7 @@
 """What a search of many candidates costs on more GPUs, from parts that the other benchmarks measure.
 
 A GPU scores one candidate after another. Under nnictl each costs a trial's overhead besides, which the second trial of
-a GPU hides as long as scoring takes longer; and NNI's server starts only so many trials a second, however many GPUs ask.
+a GPU hides as long as scoring takes longer; and NNI's server starts only so many trials a second, whoever asks.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ganc_nni.latency import NANOSECONDS, LatencyTable
 from ganc_nni.macs import Cost
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.recipe.scoring import BudgetRecipe
-from ganc_nni.search.engine import BudgetedSpace
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.space import Sample, SearchSpace
 
 Figure = int | float

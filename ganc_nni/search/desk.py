@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ganc_nni.search.engine import BudgetedSpace
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.journal import Evaluation
 
 _log = logging.getLogger(__name__)

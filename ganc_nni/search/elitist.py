@@ -8,7 +8,7 @@ from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ModelStatus
 from numpy.random import RandomState
 
-from ganc_nni.search.engine import BudgetedSpace
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.sampling import FreshSamples, PromptStrategy
 from ganc_nni.space import Sample
 

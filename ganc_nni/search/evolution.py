@@ -20,8 +20,9 @@ from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search import identity
 from ganc_nni.search.budget import build_space
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.desk import STARTS, Desk, Parameters, Send, Task
-from ganc_nni.search.engine import BudgetedSpace, TrialEngine
+from ganc_nni.search.engine import TrialEngine
 from ganc_nni.search.experiment import check_experiment, check_interpreter
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.manager import Manager

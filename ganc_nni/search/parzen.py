@@ -16,7 +16,7 @@ from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import ModelEventType, TrainingEndEvent
 from numpy.random import RandomState
 
-from ganc_nni.search.engine import BudgetedSpace
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.sampling import FreshSamples, PromptStrategy
 
 ARGUMENTS = TpeArguments()

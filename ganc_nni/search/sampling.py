@@ -11,7 +11,7 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import DeduplicationHelper, RetrySamplingHelper
 from numpy.random import RandomState
 
-from ganc_nni.search.engine import BudgetedSpace
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.space import Sample
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from nni.nas.strategy import GridSearch, Random, RegularizedEvolution
 from nni.nas.strategy.base import Strategy
 
 from ganc_nni.recipe import SearchRecipe
+from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.elitist import ElitistEvolution
-from ganc_nni.search.engine import BudgetedSpace
 from ganc_nni.search.parzen import ParzenStrategy
 from ganc_nni.search.sampling import FreshSamples, PromptStrategy
 

@@ -11,7 +11,8 @@ from trial_workers import Workers
 
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.recipe import SearchRecipe
-from ganc_nni.search.engine import BudgetedSpace, InProcessEngine, TrialEngine
+from ganc_nni.search.budgeted import BudgetedSpace
+from ganc_nni.search.engine import InProcessEngine, TrialEngine
 from ganc_nni.space import config_str
 
 SPACE = search_space()

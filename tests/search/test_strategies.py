@@ -15,7 +15,8 @@ from trial_workers import Workers
 
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.budget import Budget, build_space
-from ganc_nni.search.engine import BudgetedSpace, InProcessEngine, TrialEngine
+from ganc_nni.search.budgeted import BudgetedSpace
+from ganc_nni.search.engine import InProcessEngine, TrialEngine
 from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import config_str
 

@@ -8,7 +8,8 @@ from tiny import cost_of, search_space
 
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.budget import Budget, build_space
-from ganc_nni.search.engine import BudgetedSpace, InProcessEngine
+from ganc_nni.search.budgeted import BudgetedSpace
+from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import SearchSpace, config_str
 
