@@ -126,7 +126,9 @@ class TrialSearch:
         with self.engine.changed:
             self.desk.ask(ids, send)
             self._update()
-            self.engine.changed.wait_for(lambda: not self.desk.waiting or not self.engine.idle, PATIENCE)
+            self.engine.changed.wait_for(
+                lambda: not self.desk.waiting or self._missing or self.engine.exhausted, PATIENCE
+            )
             return self.desk.answers()
 
     def receive_trial_result(self, number: int, parameters: dict[str, Any], value: Any) -> None:

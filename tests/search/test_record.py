@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny import WIDTHS, all_samples, recipe
 
 from ganc_nni.architecture import Architecture
@@ -13,7 +14,8 @@ from ganc_nni.generators.resnet import LABELS
 from ganc_nni.run import Run
 from ganc_nni.search.budget import Budget, build_space
 from ganc_nni.search.engine import InProcessEngine
-from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.front import Front, Point
+from ganc_nni.search.journal import Evaluation, Journal
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import evaluate, finish, search
 from ganc_nni.search.strategy import build_strategy
@@ -32,8 +34,8 @@ EVALUATIONS = st.builds(
 )
 
 
-def rows(run):
-    with (run.folder / "search" / "trials.csv").open(newline="", encoding="utf-8") as file:
+def rows(run, name="trials.csv"):
+    with (run.folder / "search" / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -78,6 +80,99 @@ def test_both_files_hold_the_best_after_each_evaluation(tiny_folder, evaluations
         assert architecture.sample == best.sample
         assert architecture.metrics == {"frechet_random/search": best.score}
         assert record.best == best
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    points=st.lists(st.builds(Point, st.integers(1, 8), st.integers(1, 8).map(float), st.text(max_size=3))),
+    higher_is_better=st.booleans(),
+)
+def test_the_front_holds_what_no_other_beats(points, higher_is_better):
+    front = Front(higher_is_better)
+    for point in points:
+        front.add(point)
+
+    def beats(one, other):
+        no_worse = one.score >= other.score if higher_is_better else one.score <= other.score
+        return one.macs <= other.macs and no_worse and (one.macs, one.score) != (other.macs, other.score)
+
+    expected = {(each.macs, each.score) for each in points if not any(beats(other, each) for other in points)}
+    assert [(each.macs, each.score) for each in front.points] == sorted(expected)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: config_str(each.sample)))
+def test_the_front_s_table_is_part_of_all_trials(tiny_folder, evaluations):
+    run = Run(recipe("space.json", search={"budget": EVERYTHING, "convention": "true", "max_failures": 9}))
+    record = fresh(run)
+    (run.folder / "search" / "pareto.csv").unlink(missing_ok=True)
+    for evaluation in evaluations:
+        record.add(evaluation)
+        scored = [row for row in rows(run) if row["score"]]
+        front = rows(run, "pareto.csv") if scored else []
+        assert all(row in scored for row in front)
+        for row in scored:
+            cheaper = [each for each in scored if int(each["macs_true"]) <= int(row["macs_true"])]
+            if row not in front:
+                assert any(float(each["score"]) <= float(row["score"]) for each in cheaper if each is not row)
+
+
+def test_the_front_is_drawn(tiny_folder, monkeypatch):
+    run = Run(recipe("space.json"))
+    record = SearchRecord(run, "frechet_random")
+    picture = run.folder / "search" / "pareto.png"
+    record.draw()
+    assert not picture.exists()  # nothing to show yet
+    samples = all_samples(run.space)
+    record.add(Evaluation(samples[0], 3.0))
+    assert not picture.exists()  # a picture a few seconds is enough
+    record.add(Evaluation(samples[1], None, message="broken"))
+    record.draw()
+    with Image.open(picture) as image:
+        assert image.size == (792, 528)
+    first = picture.read_bytes()
+    for number, sample in enumerate(samples[2:]):
+        record.add(Evaluation(sample, 4.0 + number % 7 if number else 1e6))
+    record.draw()
+    assert picture.read_bytes() != first
+
+
+def test_the_journal_is_the_truth_and_rows_without_it_stay(tiny_folder):
+    run = Run(recipe("space.json", search={"budget": EVERYTHING}))
+    old, both, new, failed = all_samples(run.space)[:4]
+    record = SearchRecord(run, "frechet_random")
+    for evaluation in (Evaluation(old, 1.0), Evaluation(both, None, message="killed"), Evaluation(failed, 9.0)):
+        record.add(evaluation)
+    journal = Journal(run.folder / "search" / "journal")
+    written = [Evaluation(both, 2.0, 0.123456), Evaluation(new, 3.0), Evaluation(failed, None, message="later")]
+    for evaluation in written:
+        journal.append(evaluation)
+    with record.path.open("a") as file:
+        file.write("5,4_4_4_")  # what a crash leaves
+    again = SearchRecord(run, "frechet_random")
+    assert [again.known(each) for each in (old, both, new, failed)] == [1.0, 2.0, 3.0, 9.0]
+    assert [row["score"] for row in rows(run)] == ["1.0", "2.0", "9.0", "3.0"]
+    assert [row["trial"] for row in rows(run)] == ["0", "1", "2", "3"]
+    assert again.found(both) == written[0]
+    assert again.journaled(new) == written[1]
+    shuffled = dict(reversed(new.items()))
+    assert again.journaled(shuffled) == written[1]
+
+
+def test_too_many_failures_in_a_row_end_the_search_and_keep_what_is_there(tiny_folder):
+    run = Run(recipe("space.json", search={"evaluations": 20, "max_failures": 3}))
+    scored = []
+
+    def score(sample):
+        scored.append(sample)
+        return synthetic(sample) if len(scored) in (1, 4) else None
+
+    with pytest.raises(TrainingError, match=r"^4 sub-generators failed .*max_failures: 3\); the last, .*: broken$"):
+        explore(run, score)
+    assert len(scored) == 8
+    assert len(rows(run)) == 8
+    resumed = explore(run, synthetic)
+    assert len(resumed.evaluations) == 20
 
 
 def test_an_architecture_says_what_it_costs_and_where_it_comes_from(tiny_folder):

@@ -149,3 +149,111 @@ def test_killed_at_random_moments_it_finds_what_an_undisturbed_search_finds(
     found = Architecture.load(experiment.run_folder / "architecture.json")
     assert found.sample == best["sample"]
     assert found.metrics["frechet_random/search"] == best["score"]
+
+
+def test_a_resumed_experiment_is_done_as_before_and_takes_up_a_longer_recipe(experiment: Experiment) -> None:
+    write_recipe(experiment, evaluations=4)
+    with experiment:
+        experiment.wait_for("DONE", 240)
+        trials, lines = experiment.trials(), journal(experiment.run_folder)
+        assert len(lines) == 4
+        experiment.stop()
+        experiment.resume()
+        wait(lambda: "NO_MORE_TRIAL" not in experiment.get("check-status")["status"], 60, experiment)
+        experiment.wait_for("DONE", 60)
+        time.sleep(3)  # in which a tuner that wanted more trials would ask for them
+        assert experiment.get("check-status")["status"] == "DONE"
+        assert len(experiment.trials()) == len(trials)
+        assert journal(experiment.run_folder) == lines
+        experiment.stop()
+        write_recipe(experiment, evaluations=6, budget=4.2e6)
+        experiment.resume()
+        wait(lambda: len(experiment.trials()) > len(trials), 120, experiment)
+        experiment.wait_for("DONE", 240)
+        longer = journal(experiment.run_folder)
+        assert longer[:4] == lines
+        assert set(Counter(map(widths, longer)).values()) == {1}
+        last = experiment.trials()[-1]
+        assert last["parameters"] == {"stage": "export"}
+        assert last["status"] == "SUCCEEDED"
+
+
+def test_a_stage_that_is_killed_goes_on(experiment: Experiment) -> None:
+    write_recipe(experiment, evaluations=2)
+    shutil.rmtree(experiment.run_folder / "supernet")
+    with experiment:
+        wait(lambda: (experiment.run_folder / "supernet" / "begun.txt").is_file(), 120, experiment)
+        kill(experiment, "trial")
+        wait(lambda: find(experiment, "trial"), 60, experiment)
+        kill(experiment, "manager")
+        experiment.wait_for("DONE", 300)
+        assert (experiment.run_folder / "export" / "architecture.json").is_file()
+        assert not (experiment.run_folder / "error.txt").exists()
+
+
+def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment) -> None:
+    second = Experiment(experiment.folder, survival_recipe(evaluations=150))  # which end long after this test
+    with experiment:
+        wait(lambda: journal(experiment.run_folder), 120, experiment)
+        tuner = find(experiment, "tuner")
+        assert tuner is not None
+        command = ganc(experiment, "search")
+        output, _ = command.communicate(timeout=120)
+        assert command.returncode == 2
+        assert output.count("\n") == 1
+        assert f"in use by process {tuner.pid} (nnictl's tuner), since " in output
+        second.environment["TMPDIR"] = str(experiment.temporary)
+        with second:
+            second.wait_for("ERROR", 60)
+            assert f"in use by process {tuner.pid}" in second.log("dispatcher.log")
+            assert second.trials() == []
+            assert not (experiment.run_folder / "error.txt").exists()
+        before = len(journal(experiment.run_folder))
+        wait(lambda: len(journal(experiment.run_folder)) > before, 120, experiment)
+
+
+def test_too_many_failures_end_the_experiment_with_the_reason(experiment: Experiment) -> None:
+    write_recipe(experiment, max_failures=1)
+    weights = experiment.run_folder / "supernet" / "supernet.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-200])
+    with experiment:
+        experiment.wait_for("ERROR", 180)
+        message = (experiment.run_folder / "error.txt").read_text()
+        assert "2 sub-generators failed one after another (search.max_failures: 1)" in message
+        assert str(weights.relative_to(experiment.folder)) in message
+    assert [line["score"] for line in journal(experiment.run_folder)] == [None, None]
+
+
+def test_ctrl_c_of_nnictl_in_the_foreground_leaves_nothing(experiment: Experiment) -> None:
+    command = ["nnictl", "create", "--config", "experiments/tiny.yml", "--port", str(experiment.port), "--foreground"]
+    with (experiment.folder / "out").open("w") as out:
+        nnictl = subprocess.Popen(
+            command, cwd=experiment.folder, env=experiment.environment, stdout=out, stderr=out, start_new_session=True
+        )
+        wait(lambda: find(experiment, "evaluator"), 120, experiment)
+        wait(lambda: journal(experiment.run_folder), 120, experiment)
+        nnictl.send_signal(signal.SIGINT)
+        nnictl.wait(60)
+    experiment.assert_nothing_is_left("Ctrl-C of nnictl create --foreground")
+    assert not (experiment.run_folder / "error.txt").exists()
+
+
+def test_ctrl_c_of_a_search_leaves_nothing_and_resumes(experiment: Experiment) -> None:
+    refused = ganc(experiment, "search", "--resume")
+    output, _ = refused.communicate(timeout=120)
+    assert refused.returncode == 2
+    assert output.count("\n") == 1
+    assert "--resume" in output
+    search = ganc(experiment, "search")
+    wait(lambda: len(journal(experiment.run_folder)) > 2, 120, experiment)
+    search.send_signal(signal.SIGINT)
+    output, _ = search.communicate(timeout=60)
+    assert search.returncode != 0
+    assert "Traceback" not in output
+    experiment.assert_nothing_is_left("Ctrl-C of ganc search")
+    lines = journal(experiment.run_folder)
+    resumed = ganc(experiment, "search", "--resume")
+    output, _ = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, output
+    assert journal(experiment.run_folder)[: len(lines)] == lines
+    assert set(Counter(map(widths, journal(experiment.run_folder))).values()) == {1}
