@@ -139,10 +139,8 @@ class InProcessEngine(ScoringEngine):
     """Scores each sub-generator at once, in this process.
 
     Args:
-        evaluations: How many sub-generators may be scored.
-        known: See :class:`ScoringEngine`.
+        evaluations, known, higher_is_better: See :class:`ScoringEngine`.
         score: Scores one sub-generator; None is a failure.
-        higher_is_better: See :class:`ScoringEngine`.
     """
 
     def __init__(
@@ -165,12 +163,16 @@ class TrialEngine(ScoringEngine):
 
     A worker is idle while one waits in :meth:`next_model`, or while the tuner has said so in :attr:`idle`.
 
+    Attributes:
+        patience: Seconds for which a strategy waits before it hears that no worker is idle.
+        open: Which sub-generators have been submitted and have not ended, by ``id``.
+
     Args:
-        evaluations: How many sub-generators may be scored.
-        known: See :class:`ScoringEngine`.
-        higher_is_better: See :class:`ScoringEngine`.
+        evaluations, known, higher_is_better: See :class:`ScoringEngine`.
         on_change: Called when the strategy has submitted a sub-generator, or has ended.
     """
+
+    patience = 60.0
 
     def __init__(
         self,
@@ -184,13 +186,13 @@ class TrialEngine(ScoringEngine):
         self.idle = 0
         self._on_change = on_change
         self._queue: deque[BudgetedSpace] = deque()
-        self._open: set[int] = set()
+        self.open: set[int] = set()
         self._closed = False
 
     def start(self, model: BudgetedSpace) -> None:
         """Queue it for the next trial."""
         with self.changed:
-            self._open.add(id(model))
+            self.open.add(id(model))
             self._queue.append(model)
             self.changed.notify_all()
 
@@ -198,25 +200,13 @@ class TrialEngine(ScoringEngine):
         """See :meth:`ScoringEngine.finish`."""
         super().finish(model, score)
         with self.changed:
-            self._open.discard(id(model))
-
-    @property
-    def open(self) -> int:
-        """How many sub-generators have been submitted and have not ended."""
-        with self.changed:
-            return len(self._open)
+            self.open.discard(id(model))
 
     def idle_worker_available(self) -> bool:
-        """Whether a trial waits for a sub-generator.
-
-        NNI's strategies sleep for a second when there is none, so the answer comes as soon as there is one.
-        """
+        """Whether a trial waits for a sub-generator; the answer waits for one, since strategies sleep after a no."""
         with self.changed:
-            self.changed.wait_for(lambda: self._any_idle() or self.exhausted, timeout=1)
-            return self._any_idle()
-
-    def _any_idle(self) -> bool:
-        return self.idle > len(self._queue)
+            self.changed.wait_for(lambda: self.idle > len(self._queue) or self.exhausted, self.patience)
+            return self.idle > len(self._queue)
 
     @property
     def exhausted(self) -> bool:
@@ -227,7 +217,7 @@ class TrialEngine(ScoringEngine):
     def complete(self) -> bool:
         """Whether, besides, all that it has submitted has ended."""
         with self.changed:
-            return self.exhausted and not self._open
+            return self.exhausted and not self.open
 
     def next_model(self) -> BudgetedSpace | None:
         """The next sub-generator to score, as soon as the strategy submits one; None: there will be no more."""

@@ -203,7 +203,7 @@ class TrialSearch:
             while self.desk.waiting and (task := self._next_task()) is not None:
                 self.desk.give(task)
             # A trial that NNI has ended, but has not told us of yet, must not make room for the next sub-generator.
-            room = 0 if self._missing or self.engine.exhausted else self._concurrency - self.engine.open
+            room = 0 if self._missing or self.engine.exhausted else self._concurrency - len(self.engine.open)
             self.engine.idle = max(0, min(len(self.desk.waiting), room))
             self.engine.changed.notify_all()
 
@@ -227,7 +227,7 @@ class TrialSearch:
 
     def _log_progress(self, evaluation: Evaluation) -> None:
         """How far the search is, and how long it will take at this pace."""
-        ended, total = len(self.engine.models) - self.engine.open, self.engine.evaluations
+        ended, total = len(self.engine.models) - len(self.engine.open), self.engine.evaluations
         self._first_end = self._first_end or time.monotonic()
         pace = (time.monotonic() - self._first_end) / max(1, ended - 1)
         left = f"about {pace * (total - ended) / 60:.1f} minutes left" if ended > 1 else "the pace shows with the next"

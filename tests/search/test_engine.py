@@ -197,6 +197,7 @@ def test_the_last_sub_generator_is_not_missed_by_who_asks_while_it_is_submitted(
 
 def test_one_that_waits_is_idle_until_it_has_work():
     engine = TrialEngine(3, unknown)
+    engine.patience = 0.05
     got = []
     assert not engine.idle_worker_available()
     thread = threading.Thread(target=lambda: got.append(engine.next_model()), daemon=True)
