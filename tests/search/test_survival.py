@@ -23,7 +23,7 @@ from ganc_nni.architecture import Architecture
 pytestmark = pytest.mark.experiment
 
 EVALUATIONS = 28
-KILLS = {"trial": 9, "evaluator": 5, "tuner": 3, "manager": 3}
+KILLS = {"trial": 10, "evaluator": 5, "tuner": 2, "manager": 3}
 VICTIMS = {
     "trial": "ganc_nni.search.trial",
     "evaluator": "ganc_nni.search.server",
@@ -119,10 +119,12 @@ def find(experiment: Experiment, kind: str) -> psutil.Process | None:
 
 
 def kill(experiment: Experiment, kind: str) -> None:
-    wait(lambda: find(experiment, kind), 120, experiment).kill()
+    victim = wait(lambda: find(experiment, kind), 120, experiment)
+    victim.kill()
+    if kind == "tuner":  # NNI's server finds out half a minute later; the user may be faster
+        experiment.stop()
     if kind in ("tuner", "manager"):
-        if kind == "tuner":
-            experiment.nnictl("stop", experiment.id)
+        victim.wait(30)
         experiment.resume()
 
 
