@@ -205,7 +205,9 @@ def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment) 
         assert command.returncode == 2
         assert output.count("\n") == 1
         assert f"in use by process {tuner.pid} (nnictl's tuner), since " in output
-        second.environment["TMPDIR"] = str(experiment.temporary)
+        second.temporary = experiment.folder / "u"  # else it would find the first one's socket, and complain
+        second.temporary.mkdir()
+        second.environment["TMPDIR"] = str(second.temporary)
         with second:
             second.wait_for("ERROR", 60)
             assert f"in use by process {tuner.pid}" in second.log("dispatcher.log")
