@@ -191,7 +191,7 @@ def test_the_segmenter_s_ceiling_is_printed(run, folder, monkeypatch, capsys):
 
 
 def test_the_web_ui_has_to_rank_as_the_metric_does(run, folder, monkeypatch):
-    from ganc_nni.search.evolution import TrialSearch
+    from ganc_nni.search.bridge import TrialSearch
 
     (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **SECTIONS)))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

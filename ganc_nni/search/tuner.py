@@ -26,13 +26,13 @@ from ganc_nni.recipe import recipe_name, run_folder
 from ganc_nni.search.manager import end_with_server
 
 if TYPE_CHECKING:
-    from ganc_nni.search.evolution import TrialSearch
+    from ganc_nni.search.bridge import TrialSearch
 
 _log = logging.getLogger(__name__)
 
 
 class EvolutionTuner(Tuner):
-    """NNI's tuner for a recipe: passes NNI's calls to a :class:`~ganc_nni.search.evolution.TrialSearch`.
+    """NNI's tuner for a recipe: passes NNI's calls to a :class:`~ganc_nni.search.bridge.TrialSearch`.
 
     An error in any of them ends the experiment, with its message in NNI's logs and in ``runs/NAME/error.txt``. Until
     its end no other experiment or command works in the run folder.
@@ -88,7 +88,7 @@ class EvolutionTuner(Tuner):
         self.lock.acquire()
         if (path := self.folder / "error.txt").exists():
             path.unlink()
-        from ganc_nni.search.evolution import TrialSearch
+        from ganc_nni.search.bridge import TrialSearch
 
         return TrialSearch(self.recipe, self.experiment, self.optimize_mode, self._end_experiment)
 
