@@ -39,7 +39,14 @@ def to_onnx(network: nn.Module, example: Tensor, interface: Interface, opset: in
         raise InputError(f"--opset {opset}: expected {OPSETS[0]} to {OPSETS[1]}, which torch's exporter writes")
     first = 1 if interface.as_bytes else 2
     free = {0: "batch", **({first: "height", first + 1: "width"} if interface.dynamic else {})}
-    return _folded(_traced(network, example, opset, {"input": free, "output": free}))
+    model = _folded(_traced(network, example, opset, {"input": free, "output": free}))
+    # what tracing cannot know of the sizes of a SPADE generator's output: they are those of its input
+    axes = model.graph.output[0].type.tensor_type.shape.dim
+    for axis, name in free.items():
+        axes[axis].dim_param = name
+    if not interface.dynamic:
+        axes[first].dim_value, axes[first + 1].dim_value = interface.size
+    return model
 
 
 def _traced(network: nn.Module, example: Tensor, opset: int, axes: Mapping[str, Mapping[int, str]]) -> bytes:

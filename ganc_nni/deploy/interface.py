@@ -85,6 +85,8 @@ class OfBytes(nn.Module):
         labels: What the channels of its label maps mean; None: it reads pictures.
     """
 
+    ids: Tensor
+
     def __init__(self, network: nn.Module, labels: Labels | None) -> None:
         super().__init__()
         self.network = network
@@ -101,7 +103,7 @@ class OfBytes(nn.Module):
         return output.add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _encode(self, x: Tensor) -> Tensor:
-        one_hot = torch.eq(x[:, :1], self.ids).float()
+        one_hot = (x[:, :1] == self.ids).float()
         if self.labels is None or not self.labels.instances:
             return one_hot
         numbers = x[:, 1:2] + 256 * x[:, 2:3]  # in integers: fp16 has no such large ones
