@@ -99,7 +99,7 @@ def _culprit(network: nn.Module, example: Tensor, attempt: Callable[[nn.Module, 
 
 
 def _folded(content: bytes) -> Any:
-    """The model without what can be computed beforehand, which is half of the nodes that tracing leaves."""
+    """The model without what can be computed beforehand, of which tracing leaves a lot."""
     onnx = module("onnx")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
