@@ -112,7 +112,7 @@ class Evaluator:
         The generator computes in ``precision``, the metric in float32. On CUDA nothing waits for the device before the
         last picture.
         """
-        if isinstance(generator, nn.Module):
+        if isinstance(generator, nn.Module) and generator.training:  # to visit each layer takes milliseconds
             generator.eval()
         metric, first = self.metric(), 0
         for batch in self._sources():
