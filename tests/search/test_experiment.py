@@ -152,7 +152,9 @@ def _assert_ends(folder: Path, recipe: dict[str, object], words: list[str]) -> N
     """The experiment ends in ERROR before any trial, with the same message in error.txt and in NNI's logs."""
     with Experiment(folder, recipe) as experiment:
         experiment.wait_for("ERROR", 60)
-        message = (experiment.run_folder / "error.txt").read_text().strip()
+        path = experiment.run_folder / "error.txt"
+        assert path.is_file(), experiment.logs()
+        message = path.read_text().strip()
         for word in words:
             assert word in message
         assert "\n" not in message
