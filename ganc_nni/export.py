@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
 from ganc_nni.data import Split, as_rgb
+from ganc_nni.report.pictures import save_pictures
 from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
 from ganc_nni.training.loop import Report
@@ -78,6 +79,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
+    save_pictures(run.data.test, networks, run.device, folder / "pictures")
     return {"score": scores["compressed"]}
 
 

@@ -15,6 +15,7 @@ from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import export
 from ganc_nni.lock import run_lock, stage_lock
 from ganc_nni.oneshot.train import train_supernet
+from ganc_nni.report.provenance import write_provenance
 from ganc_nni.run import Run
 from ganc_nni.search.stage import search
 from ganc_nni.segmentation.stage import train_run_segmenter
@@ -150,6 +151,7 @@ class Pipeline:
     def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
         """Mark the stage as done."""
         record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}
+        write_provenance(self.run, self.run.folder / stage)
         write_text(self.run.folder / stage / "stage.json", json.dumps(record, indent=2) + "\n")
 
     def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
