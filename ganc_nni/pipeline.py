@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ganc_nni.checkpoints import write_text
+from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import export
 from ganc_nni.lock import run_lock, stage_lock
@@ -114,7 +114,7 @@ class Pipeline:
     def record(self, stage: str) -> dict[str, Any]:
         """The stage's ``stage.json``; empty if there is none."""
         path = self.run.folder / stage / "stage.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def prepare(self, stage: str) -> None:
         """Make the stage's folder ready, with what an earlier run of the same recipe left in it.
@@ -167,6 +167,19 @@ class Pipeline:
         if not self.done(stage):
             start = time.perf_counter()
             self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
+            if stage == "export":
+                self._write_page()
+
+    def _write_page(self) -> None:
+        """Make the report of the finished run; the run stays finished if that fails."""
+        # TensorBoard's reader takes a second to load, which no other stage and no trial should wait for
+        from ganc_nni.report.build import write_page
+        from ganc_nni.report.collect import collect
+
+        try:
+            write_page(self.run.folder, collect(self.run.folder))
+        except (InputError, TrainingError) as error:
+            _log.warning("the run is finished, but its report could not be made: %s", error)
 
     def run_until(self, last: str) -> None:
         """Run every stage up to ``last`` that is not done.

@@ -45,7 +45,7 @@ class Embedded(NamedTuple):
 
 @torch.inference_mode()
 def save_pictures(split: Split, networks: Mapping[str, nn.Module], device: torch.device, folder: Path) -> None:
-    """Write test pictures, evenly spread, as ``folder/N_input.png``, ``N_teacher.png`` and so on; label maps coloured."""
+    """Write test pictures, evenly spread, as ``folder/N_input.png``, ``N_teacher.png`` ...; label maps in colour."""
     count = min(SHOWN, len(split.sources))
     picks = [round(index * (len(split.sources) - 1) / max(1, count - 1)) for index in range(count)]
     for old in folder.glob("*.png"):
@@ -88,7 +88,9 @@ def embed(kind: str, path: Path, largest_side: int = LARGEST_SIDE) -> Embedded:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a picture: {error}; run `ganc export` on the recipe again") from None
+        raise InputError(
+            f"{path}: cannot be read as a picture: {error}; run `ganc export` on the recipe again"
+        ) from None
     image.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)
     content, form = _encoded(image, "PNG"), "png"
     if len(content) > SMALL_FILE:
