@@ -82,7 +82,7 @@ def test_the_run_s_page_shows_label_maps_and_the_segmenter(run):
     assert "miou (higher is better)" in text
     assert '<th scope="row">Segmenter</th>' in text
     assert "ganc train-segmenter" in text
-    assert text.count(": input\"") == 6
+    assert text.count(': input"') == 6
 
 
 def test_the_search_keeps_the_highest_score(run):

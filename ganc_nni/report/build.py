@@ -97,17 +97,21 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     """Figure, what it is, and from what to what."""
     teacher, compressed = summary.teacher, summary.compressed
 
-    def less(before: float, after: float) -> str:
-        return f"{before / after:.1f}x"
+    def change(what: str, before: int, after: int) -> tuple[str, str]:
+        return (
+            (f"{before / after:.1f}x", f"fewer {what}")
+            if after <= before
+            else (f"{after / before:.1f}x", f"more {what}")
+        )
 
     gain = teacher.latency_ms / compressed.latency_ms
     direction = "higher" if summary.higher_is_better else "lower"
     return [
-        (less(teacher.macs_published, compressed.macs_published), "fewer MACs", "as the papers count them"),
-        (less(teacher.params, compressed.params), "fewer parameters", f"{compressed.params:,} are left"),
+        (*change("MACs", teacher.macs_published, compressed.macs_published), "as the papers count them"),
+        (*change("parameters", teacher.params, compressed.params), f"{compressed.params:,} in all"),
         (f"{gain:.1f}x", "as fast", f"{teacher.latency_ms:.1f} → {compressed.latency_ms:.1f} ms, eager, batch 1"),
         (
-            f"{teacher.score:.4g} → {compressed.score:.4g}",
+            f"{teacher.score:.3g} → {compressed.score:.3g}",
             summary.metric,
             f"{direction} is better, {summary.test_pictures} test pictures",
         ),

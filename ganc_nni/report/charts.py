@@ -183,8 +183,8 @@ def loss_chart(curve: Curve) -> Chart:
     buckets = _averaged(curve)
     x = Axis([0, *curve.steps], room=0.02)
     y = Axis([*(low for _, _, low, _ in buckets), *(high for _, _, _, high in buckets)], upwards=True)
-    name = curve.name.partition("/")[2] or curve.name
-    chart = _chart(f"loss: {name}", f"{curve.values[-1]:.4g} at the end", x, y)
+    name = curve.name.replace("/", ": ")
+    chart = _chart(name, f"{curve.values[-1]:.4g} at the end", x, y)
     steps = [x.place(step) for step, *_ in buckets]
     if len(curve.values) > len(buckets):
         upper = [y.place(high) for *_, high in buckets]
@@ -193,7 +193,7 @@ def loss_chart(curve: Curve) -> Chart:
         chart.marks.append(Mark("band", _line(around) + "Z"))
     places = [(step, y.place(mean)) for step, (_, mean, _, _) in zip(steps, buckets, strict=True)]
     chart.marks.append(Mark("line one", _line(places)) if len(places) > 1 else Mark("dots one", _dots(places)))
-    chart.alt = f"Loss {name} over {curve.steps[-1]:,} steps: from {curve.values[0]:.4g} to {curve.values[-1]:.4g}"
+    chart.alt = f"{name} over {curve.steps[-1]:,} steps: from {curve.values[0]:.4g} to {curve.values[-1]:.4g}"
     return chart
 
 

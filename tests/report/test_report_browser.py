@@ -41,6 +41,8 @@ def test_nothing_is_wider_than_the_screen(browser, finished, width):
         return [...document.querySelectorAll('main *')].filter(
             (e) => !inside(e) && e.getBoundingClientRect().right > window.innerWidth + 1).map((e) => e.outerHTML)"""
     assert browser.execute_script(outside) == []
+    cut = "return [...document.querySelectorAll('.tiles div')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert browser.execute_script(cut) == 0
 
 
 def test_night_is_darker_than_day(browser, finished):
