@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
+from ganc_nni.checkpoints import load_into, load_weights, read_json, save_weights, write_atomically, write_text
 from ganc_nni.data import Split, as_rgb
+from ganc_nni.report.pictures import save_pictures
 from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
 from ganc_nni.training.loop import Report
@@ -78,6 +79,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
+    save_pictures(run.data.test, networks, run.device, folder / "pictures")
     return {"score": scores["compressed"]}
 
 
@@ -123,6 +125,10 @@ def draw_comparison(
 
 
 def read_summary(run_folder: Path) -> dict[str, Any]:
-    """What :func:`export` left of the comparison; empty if there is none."""
+    """What :func:`export` left of the comparison; empty if there is none.
+
+    Raises:
+        InputError: It is damaged.
+    """
     path = run_folder / "export" / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

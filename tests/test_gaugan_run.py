@@ -76,6 +76,15 @@ def test_every_stage_leaves_what_it_promises(run):
     assert summary["chosen"]["stdev"] == pytest.approx(abs(calibrations[0] - calibrations[1]) / 2**0.5)
 
 
+def test_the_run_s_page_shows_label_maps_and_the_segmenter(run):
+    text = (run.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Left out" not in text
+    assert "miou (higher is better)" in text
+    assert '<th scope="row">Segmenter</th>' in text
+    assert "ganc train-segmenter" in text
+    assert text.count(': input"') == 6
+
+
 def test_the_search_keeps_the_highest_score(run):
     from ganc_nni.search.record import SearchRecord
 

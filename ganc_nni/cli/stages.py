@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
 from ganc_nni.errors import InputError
+
+if TYPE_CHECKING:
+    from ganc_nni.report.collect import Summary
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")
@@ -116,43 +119,37 @@ def export(recipe: RecipeFile) -> None:
 
 @app.command()
 def report(run: RunFolder, as_json: AsJson = False) -> None:
-    """Print teacher beside compressed: MACs, parameters, metric, latency, and where the files lie."""
+    """Print teacher beside compressed, and write all there is to see of a run as a page: RUN/report/index.html.
+
+    The page needs no network and no other file. What a run has not reached yet is left out of it.
+    """
     _print_report(run, as_json)
 
 
 def _print_report(folder: Path, as_json: bool) -> None:
     from ganc_nni.export import read_summary
+    from ganc_nni.report.build import PAGE, write_page
+    from ganc_nni.report.collect import collect
 
-    summary = read_summary(folder)
-    if not summary:
-        failure = folder / "error.txt"
-        why = f"; the run ended with: {failure.read_text(encoding='utf-8').strip()}" if failure.is_file() else ""
-        raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run{why}")
+    found = collect(folder)
     if as_json:
-        print_json(summary)
-        return
-    teacher, compressed = summary["networks"]["teacher"], summary["networks"]["compressed"]
-    height, width = summary["image_size"]
-    table = Table(
-        title=f"{folder.name} at {height}x{width}, {summary['metric']} on {summary['test_pictures']} test pictures"
-    )
+        if found.summary is None:
+            raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run")
+        print_json(read_summary(folder))
+    else:
+        if found.summary is not None:
+            _print_table(folder, found.summary)
+        CONSOLE.print(f"report:       {folder / PAGE}", soft_wrap=True)
+    write_page(folder, found)
+
+
+def _print_table(folder: Path, summary: Summary) -> None:
+    height, width = summary.image_size
+    table = Table(title=f"{folder.name} at {height}x{width}, {summary.metric} on {summary.test_pictures} test pictures")
     for column in ("", "teacher", "compressed", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
-    direction = "higher" if summary.get("higher_is_better") else "lower"
-    rows = {
-        "MACs (published convention)": ("macs_published", "{:,}", "{:.1f}x less"),
-        "MACs (true)": ("macs_true", "{:,}", "{:.1f}x less"),
-        "parameters": ("params", "{:,}", "{:.1f}x less"),
-        f"{summary['metric']} ({direction} is better)": ("score", "{:.4g}", ""),
-        "latency, eager, batch 1 (ms)": ("latency_ms", "{:.2f}", "{:.1f}x faster"),
-    }
-    for title, (key, figure, ratio) in rows.items():
-        gain = ratio.format(teacher[key] / compressed[key]) if ratio else ""
-        table.add_row(title, figure.format(teacher[key]), figure.format(compressed[key]), gain)
-    if chosen := summary.get("chosen"):
-        spread = f" ± {chosen['stdev']:.2g}" if chosen["stdev"] is not None else ""
-        table.add_row("  before fine-tuning, pictures of the search", "", f"{chosen['search']:.4g}")
-        table.add_row("  before fine-tuning, test pictures", "", f"{chosen['mean']:.4g}{spread}")
+    for row in summary.rows():
+        table.add_row(*row)
     CONSOLE.print(table)
     CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
     CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)

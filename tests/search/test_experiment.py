@@ -75,6 +75,7 @@ def test_last_trial_finetunes_and_exports(done: Experiment) -> None:
     assert last["parameters"] == {"stage": "export"}
     summary = json.loads((done.run_folder / "export" / "summary.json").read_text())
     assert last["final"]["default"] == summary["networks"]["compressed"]["score"]
+    assert "Left out" not in (done.run_folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_all_trials_succeed_and_no_error_is_left(done: Experiment) -> None:
