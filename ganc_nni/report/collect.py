@@ -103,8 +103,8 @@ class Summary(BaseModel):
         ]
         if self.chosen is not None:
             spread = f" ± {self.chosen.stdev:.2g}" if self.chosen.stdev is not None else ""
-            rows.append(("  before fine-tuning, pictures of the search", "", f"{self.chosen.search:.4g}", ""))
-            rows.append(("  before fine-tuning, test pictures", "", f"{self.chosen.mean:.4g}{spread}", ""))
+            rows.append(("  as searched, search split", "", f"{self.chosen.search:.4g}", ""))
+            rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
         return rows
 
 
