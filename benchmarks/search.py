@@ -138,12 +138,11 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
     for name, times in seconds.items():
         elapsed, cpu = np.median(times, axis=0)
         ratio = np.median(times / seconds["in process"], axis=0)
-        rows.append(
-            (name, f"{elapsed:.2f}", f"{3600 / elapsed:.0f}", f"{cpu:.2f}", f"{ratio[0]:.2f}", f"{ratio[1]:.2f}")
-        )
+        own = (f"{cpu:.2f}", f"{ratio[1]:.2f}") if name != "straightforward" else ("", "")  # that of another process
+        rows.append((name, f"{elapsed:.2f}", f"{3600 / elapsed:.0f}", own[0], f"{ratio[0]:.2f}", own[1]))
     columns = ("medians", "seconds", "an hour", "CPU seconds", "this / in process", "in CPU seconds")
     alone = 1 / np.median(seconds["its forward passes"] / seconds["in process"], axis=0)[1]
-    times_faster = np.median(seconds["straightforward"] / seconds["in process"], axis=0)[0]  # its CPU is another's
+    times_faster = np.median(seconds["straightforward"] / seconds["in process"], axis=0)[0]
     height, width = options.size
     show(
         f"one candidate, {options.pictures} pictures of {height}x{width} in batches of {options.batch_size}, "
