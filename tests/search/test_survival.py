@@ -249,6 +249,7 @@ def test_ctrl_c_of_a_search_leaves_nothing_and_resumes(experiment: Experiment) -
     assert refused.returncode == 2
     assert output.count("\n") == 1
     assert "--resume" in output
+    write_recipe(experiment, evaluations=120)  # which end long after the interruption
     search = ganc(experiment, "search")
     wait(lambda: len(journal(experiment.run_folder)) > 2, 120, experiment)
     search.send_signal(signal.SIGINT)
