@@ -43,6 +43,7 @@ from ganc_nni.oneshot.sampling import activate
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.search.budget import build_space
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import evaluate
 from ganc_nni.space import Sample
@@ -121,7 +122,8 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
     supernet, evaluator, extractor = run.load_supernet(), run.evaluator("search"), build_extractor(run.recipe.metric)
     record, watch = SearchRecord(run, evaluator.metric_name), Stopwatch()
     np.savez("real.npz", **_moments(extractor, run.data.search.targets, options.batch_size))
-    for sample in _affordable(run, options.candidates + 1, options.seed):
+    space, state = build_space(run.budget), np.random.RandomState(options.seed)
+    for sample in [space.random(random_state=state).sample for _ in range(options.candidates + 1)]:
         watch.start()
         evaluation = evaluate(supernet, evaluator, sample)
         record.add(evaluation)
@@ -195,17 +197,6 @@ def straightforward(run: Run, sample: Sample) -> float:
 def _moments(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> dict[str, np.ndarray]:
     features = extract_features(extractor, pictures, batch_size).double().numpy()
     return {"mu": features.mean(axis=0), "sigma": np.cov(features, rowvar=False)}
-
-
-def _affordable(run: Run, count: int, seed: int) -> list[Sample]:
-    """Random samples within the budget."""
-    random, budget = np.random.default_rng(seed), run.recipe.search.limits["macs_published"]
-    samples: list[Sample] = []
-    while len(samples) < count:
-        sample = {label: int(random.choice(widths)) for label, widths in run.space.choices.items()}
-        if run.student_cost.at(sample).macs_published <= budget:
-            samples.append(sample)
-    return samples
 
 
 def under_nnictl(options: argparse.Namespace, run: Run) -> float:

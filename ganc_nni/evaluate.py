@@ -16,10 +16,8 @@ from ganc_nni.data import IGNORE_ID, LabelMaps, Split
 from ganc_nni.errors import InputError
 from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
 from ganc_nni.metrics.segmentation import SegmentationScore
-from ganc_nni.recipe import MetricRecipe
+from ganc_nni.recipe import MetricRecipe, Precision
 from ganc_nni.segmentation import Segmenter
-
-Precision = Literal["fp32", "bf16"]
 
 
 def pick_device(name: str) -> torch.device:

@@ -61,7 +61,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         for name, network in networks.items()
     }
     pictures = len(run.data.test.sources)
-    chosen = held_out_scores(run, architecture)
+    chosen = held_out_scores(run, architecture, evaluator)
     summary = {
         "metric": evaluator.metric_name,
         "higher_is_better": run.recipe.metric.higher_is_better,
@@ -101,8 +101,8 @@ def draw_comparison(
     split: Split, networks: Mapping[str, nn.Module], device: torch.device, path: Path, n_rows: int = 4
 ) -> None:
     """A picture of test pictures, one a row: input, the output of each network, and the truth where there is one."""
-    n_rows = min(n_rows, len(split.sources))
-    picks = [round(index * (len(split.sources) - 1) / max(1, n_rows - 1)) for index in range(n_rows)]
+    picks = split.spread(n_rows)
+    n_rows = len(picks)
     sources = torch.stack([split.sources[index] for index in picks])
     columns = {
         "input": as_rgb(sources),

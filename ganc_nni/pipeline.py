@@ -14,6 +14,7 @@ from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import export
 from ganc_nni.lock import run_lock, stage_lock
+from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.oneshot.train import train_supernet
 from ganc_nni.report.provenance import write_provenance
 from ganc_nni.run import Run
@@ -74,16 +75,16 @@ class Pipeline:
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
         checkpoint = self.run.recipe.teacher.checkpoint
         if "teacher" in parts and checkpoint is not None and checkpoint.is_file():
-            parts["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+            parts["checkpoint"] = file_sha256(checkpoint)
         weights = self.run.recipe.segmenter.weights
         if self.run.recipe.metric.higher_is_better and weights is not None and stage != "segmenter":
             parts["segmenter"] = recipe["segmenter"]
-            parts["segmenter_weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+            parts["segmenter_weights"] = file_sha256(weights) if weights.is_file() else ""
         if stage == "export":
             parts["repeats"] = self.run.recipe.search.repeats
         table = self.run.recipe.search.latency_table
         if "search" in parts and table is not None and table.is_file():
-            parts["latency_table"] = hashlib.sha256(table.read_bytes()).hexdigest()
+            parts["latency_table"] = file_sha256(table)
         if "student" in parts:
             parts["space"] = self.run.space.choices
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

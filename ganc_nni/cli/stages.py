@@ -20,16 +20,22 @@ RecipeFile = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/quickstart.")]
 
 
-def _run_until(recipe_file: Path, stage: str) -> None:
-    """Run all stages up to ``stage`` that are not done yet."""
+def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
+    """Run all stages up to ``stage`` that are not done yet; with ``resume`` only if there are evaluations to reuse."""
     # torch and NNI take seconds to import; --help and argument errors should not wait for them.
     from ganc_nni.pipeline import Pipeline
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
 
     run = Run(load_recipe(recipe_file))
+    pipeline = Pipeline(run)
+    if resume and not pipeline.resumable():
+        raise InputError(
+            f"--resume: {run.folder / 'search'} has no evaluations of this recipe's supernet; leave --resume out to "
+            "begin the search"
+        )
     run.check()
-    Pipeline(run).run_until(stage)
+    pipeline.run_until(stage)
 
 
 @app.command(name="run")
@@ -87,22 +93,7 @@ def search(
     Every evaluation of the same supernet that has ended is reused, also after a crash, and under another budget,
     strategy or number of evaluations, with or without --resume.
     """
-    if resume:
-        _check_resumable(recipe)
-    _run_until(recipe, "search")
-
-
-def _check_resumable(recipe_file: Path) -> None:
-    from ganc_nni.pipeline import Pipeline
-    from ganc_nni.recipe import load_recipe
-    from ganc_nni.run import Run
-
-    run = Run(load_recipe(recipe_file))
-    if not Pipeline(run).resumable():
-        raise InputError(
-            f"--resume: {run.folder / 'search'} has no evaluations of this recipe's supernet; leave --resume out to "
-            "begin the search"
-        )
+    _run_until(recipe, "search", resume)
 
 
 @app.command()

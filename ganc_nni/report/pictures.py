@@ -46,11 +46,9 @@ class Embedded(NamedTuple):
 @torch.inference_mode()
 def save_pictures(split: Split, networks: Mapping[str, nn.Module], device: torch.device, folder: Path) -> None:
     """Write test pictures, evenly spread, as ``folder/N_input.png``, ``N_teacher.png`` ...; label maps in colour."""
-    count = min(SHOWN, len(split.sources))
-    picks = [round(index * (len(split.sources) - 1) / max(1, count - 1)) for index in range(count)]
     for old in folder.glob("*.png"):
         old.unlink()
-    for number, index in enumerate(picks):
+    for number, index in enumerate(split.spread(SHOWN)):
         source = split.sources[index][None]
         shown = {"input": source}
         shown |= {name: translate(network, source.to(device)).cpu() for name, network in networks.items()}
