@@ -1,4 +1,4 @@
-"""What the benchmarks share: the published set-up on procedural pictures, slicing by hand, tables."""
+"""What the benchmarks share: the published set-up on procedural pictures, times, tables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
-from ganc_nni.architecture import Blueprint
 from ganc_nni.recipe import DataRecipe, load_recipe
 from ganc_nni.run import Run
 
@@ -39,19 +37,6 @@ def published(size: tuple[int, int], pictures: int) -> Run:
     data = DataRecipe(layout="unpaired", root=None, procedural_images=pictures, image_size=size)
     student = recipe.student.model_copy(update={"space": ROOT / recipe.student.space})
     return Run(recipe.model_copy(update={"data": data, "student": student, "device": "cpu"}))
-
-
-def sliced_out(supernet: nn.Module, blueprint: Blueprint, sample: Mapping[str, int]) -> nn.Module:
-    """A network of plain torch layers with the first channels of the supernet's weights."""
-    network = blueprint.build(list(sample.values()))
-    weights = supernet.state_dict()
-    network.load_state_dict({key: first(weights[key], value.shape) for key, value in network.state_dict().items()})
-    return network.eval()
-
-
-def first(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first entries along every axis."""
-    return weight[tuple(slice(length) for length in shape)]
 
 
 class Stopwatch:

@@ -25,8 +25,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     The network is in evaluation mode afterwards. Without a batch norm, or without batches, nothing else happens.
     """
     network.eval()
-    norms, batches = batch_norms(network), list(batches)
-    if not norms or not batches:
+    if not (batches := list(batches)) or not (norms := batch_norms(network)):
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -46,6 +45,9 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 @contextmanager
 def calibrated(network: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
     """:func:`calibrate` for a while; then the network's own statistics are back."""
+    if not (batches := list(batches)):
+        yield
+        return
     own = [{name: value.clone() for name, value in norm.named_buffers()} for norm in batch_norms(network)]
     try:
         calibrate(network, batches)

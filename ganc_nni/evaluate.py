@@ -16,10 +16,8 @@ from ganc_nni.data import IGNORE_ID, LabelMaps, Split
 from ganc_nni.errors import InputError
 from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
 from ganc_nni.metrics.segmentation import SegmentationScore
-from ganc_nni.recipe import MetricRecipe
+from ganc_nni.recipe import MetricRecipe, Precision
 from ganc_nni.segmentation import Segmenter
-
-Precision = Literal["fp32", "bf16"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -112,7 +110,7 @@ class Evaluator:
         The generator computes in ``precision``, the metric in float32. On CUDA nothing waits for the device before the
         last picture.
         """
-        if isinstance(generator, nn.Module):
+        if isinstance(generator, nn.Module) and generator.training:  # to visit each layer takes milliseconds
             generator.eval()
         metric, first = self.metric(), 0
         for batch in self._sources():

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
+from ganc_nni.checkpoints import load_into, load_weights, read_json, save_weights, write_atomically, write_text
 from ganc_nni.data import Split, as_rgb
 from ganc_nni.deploy.stage import deploy_run
+from ganc_nni.report.pictures import save_pictures
 from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
 from ganc_nni.training.loop import Report
@@ -63,7 +64,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         for name, network in networks.items()
     }
     pictures = len(run.data.test.sources)
-    chosen = held_out_scores(run, architecture)
+    chosen = held_out_scores(run, architecture, evaluator)
     summary = {
         "metric": evaluator.metric_name,
         "higher_is_better": run.recipe.metric.higher_is_better,
@@ -81,6 +82,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
+    save_pictures(run.data.test, networks, run.device, folder / "pictures")
     return {"score": scores["compressed"]}
 
 
@@ -102,8 +104,8 @@ def draw_comparison(
     split: Split, networks: Mapping[str, nn.Module], device: torch.device, path: Path, n_rows: int = 4
 ) -> None:
     """A picture of test pictures, one a row: input, the output of each network, and the truth where there is one."""
-    n_rows = min(n_rows, len(split.sources))
-    picks = [round(index * (len(split.sources) - 1) / max(1, n_rows - 1)) for index in range(n_rows)]
+    picks = split.spread(n_rows)
+    n_rows = len(picks)
     sources = torch.stack([split.sources[index] for index in picks])
     columns = {
         "input": as_rgb(sources),
@@ -126,6 +128,10 @@ def draw_comparison(
 
 
 def read_summary(run_folder: Path) -> dict[str, Any]:
-    """What :func:`export` left of the comparison; empty if there is none."""
+    """What :func:`export` left of the comparison; empty if there is none.
+
+    Raises:
+        InputError: It is damaged.
+    """
     path = run_folder / "export" / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

@@ -26,8 +26,8 @@ from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError
 from ganc_nni.latency import GOAL_PERCENT, NANOSECONDS, BlockTimes, Comparison, LatencyTable, additive
-from ganc_nni.space import Sample, SearchSpace, config_str
-from ganc_nni.timing import Block, Stopwatch, build_plain, covering_samples, cpu_threads, find_blocks, random_sample
+from ganc_nni.space import Sample, SearchSpace, config_str, random_sample
+from ganc_nni.timing import Block, Stopwatch, build_plain, covering_samples, cpu_threads, find_blocks
 
 _log = logging.getLogger(__name__)
 

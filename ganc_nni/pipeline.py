@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ganc_nni.checkpoints import write_text
+from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import export
 from ganc_nni.lock import run_lock, stage_lock
+from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.oneshot.train import train_supernet
+from ganc_nni.report.provenance import write_provenance
 from ganc_nni.run import Run
 from ganc_nni.search.stage import search
 from ganc_nni.segmentation.stage import train_run_segmenter
@@ -73,16 +75,16 @@ class Pipeline:
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
         checkpoint = self.run.recipe.teacher.checkpoint
         if "teacher" in parts and checkpoint is not None and checkpoint.is_file():
-            parts["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+            parts["checkpoint"] = file_sha256(checkpoint)
         weights = self.run.recipe.segmenter.weights
         if self.run.recipe.metric.higher_is_better and weights is not None and stage != "segmenter":
             parts["segmenter"] = recipe["segmenter"]
-            parts["segmenter_weights"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+            parts["segmenter_weights"] = file_sha256(weights) if weights.is_file() else ""
         if stage == "export":
             parts["repeats"] = self.run.recipe.search.repeats
         table = self.run.recipe.search.latency_table
         if "search" in parts and table is not None and table.is_file():
-            parts["latency_table"] = hashlib.sha256(table.read_bytes()).hexdigest()
+            parts["latency_table"] = file_sha256(table)
         if "student" in parts:
             parts["space"] = self.run.space.choices
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -113,7 +115,7 @@ class Pipeline:
     def record(self, stage: str) -> dict[str, Any]:
         """The stage's ``stage.json``; empty if there is none."""
         path = self.run.folder / stage / "stage.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def prepare(self, stage: str) -> None:
         """Make the stage's folder ready, with what an earlier run of the same recipe left in it.
@@ -150,6 +152,7 @@ class Pipeline:
     def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
         """Mark the stage as done."""
         record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}
+        write_provenance(self.run, self.run.folder / stage)
         write_text(self.run.folder / stage / "stage.json", json.dumps(record, indent=2) + "\n")
 
     def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
@@ -165,6 +168,19 @@ class Pipeline:
         if not self.done(stage):
             start = time.perf_counter()
             self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
+            if stage == "export":
+                self._write_page()
+
+    def _write_page(self) -> None:
+        """Make the report of the finished run; the run stays finished if that fails."""
+        # TensorBoard's reader takes a second to load, which no other stage and no trial should wait for
+        from ganc_nni.report.build import write_page
+        from ganc_nni.report.collect import collect
+
+        try:
+            write_page(self.run.folder, collect(self.run.folder))
+        except (InputError, TrainingError) as error:
+            _log.warning("the run is finished, but its report could not be made: %s", error)
 
     def run_until(self, last: str) -> None:
         """Run every stage up to ``last`` that is not done.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nni
 from nni.mutable import Categorical
+from numpy.random import RandomState
 
 from ganc_nni.errors import InputError
 from ganc_nni.generators import labels_of, resnet
@@ -84,6 +85,11 @@ class SearchSpace:
         for widths in self.choices.values():
             size *= len(widths)
         return size
+
+
+def random_sample(choices: Mapping[str, tuple[int, ...]], state: RandomState) -> Sample:
+    """Every width of every label with the same chance."""
+    return {label: widths[state.randint(len(widths))] for label, widths in choices.items()}
 
 
 def config_str(sample: Mapping[str, int]) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ganc_nni.additive import Choices, Labels, combinations
 from ganc_nni.architecture import Blueprint
-from ganc_nni.space import Sample, SearchSpace
+from ganc_nni.space import Sample, SearchSpace, random_sample
 
 PASSES = 3
 """Fewest timed forward passes of a visit, of the sub-generator and of the reference each."""
@@ -110,11 +110,6 @@ def covering_samples(blocks: Sequence[Block], choices: Choices, state: RandomSta
                 left.remove(widths)
         samples.append(sample)
     return samples
-
-
-def random_sample(choices: Choices, state: RandomState) -> Sample:
-    """Every width with the same chance."""
-    return {label: int(state.choice(widths)) for label, widths in choices.items()}
 
 
 class Stopwatch:

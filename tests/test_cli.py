@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -205,6 +206,37 @@ def test_a_report_shows_both_networks(ganc, finished_copy):
     for network in summary["networks"].values():
         assert f"{network['params']:,}" in out
     assert "runs/tiny/architecture.json" in out
+
+
+def test_a_report_is_a_page_too(ganc, finished_copy):
+    path = finished_copy / "runs" / "tiny" / "report" / "index.html"
+    path.unlink()
+    code, out, err = ganc("report", "runs/tiny")
+    assert (code, err) == (0, "")
+    assert "runs/tiny/report/index.html" in out
+    assert "</html>" in path.read_text()
+
+
+def test_a_report_on_an_unfinished_run_is_a_page_alone(ganc, finished_copy):
+    folder = finished_copy / "runs" / "tiny"
+    for stage in ("export", "finetune", "report"):
+        shutil.rmtree(folder / stage)
+    code, out, err = ganc("report", "runs/tiny")
+    assert (code, out, err) == (0, "report:       runs/tiny/report/index.html\n", "")
+    assert "Not finished" in (folder / "report" / "index.html").read_text()
+    code, out, err = ganc("report", "runs/tiny", "--json")
+    assert (code, out) == (2, "")
+    assert "no export/summary.json" in err
+
+
+def test_a_report_that_cannot_be_written_is_printed_all_the_same(ganc, finished_copy):
+    shutil.rmtree(finished_copy / "runs" / "tiny" / "report")
+    (finished_copy / "runs" / "tiny" / "report").write_text("in the way")
+    code, out, err = ganc("report", "runs/tiny")
+    assert code == 1
+    assert "compressed" in out
+    assert err.startswith("error: runs/tiny/report/index.html: cannot be written")
+    assert err.count("\n") == 1
 
 
 def test_running_what_is_done_prints_the_report(ganc, finished_copy):

@@ -138,7 +138,7 @@ def test_a_search_that_fills_the_disk_keeps_what_it_has_scored(finished_copy):
         shutil.copytree(kept, run, dirs_exist_ok=True)
         (run / "run.lock").touch()
         (run / "stage.lock").touch()
-        full(run, 52 * 1024)
+        full(run, 28 * 1024)
         assert_one_line(ganc("search", "tiny.recipe.yml"), "cannot be written", "make room on that disk")
         now = {path: value[1] for path, value in contents("runs").items()}
         replaced = ("run.lock", "stage.lock", "architecture.json")

@@ -76,6 +76,15 @@ def test_every_stage_leaves_what_it_promises(run):
     assert summary["chosen"]["stdev"] == pytest.approx(abs(calibrations[0] - calibrations[1]) / 2**0.5)
 
 
+def test_the_run_s_page_shows_label_maps_and_the_segmenter(run):
+    text = (run.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Left out" not in text
+    assert "miou (higher is better)" in text
+    assert '<th scope="row">Segmenter</th>' in text
+    assert "ganc train-segmenter" in text
+    assert text.count(': input"') == 6
+
+
 def test_the_search_keeps_the_highest_score(run):
     from ganc_nni.search.record import SearchRecord
 
@@ -196,7 +205,7 @@ def test_the_web_ui_has_to_rank_as_the_metric_does(run, folder, monkeypatch):
     (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **SECTIONS)))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     with pytest.raises(InputError, match=r"optimize_mode of the experiment: got 'minimize'; .*needs 'maximize'"):
-        TrialSearch(Path("tiny.recipe.yml"), {"trialConcurrency": 1}, "minimize")
+        TrialSearch(Path("tiny.recipe.yml"), {"trialConcurrency": 1}, "minimize", fail=print)
 
 
 def test_another_teacher_leaves_the_segmenter_alone(run, folder):

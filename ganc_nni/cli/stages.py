@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
 from ganc_nni.errors import InputError
+
+if TYPE_CHECKING:
+    from ganc_nni.report.collect import Summary
 
 # as ganc_nni.deploy has it, which takes seconds to import; mypy compares them
 Format = Literal["onnx", "fp16", "int8", "pt2"]
@@ -20,16 +23,22 @@ RecipeFile = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/quickstart.")]
 
 
-def _run_until(recipe_file: Path, stage: str) -> None:
-    """Run all stages up to ``stage`` that are not done yet."""
+def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
+    """Run all stages up to ``stage`` that are not done yet; with ``resume`` only if there are evaluations to reuse."""
     # torch and NNI take seconds to import; --help and argument errors should not wait for them.
     from ganc_nni.pipeline import Pipeline
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
 
     run = Run(load_recipe(recipe_file))
+    pipeline = Pipeline(run)
+    if resume and not pipeline.resumable():
+        raise InputError(
+            f"--resume: {run.folder / 'search'} has no evaluations of this recipe's supernet; leave --resume out to "
+            "begin the search"
+        )
     run.check()
-    Pipeline(run).run_until(stage)
+    pipeline.run_until(stage)
 
 
 @app.command(name="run")
@@ -87,22 +96,7 @@ def search(
     Every evaluation of the same supernet that has ended is reused, also after a crash, and under another budget,
     strategy or number of evaluations, with or without --resume.
     """
-    if resume:
-        _check_resumable(recipe)
-    _run_until(recipe, "search")
-
-
-def _check_resumable(recipe_file: Path) -> None:
-    from ganc_nni.pipeline import Pipeline
-    from ganc_nni.recipe import load_recipe
-    from ganc_nni.run import Run
-
-    run = Run(load_recipe(recipe_file))
-    if not Pipeline(run).resumable():
-        raise InputError(
-            f"--resume: {run.folder / 'search'} has no evaluations of this recipe's supernet; leave --resume out to "
-            "begin the search"
-        )
+    _run_until(recipe, "search", resume)
 
 
 @app.command()
@@ -171,43 +165,37 @@ def _formats(names: str) -> list[Format]:
 
 @app.command()
 def report(run: RunFolder, as_json: AsJson = False) -> None:
-    """Print teacher beside compressed: MACs, parameters, metric, latency, and where the files lie."""
+    """Print teacher beside compressed, and write all there is to see of a run as a page: RUN/report/index.html.
+
+    The page needs no network and no other file. What a run has not reached yet is left out of it.
+    """
     _print_report(run, as_json)
 
 
 def _print_report(folder: Path, as_json: bool) -> None:
     from ganc_nni.export import read_summary
+    from ganc_nni.report.build import PAGE, write_page
+    from ganc_nni.report.collect import collect
 
-    summary = read_summary(folder)
-    if not summary:
-        failure = folder / "error.txt"
-        why = f"; the run ended with: {failure.read_text(encoding='utf-8').strip()}" if failure.is_file() else ""
-        raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run{why}")
+    found = collect(folder)
     if as_json:
-        print_json(summary)
-        return
-    teacher, compressed = summary["networks"]["teacher"], summary["networks"]["compressed"]
-    height, width = summary["image_size"]
-    table = Table(
-        title=f"{folder.name} at {height}x{width}, {summary['metric']} on {summary['test_pictures']} test pictures"
-    )
+        if found.summary is None:
+            raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run")
+        print_json(read_summary(folder))
+    else:
+        if found.summary is not None:
+            _print_table(folder, found.summary)
+        CONSOLE.print(f"report:       {folder / PAGE}", soft_wrap=True)
+    write_page(folder, found)
+
+
+def _print_table(folder: Path, summary: Summary) -> None:
+    height, width = summary.image_size
+    table = Table(title=f"{folder.name} at {height}x{width}, {summary.metric} on {summary.test_pictures} test pictures")
     for column in ("", "teacher", "compressed", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
-    direction = "higher" if summary.get("higher_is_better") else "lower"
-    rows = {
-        "MACs (published convention)": ("macs_published", "{:,}", "{:.1f}x less"),
-        "MACs (true)": ("macs_true", "{:,}", "{:.1f}x less"),
-        "parameters": ("params", "{:,}", "{:.1f}x less"),
-        f"{summary['metric']} ({direction} is better)": ("score", "{:.4g}", ""),
-        "latency, eager, batch 1 (ms)": ("latency_ms", "{:.2f}", "{:.1f}x faster"),
-    }
-    for title, (key, figure, ratio) in rows.items():
-        gain = ratio.format(teacher[key] / compressed[key]) if ratio else ""
-        table.add_row(title, figure.format(teacher[key]), figure.format(compressed[key]), gain)
-    if chosen := summary.get("chosen"):
-        spread = f" ± {chosen['stdev']:.2g}" if chosen["stdev"] is not None else ""
-        table.add_row("  before fine-tuning, pictures of the search", "", f"{chosen['search']:.4g}")
-        table.add_row("  before fine-tuning, test pictures", "", f"{chosen['mean']:.4g}{spread}")
+    for row in summary.rows():
+        table.add_row(*row)
     CONSOLE.print(table)
     CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
     CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)

@@ -34,6 +34,11 @@ class Split:
     targets: PictureSet
     paired: bool
 
+    def spread(self, count: int) -> list[int]:
+        """Numbers of ``count`` pictures from the first to the last, or of all if there are fewer."""
+        last, count = len(self.sources) - 1, min(count, len(self.sources))
+        return [round(index * last / max(1, count - 1)) for index in range(count)]
+
     def redrawn(self, other: Split, seed: int) -> Split:
         """As many pictures as this split has, drawn from both splits by ``seed``; pairs stay together."""
         sources = Redrawn((self.sources, other.sources), len(self.sources), seed)

@@ -44,16 +44,11 @@ def deploy_run(
         architecture,
         network,
         Interface(run.recipe.data.image_size, dynamic, as_bytes, labels),
-        _batches([_input(sources, index, as_bytes) for index in _spread(len(sources), CHECKED)]),
-        lambda: (_input(training, index, as_bytes)[None] for index in _spread(len(training), CALIBRATED)),
+        _batches([_input(sources, index, as_bytes) for index in run.data.test.spread(CHECKED)]),
+        lambda: (_input(training, index, as_bytes)[None] for index in run.data.still.spread(CALIBRATED)),
         opset,
     )
     return deploy(whole, formats, folder, lambda runner: _score(run, runner, as_bytes))
-
-
-def _spread(total: int, wanted: int) -> list[int]:
-    count = min(total, wanted)
-    return [index * total // count for index in range(count)]
 
 
 def _input(pictures: PictureSet, index: int, as_bytes: bool) -> Array:

@@ -65,7 +65,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected weights (.pth or .safetensors) of Inception v3") from None
+        raise InputError(f"{path}: no such file; expected weights (.pth or .safetensors)") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -7,7 +7,7 @@ to the folder in ``GANC_DATA`` where that is set.
 """
 
 from ganc_nni.recipe.data import PROCEDURAL_CLASSES, DataRecipe, Structure
-from ganc_nni.recipe.fields import DOWNLOAD
+from ganc_nni.recipe.fields import DOWNLOAD, Precision
 from ganc_nni.recipe.load import SUFFIX, RecipeError, load_recipe, recipe_name
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
 from ganc_nni.recipe.training import (
@@ -32,6 +32,7 @@ __all__ = [
     "DistillationRecipe",
     "GeneratorRecipe",
     "MetricRecipe",
+    "Precision",
     "Recipe",
     "RecipeError",
     "ReconstructionLoss",

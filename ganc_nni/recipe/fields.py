@@ -25,6 +25,7 @@ def _word_or_data_path(path: Path) -> Path:
 
 DataPathOrDownload = Annotated[Path, AfterValidator(_word_or_data_path)]
 Channels = Literal[1, 3]
+Precision = Literal["fp32", "bf16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ganc_nni.recipe.fields import DataPath, LabelId, PositiveInt, Section, Seed
+from ganc_nni.recipe.fields import DataPath, LabelId, PositiveInt, Precision, Section, Seed
 
 
 class MetricRecipe(Section):
@@ -98,7 +98,7 @@ class SearchRecipe(Section):
     )
     crossover: bool = Field(False, description="mix two tournament winners before the mutation (evolution)")
     seed: Seed = Field(0, description="the same seed gives the same sequence of architectures, one trial at a time")
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: Precision = Field(
         "fp32", description="in which sub-generators compute while they are scored; the metric itself is always fp32"
     )
     repeats: PositiveInt = Field(

@@ -12,7 +12,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.space.metrics import Metrics
 from numpy.random import RandomState
 
-from ganc_nni.space import Sample, SearchSpace
+from ganc_nni.space import Sample, SearchSpace, random_sample
 
 DRAWS = 100
 """Uniform draws before a sample is grown from one that is known to be affordable."""
@@ -70,7 +70,7 @@ class BudgetedSpace(ExecutableModelSpace):
         state = RandomState() if random_state is None else random_state
         sample = {} if memo is None else memo
         for _ in range(0 if self._tight else DRAWS):
-            sample.update({label: widths[state.randint(len(widths))] for label, widths in self.space.choices.items()})
+            sample.update(random_sample(self.space.choices, state))
             if self.affordable(sample):
                 return self.freeze(sample)
         self._tight = True

@@ -6,7 +6,6 @@ Light on purpose: neither torch nor NNI, since every trial loads it anew.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,13 +15,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.lock import Lock
 
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "nice", "time", "timeout", "taskset", "numactl"}
 """What may stand between a trial and the process that has started it; these end with the trial."""
@@ -107,7 +106,7 @@ def _connect(recipe: Path, owner: int) -> socket.socket:
     address = address_of(recipe, owner)
     if (connection := _try(address)) is not None:
         return connection
-    with locked(address.parent):
+    with doorway(address):
         if (connection := _try(address)) is not None:  # another trial was faster
             return connection
         for path in address.parent.glob("*.sock"):  # left by evaluators that were killed
@@ -178,12 +177,9 @@ def address_of(recipe: Path, owner: int) -> Path:
     return address
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone among those who start and end evaluators; a lock ends with its process."""
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def doorway(address: Path) -> Lock:
+    """What those who start and end evaluators go through one at a time."""
+    return Lock(address.parent / "lock", wait=True)
 
 
 def owner() -> psutil.Process:

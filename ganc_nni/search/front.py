@@ -6,12 +6,8 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ganc_nni.checkpoints import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,10 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     many, eng = len(points) > 500, EngFormatter(sep="", places=None)
-    outside = _show_what_matters(axes, [each.score for each in points], caption.higher_is_better)
+    shown = range_that_matters([each.score for each in points], caption.higher_is_better)
+    if shown is not None:
+        axes.set_ylim(*shown)
+    outside = 0 if shown is None else sum(not shown[0] <= each.score <= shown[1] for each in points)
     axes.plot(
         [each.macs for each in points],
         [each.score for each in points],
@@ -136,12 +135,12 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
     write_atomically(path, lambda temporary: figure.savefig(temporary))
 
 
-def _show_what_matters(axes: Axes, scores: Sequence[float], higher_is_better: bool) -> int:
-    """Leave the worst scores out of the picture where they would squeeze all others into a line; returns how many."""
+def range_that_matters(scores: Sequence[float], higher_is_better: bool) -> tuple[float, float] | None:
+    """Least and largest score to show where the worst ones would squeeze all others into a line; None: show all."""
     ordered = sorted(scores, reverse=higher_is_better)
     best, nearly_worst, worst = ordered[0], ordered[int(0.95 * (len(ordered) - 1))], ordered[-1]
     if len(ordered) < 20 or abs(worst - best) <= 3 * abs(nearly_worst - best):
-        return 0
-    edge = nearly_worst + 0.15 * (nearly_worst - best)
-    axes.set_ylim(*sorted((best - 0.08 * (nearly_worst - best), edge)))
-    return sum(abs(score - best) > abs(edge - best) for score in ordered)
+        return None
+    spread = nearly_worst - best
+    least, largest = sorted((best - 0.08 * spread, nearly_worst + 0.15 * spread))
+    return least, largest

@@ -20,6 +20,7 @@ from ganc_nni import __version__
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError
 from ganc_nni.metrics import build_extractor
+from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def write(run: Run) -> None:
     """Note in ``search/identity.json`` what the tuner's machine works with; the supernet once it is trained."""
     found = {"machine": socket.gethostname(), **_outset(run), **_content(run)}
     if Pipeline(run).done("supernet"):
-        found["supernet"] = _sha256(run.supernet_weights)
+        found["supernet"] = file_sha256(run.supernet_weights)
     write_text(_path(run), json.dumps(found, indent=2) + "\n")
 
 
@@ -65,7 +66,7 @@ def check(run: Run) -> None:
         InputError: Something differs; the message says which, on which machine, and the cure.
     """
     noted = _noted(run, "supernet")
-    _compare({**_outset(run), **_content(run), "supernet": _sha256(run.supernet_weights)}, noted)
+    _compare({**_outset(run), **_content(run), "supernet": file_sha256(run.supernet_weights)}, noted)
 
 
 def _outset(run: Run) -> dict[str, str]:
@@ -92,13 +93,8 @@ def _source() -> str:
     package = Path(__file__).parents[1]
     summary = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        summary.update(f"{path.relative_to(package).as_posix()} {_sha256(path)}\n".encode())
+        summary.update(f"{path.relative_to(package).as_posix()} {file_sha256(path)}\n".encode())
     return summary.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _path(run: Run) -> Path:

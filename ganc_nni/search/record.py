@@ -72,8 +72,8 @@ class SearchRecord:
             known = self._rows.get(config_str(self._ordered(evaluation.sample)))
             if known is None or known.evaluation.score is None or evaluation.score is not None:
                 self._take(evaluation)
-        if self._rows and self._table() != text:
-            write_text(self.path, self._table())
+        if self._rows and (table := self._table()) != text:
+            write_text(self.path, table)
         if self._front.points:
             self._write_front()
 

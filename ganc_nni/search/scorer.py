@@ -84,15 +84,15 @@ class Scorer:
             return {"error": evaluation.message}
         self._known[evaluation.widths] = evaluation
         figures = self.run.budget.figures(sample)
-        latency = {name: figures[name] for name in figures if name == "latency_ms"}
-        macs, params = figures[f"macs_{self.run.recipe.search.convention}"], figures["params"]
-        return {
+        answer = {
             "default": evaluation.score,
-            "macs": macs,
-            "params": params,
-            **latency,
+            "macs": figures[f"macs_{self.run.recipe.search.convention}"],
+            "params": figures["params"],
             "seconds": evaluation.seconds,
         }
+        if "latency_ms" in figures:
+            answer["latency_ms"] = figures["latency_ms"]
+        return answer
 
     def _wait_for_supernet(self) -> None:
         """Return when the supernet of the recipe is there; forget what was loaded of another one."""

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import batch_norms, calibrated
+from ganc_nni.evaluate import Evaluator
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
 
 
-def held_out_scores(run: Run, architecture: Architecture) -> list[float]:
+def held_out_scores(run: Run, architecture: Architecture, evaluator: Evaluator) -> list[float]:
     """``search.repeats`` scores of a sub-generator as the supernet holds it.
 
     The first is on the test split. The others have a seed each: generators with batch norms are calibrated on other
     training pictures, for others as many pictures as the test split has are drawn from test and search split together.
+
+    Args:
+        run: The run.
+        architecture: The sub-generator.
+        evaluator: Of the test split.
     """
     supernet, test, search = run.load_supernet(), run.data.test, run.data.search
     activate(supernet, architecture.sample)
-    evaluator, calibration = run.evaluator("test"), run.calibration()
+    calibration = run.calibration()
     scores = []
     for repeat in range(run.recipe.search.repeats):
         seed = run.recipe.search.seed + repeat

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
-from ganc_nni.errors import InputError
-from ganc_nni.search.client import STARTED, is_alive, locked
+from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.search.client import STARTED, doorway, is_alive
 
 if TYPE_CHECKING:
     from ganc_nni.search.scorer import Scorer
@@ -76,7 +76,7 @@ class Lifetime:
     def end(self, why: str, code: int = 0) -> NoReturn:
         """End the process now."""
         print(f"evaluator {os.getpid()} ends: {why}", flush=True)  # noqa: T201 (standard output is its log)
-        with contextlib.suppress(OSError), locked(self.address.parent):
+        with contextlib.suppress(OSError, TrainingError), doorway(self.address):
             self.address.unlink(missing_ok=True)
         os._exit(code)  # no thread is waited for
 

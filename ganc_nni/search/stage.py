@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ganc_nni.calibration import calibrated
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.evaluate import Evaluator, Precision
+from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators import Generator
 from ganc_nni.logs import progress_bar
 from ganc_nni.oneshot.sampling import activate
+from ganc_nni.recipe import Precision
 from ganc_nni.run import Run
 from ganc_nni.search.budget import build_space
 from ganc_nni.search.engine import InProcessEngine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torchvision import models
 
 from ganc_nni.checkpoints import check_shapes, load_metadata, load_weights
 from ganc_nni.errors import InputError
+from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.segmentation.deeplab import DeepLabV2
 from ganc_nni.segmentation.drn import DrnD105
 
@@ -197,9 +197,7 @@ def build_segmenter(name: str | None = None, classes: int | None = None, weights
     with torch.device("meta"):  # no time and no random numbers are spent on initial weights
         network = kind.make(classes)
     _fill(network, state, weights, f"{name} for {classes} classes")
-    with weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Segmenter(SegmentationNetwork(kind, network), name, classes, sha256, kind.resizes)
+    return Segmenter(SegmentationNetwork(kind, network), name, classes, file_sha256(weights), kind.resizes)
 
 
 def _kind(name: str) -> Kind:

@@ -17,7 +17,7 @@ from torch import nn
 from ganc_nni.architecture import Architecture, ResnetBlueprint
 from ganc_nni.checkpoints import load_weights
 from ganc_nni.discriminators import PatchDiscriminator
-from ganc_nni.errors import InputError
+from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.interop import read_generator, save_generator
@@ -405,7 +405,7 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch, name)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(TrainingError, match=f"{name}: cannot be written: No space left on device; make room"):
         save_generator(read_generator(tmp_path / "a.pth"), tmp_path / name, "ganc", SIZE)
     assert (tmp_path / name).read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2

@@ -75,6 +75,7 @@ def test_last_trial_finetunes_and_exports(done: Experiment) -> None:
     assert last["parameters"] == {"stage": "export"}
     summary = json.loads((done.run_folder / "export" / "summary.json").read_text())
     assert last["final"]["default"] == summary["networks"]["compressed"]["score"]
+    assert "Left out" not in (done.run_folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_all_trials_succeed_and_no_error_is_left(done: Experiment) -> None:
@@ -152,7 +153,9 @@ def _assert_ends(folder: Path, recipe: dict[str, object], words: list[str]) -> N
     """The experiment ends in ERROR before any trial, with the same message in error.txt and in NNI's logs."""
     with Experiment(folder, recipe) as experiment:
         experiment.wait_for("ERROR", 60)
-        message = (experiment.run_folder / "error.txt").read_text().strip()
+        path = experiment.run_folder / "error.txt"
+        assert path.is_file(), experiment.logs()
+        message = path.read_text().strip()
         for word in words:
             assert word in message
         assert "\n" not in message

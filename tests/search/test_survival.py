@@ -194,7 +194,7 @@ def test_a_stage_that_is_killed_goes_on(experiment: Experiment) -> None:
         assert not (experiment.run_folder / "error.txt").exists()
 
 
-def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment) -> None:
+def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment, tmp_path: Path) -> None:
     second = Experiment(experiment.folder, survival_recipe(evaluations=150))  # which end long after this test
     with experiment:
         wait(lambda: journal(experiment.run_folder), 120, experiment)
@@ -205,7 +205,7 @@ def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment) 
         assert command.returncode == 2
         assert output.count("\n") == 1
         assert f"in use by process {tuner.pid} (nnictl's tuner), since " in output
-        second.temporary = experiment.folder / "u"  # else it would find the first one's socket, and complain
+        second.temporary = tmp_path / "u"  # its sockets are its own
         second.temporary.mkdir()
         second.environment["TMPDIR"] = str(second.temporary)
         with second:
@@ -249,6 +249,7 @@ def test_ctrl_c_of_a_search_leaves_nothing_and_resumes(experiment: Experiment) -
     assert refused.returncode == 2
     assert output.count("\n") == 1
     assert "--resume" in output
+    write_recipe(experiment, evaluations=120)  # which end long after the interruption
     search = ganc(experiment, "search")
     wait(lambda: len(journal(experiment.run_folder)) > 2, 120, experiment)
     search.send_signal(signal.SIGINT)

@@ -1,0 +1,234 @@
+"""Reads a run folder, in whatever state it is, into one object; what is not there is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationError
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.checkpoints import read_json
+from ganc_nni.errors import InputError
+from ganc_nni.export import read_summary
+from ganc_nni.interop import read_generator
+from ganc_nni.report import provenance
+from ganc_nni.report.curves import Curve, read_curves
+from ganc_nni.report.pictures import Embedded, embed, embedded_pictures
+from ganc_nni.report.provenance import Provenance
+from ganc_nni.report.trials import Trials, read_trials
+
+STAGES = {
+    "segmenter": "Segmenter",
+    "teacher": "Teacher",
+    "supernet": "Supernet",
+    "search": "Search",
+    "finetune": "Fine-tuning",
+    "export": "Export",
+}
+"""The stages of a run, in order, and how a report calls them."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class StageRecord(BaseModel):
+    """A ``stage.json``; its figures are the extra fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    key: str
+    seconds: FiniteFloat = Field(ge=0)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the stage has measured, by name."""
+        return {name: value for name, value in (self.model_extra or {}).items() if isinstance(value, int | float)}
+
+
+class Network(BaseModel):
+    """What a network costs and scores."""
+
+    macs_published: PositiveInt
+    macs_true: PositiveInt
+    params: PositiveInt
+    score: float
+    latency_ms: PositiveFloat
+
+
+class Chosen(BaseModel):
+    """The chosen sub-generator before fine-tuning: its scores on the pictures of the search and on test pictures."""
+
+    search: float
+    mean: float
+    stdev: float | None
+
+
+class Summary(BaseModel):
+    """The part of ``export/summary.json`` that is shown."""
+
+    metric: str
+    higher_is_better: bool = False
+    test_pictures: int
+    image_size: tuple[int, int]
+    networks: dict[str, Network]
+    chosen: Chosen | None = None
+
+    @property
+    def teacher(self) -> Network:
+        """See :class:`Network`."""
+        return self.networks["teacher"]
+
+    @property
+    def compressed(self) -> Network:
+        """See :class:`Network`."""
+        return self.networks["compressed"]
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """The table that compares both: title, teacher, compressed, ratio."""
+        teacher, compressed = self.teacher, self.compressed
+        direction = "higher" if self.higher_is_better else "lower"
+
+        def row(title: str, key: str, form: str, ratio: str = "") -> tuple[str, str, str, str]:
+            before, after = getattr(teacher, key), getattr(compressed, key)
+            return title, form.format(before), form.format(after), ratio.format(before / after) if ratio else ""
+
+        rows = [
+            row("MACs (published convention)", "macs_published", "{:,}", "{:.1f}x less"),
+            row("MACs (true)", "macs_true", "{:,}", "{:.1f}x less"),
+            row("parameters", "params", "{:,}", "{:.1f}x less"),
+            row(f"{self.metric} ({direction} is better)", "score", "{:.4g}"),
+            row("latency, eager, batch 1 (ms)", "latency_ms", "{:.2f}", "{:.1f}x faster"),
+        ]
+        if self.chosen is not None:
+            spread = f" ± {self.chosen.stdev:.2g}" if self.chosen.stdev is not None else ""
+            rows.append(("  as searched, search split", "", f"{self.chosen.search:.4g}", ""))
+            rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
+        return rows
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run as its folder tells it.
+
+    Attributes:
+        name: The run's.
+        stages: Those that are finished, in order.
+        provenances: What they left about themselves; runs of earlier versions have none.
+        summary: Teacher beside compressed; None before the export.
+        architecture: The chosen sub-generator; None before the search.
+        teacher_widths: By label; empty if not known.
+        trials: What the search has tried; None before it.
+        curves: Losses and scores of the stages that have been trained.
+        pictures: Test pictures, each in several versions.
+        montage: All test pictures in one, of runs of earlier versions.
+    """
+
+    name: str
+    stages: dict[str, StageRecord]
+    provenances: dict[str, Provenance]
+    summary: Summary | None
+    architecture: Architecture | None
+    teacher_widths: Mapping[str, int]
+    trials: Trials | None
+    curves: dict[str, list[Curve]]
+    pictures: list[list[Embedded]]
+    montage: Embedded | None
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """Of the last stage that has one: the recipe may have changed before it."""
+        return list(self.provenances.values())[-1] if self.provenances else None
+
+    @property
+    def metric(self) -> str:
+        """What scores may be called."""
+        if self.summary is not None:
+            return self.summary.metric
+        if self.architecture is not None and self.architecture.metrics:
+            return next(iter(self.architecture.metrics)).partition("/")[0]
+        return "score" if self.provenance is None else self.provenance.metric
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of scores."""
+        known = self.provenance or self.summary
+        return False if known is None else known.higher_is_better
+
+
+def collect(folder: Path) -> RunReport:
+    """Read a run folder.
+
+    Raises:
+        InputError: No stage is finished there, or a file is damaged; the message names it.
+    """
+    stages = _of_stages(folder, "stage.json", StageRecord)
+    if not stages:
+        failure = folder / "error.txt"
+        why = f"; the run ended with: {failure.read_text(encoding='utf-8').strip()}" if failure.is_file() else ""
+        raise InputError(
+            f"{folder}: no export/summary.json and no other finished stage there; expected the folder of a run{why}"
+        )
+    provenances = {
+        stage: found for stage, found in _of_stages(folder, provenance.FILE, Provenance).items() if stage in stages
+    }
+    last = list(provenances.values())[-1] if provenances else None
+    summary = _summary(folder)
+    higher = last or summary
+    architecture, export = folder / "architecture.json", folder / "export"
+    picture = export / "picture.png"
+    pictures = embedded_pictures(export / "pictures")
+    return RunReport(
+        name=folder.resolve().name,
+        stages=stages,
+        provenances=provenances,
+        summary=summary,
+        architecture=Architecture.load(architecture) if architecture.is_file() else None,
+        teacher_widths=_teacher_widths(folder, last),
+        trials=read_trials(
+            folder / "search" / "trials.csv",
+            "published" if last is None else last.convention,
+            higher is not None and higher.higher_is_better,
+        ),
+        curves={stage: read_curves(folder / stage / "tensorboard") for stage in STAGES},
+        pictures=pictures,
+        montage=embed("montage", picture, 1200) if picture.is_file() and not pictures else None,
+    )
+
+
+def _summary(folder: Path) -> Summary | None:
+    """The comparison of a run's export; None if there is none."""
+    content, path = read_summary(folder), folder / "export" / "summary.json"
+    if content == {}:
+        return None
+    summary = _checked(path, content, Summary)
+    if not {"teacher", "compressed"} <= set(summary.networks):
+        raise InputError(f"{path}: networks: expected teacher and compressed; remove the file and export again")
+    return summary
+
+
+def _of_stages(folder: Path, name: str, model: type[_Model]) -> dict[str, _Model]:
+    found = {stage: _read(folder / stage / name, model) for stage in STAGES}
+    return {stage: each for stage, each in found.items() if each is not None}
+
+
+def _read(path: Path, model: type[_Model]) -> _Model | None:
+    """A JSON file; None if there is none."""
+    return _checked(path, read_json(path), model) if path.is_file() else None
+
+
+def _checked(path: Path, content: object, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"])) or "content"
+        raise InputError(f"{path}: {where}: {detail['msg']}; remove the file and run the stage again") from None
+
+
+def _teacher_widths(folder: Path, last: Provenance | None) -> Mapping[str, int]:
+    if last is not None:
+        return last.teacher_widths
+    weights = folder / "teacher" / "teacher.safetensors"
+    return read_generator(weights).sample if weights.is_file() else {}
