@@ -15,7 +15,15 @@ from torch.overrides import TorchFunctionMode
 
 
 class FasterKernels(TorchFunctionMode):
-    """A context, of the thread that enters it, in which float32 pictures on a CPU take the ways below."""
+    """A context, of the thread that enters it, in which float32 pictures on a CPU take the ways below.
+
+    Args:
+        norms: Whether instance norms do too.
+    """
+
+    def __init__(self, norms: bool = True) -> None:
+        super().__init__()
+        self.norms = norms
 
     def __torch_function__(
         self,
@@ -26,7 +34,7 @@ class FasterKernels(TorchFunctionMode):
     ) -> Any:
         """Called by torch in place of each of its functions."""
         options = options or {}
-        if function is F.instance_norm and _suits(*arguments) and _of_the_picture(**options):
+        if self.norms and function is F.instance_norm and _suits(*arguments) and _of_the_picture(**options):
             return instance_norm(arguments[0], options["eps"])
         if function is F.conv2d and not options and _suits(arguments[0]) and _narrows(*arguments[1:]):
             return output_conv(*arguments[:3])
@@ -51,12 +59,12 @@ def output_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """
     channels, _, _, columns = weight.shape
     parts = F.conv2d(x, weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None])
-    width = x.shape[-1] - columns + 1
-    y = parts[:, :channels, :, :width]
+    first, *others = parts.split(channels, dim=1)
+    y = first[..., : 1 - columns or None]
     if bias is not None:
         y = y + bias[:, None, None]
-    for column in range(1, columns):
-        y = y + parts[:, column * channels : (column + 1) * channels, :, column : column + width]
+    for column, part in enumerate(others, 1):
+        y = y + part[..., column : column + 1 - columns or None]
     return y
 
 

@@ -2,6 +2,9 @@
 
 By torch's exporter that traces: after folding its graph has the same operators as the one of ``dynamo=True``, is ready
 in a tenth of the time, needs no further package, and its nodes bear the names of the layers (docs/deploy.md).
+
+The last convolution of a ResNet generator is written as :func:`ganc_nni.kernels.output_conv` computes it, because ONNX
+Runtime fills 3 output channels up to 8, too.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from ganc_nni.deploy.interface import Interface
 from ganc_nni.deploy.runtime import module, quiet, session, short
 from ganc_nni.errors import InputError
+from ganc_nni.kernels import FasterKernels
 
 OPSETS = (13, 20)
 """The first that quantises by channel, the last that torch's exporter knows."""
@@ -55,7 +59,7 @@ def _traced(network: nn.Module, example: Tensor, opset: int, axes: Mapping[str, 
     def attempt(part: nn.Module, inputs: tuple[Any, ...], named: bool) -> bytes:
         names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"], "dynamic_axes": axes}
         buffer: Any = io.BytesIO()  # which the annotations of torch do not know of
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), FasterKernels(norms=False):  # ONNX has an operator for instance norms
             torch.onnx.export(part, inputs, buffer, dynamo=False, opset_version=opset, **(names if named else {}))
         return buffer.getvalue()
 
