@@ -242,10 +242,16 @@ class Run:
         """The trained teacher, or the recipe's checkpoint."""
         if self._teacher_file is not None:
             return self._teacher_file.network()
-        path = self.folder / "teacher" / "teacher.safetensors"
         teacher = self._new_teacher()
-        load_into(teacher, load_weights(path), path)
+        load_into(teacher, load_weights(self.teacher_file), self.teacher_file)
         return teacher.eval()
+
+    @property
+    def teacher_file(self) -> Path:
+        """The trained teacher's weights, or the recipe's checkpoint."""
+        if self._teacher_file is not None:
+            return self._teacher_file.path
+        return self.folder / "teacher" / "teacher.safetensors"
 
     @property
     def supernet_weights(self) -> Path:

@@ -1,49 +1,175 @@
-"""The command that measures how fast a student is on this device."""
+"""The command that measures how fast generators are on this device."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
-from ganc_nni.cli.stages import RecipeFile
-from ganc_nni.cli.tools import DeviceOption
+from ganc_nni.cli.tools import DeviceOption, UpsamplingOption
 from ganc_nni.errors import InputError
+
+if TYPE_CHECKING:
+    from ganc_nni.generators.spade import Upsampling
+    from ganc_nni.interop import GeneratorFile
+    from ganc_nni.speed.compare import Settings, Timing
+
+# as ganc_nni.speed has it, which takes seconds to import; mypy compares them
+Way = Literal["eager", "channels_last", "compile", "onnx"]
 
 
 @app.command()
 def benchmark(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RECIPE]", help="Recipe file of a finished run; with --table of any."),
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="File of a teacher, in place of a RECIPE.")] = None,
+    compressed: Annotated[Path | None, typer.Option(help="File of a compressed generator, beside --teacher.")] = None,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="H W", help="Height and width, pixels. Left out: the recipe's, of files 256 256."),
+    ] = None,
+    ways: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="How to run them: some of eager, channels_last, compile (torch.compile) and onnx (ONNX Runtime on the "
+            "CPU), by commas. Speedups are over the teacher in the first.",
+        ),
+    ] = "eager,channels_last,compile,onnx",
+    warmup: Annotated[int, typer.Option(min=1, help="Passes of each that do not count.")] = 3,
     table: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: milliseconds of every part of the recipe's student at every width, for "
-            "search.latency_table. Call again after an interruption."
+            help="Measure something else, and write it to this file: milliseconds of every part of the recipe's "
+            "student at every width, for search.latency_table. Call again after an interruption."
         ),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="With --table: what to call the device; left out: its maker's name.")
+    ] = None,
     device: DeviceOption = "auto",
-    name: Annotated[str | None, typer.Option(help="What to call the device; left out: its maker's name.")] = None,
     threads: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, help="Threads of the CPU. With 1, CPU time is measured, in which other programs count less."
+            min=1,
+            help="Threads of the CPU. Left out: all cores, with --table 1; then CPU time is measured, in which other "
+            "programs count less.",
         ),
-    ] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once; times are for one.")] = 1,
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 1,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Visits to every combination of widths; their median counts.")
-    ] = 6,
+        int | None,
+        typer.Option(min=1, help="Passes of each (30); with --table, visits to every combination of widths (6)."),
+    ] = None,
+    upsampling: UpsamplingOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how long the student of a recipe takes on this device, part by part: --table FILE.
+    """Time teacher and compressed generator on this device, in turns: RECIPE, or --teacher FILE --compressed FILE.
 
-    Needs no pictures and no weights. The sum of the parts is compared with 20 whole sub-generators.
+    With --table FILE measure the student of a recipe part by part instead; that needs no pictures and no weights.
     """
-    if table is None:
-        raise InputError("expected what to measure: --table FILE")
+    if table is not None:
+        if recipe is None:
+            raise InputError("--table: expected a RECIPE, whose student is measured")
+        _write_table(recipe, table, device, name, threads or 1, batch, repeats or 6, as_json)
+        return
+    chosen = _ways(ways)
+    files, found = _files(recipe, teacher, compressed, upsampling)
+    from ganc_nni.evaluate import pick_device
+    from ganc_nni.speed.compare import Settings
+
+    threads = threads or os.cpu_count() or 1
+    settings = Settings(size or found, batch, threads, warmup, repeats or 30, pick_device(device).type)
+    _compare(files, chosen, settings, as_json)
+
+
+def _ways(names: str) -> list[Way]:
+    known: tuple[Way, ...] = get_args(Way)
+    wanted = [name.strip() for name in names.split(",")]
+    chosen = [way for name in wanted for way in known if way == name]
+    if len(chosen) < len(wanted) or len(set(chosen)) < len(chosen):
+        raise InputError(f"--ways {names}: expected some of {', '.join(known)}, once each, joined by commas")
+    return chosen
+
+
+def _files(
+    recipe: Path | None, teacher: Path | None, compressed: Path | None, upsampling: Upsampling | None
+) -> tuple[dict[str, GeneratorFile], tuple[int, int]]:
+    """What to measure by name, and the height and width that it is meant for."""
+    from ganc_nni.interop import read_generator
+    from ganc_nni.recipe import load_recipe
+    from ganc_nni.run import Run
+
+    if recipe is None:
+        if teacher is None or compressed is None:
+            raise InputError("expected a RECIPE, or --teacher FILE and --compressed FILE")
+        files = {"teacher": teacher, "compressed": compressed}
+        return {name: read_generator(path, None, upsampling) for name, path in files.items()}, (256, 256)
+    if teacher is not None or compressed is not None:
+        raise InputError("got a RECIPE and a file; expected either, because the recipe's run has files of its own")
+    run = Run(load_recipe(recipe))
+    exported = run.folder / "export" / "compressed.safetensors"
+    if not exported.is_file():
+        raise InputError(f"{exported}: no such file; finish the run first: ganc run {recipe}")
+    deep = getattr(run.teacher_blueprint, "upsampling", None)
+    files = {"teacher": run.teacher_file, "compressed": exported}
+    return {name: read_generator(path, None, deep) for name, path in files.items()}, run.recipe.data.image_size
+
+
+def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Settings, as_json: bool) -> None:
+    import torch
+
+    from ganc_nni.logs import progress_bar
+    from ganc_nni.speed.compare import Subject, compare
+    from ganc_nni.timing import device_name
+
+    subjects = []
+    for name, file in files.items():
+        file.blueprint.check_size(settings.size, "--size")
+        subjects.append(Subject(name, file.blueprint, file.network()))
+    with progress_bar("passes") as bar:
+        task = bar.add_task("warming up and timing", total=None)
+        timings = compare(subjects, ways, settings, lambda done, total: bar.update(task, completed=done, total=total))
+    macs = {name: int(file.cost(settings.size).macs_published) for name, file in files.items()}
+    ratio, maker = macs["teacher"] / macs["compressed"], device_name(torch.device(settings.device))
+    if as_json:
+        figures = {"device_name": maker, **asdict(settings), "macs_published": macs, "macs_ratio": ratio}
+        print_json({**figures, "timings": [asdict(timing) for timing in timings]})
+        return
+    height, width = settings.size
+    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    _print_timings(
+        timings,
+        f"{height}x{width}, batch {settings.batch}, {threads}, {maker}\n{ratio:.1f}x fewer MACs (published: "
+        f"{macs['teacher'] / 1e9:.3g} G and {macs['compressed'] / 1e9:.3g} G)\nspeedup: over the teacher, {ways[0]}",
+    )
+
+
+def _print_timings(timings: list[Timing], title: str) -> None:
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("", no_wrap=True)
+    for column in ("median (ms)", "p95 (ms)", "pictures a second", "peak (MiB)", "speedup"):
+        shown.add_column(column, justify="right")
+    for timing in timings:
+        values = (timing.median_ms, timing.p95_ms, timing.pictures_per_second, timing.peak_mib, timing.speedup)
+        cells = ["-" if value is None else f"{value:.4g}" for value in values]
+        shown.add_row(f"{timing.network}, {timing.way}", *cells)
+    CONSOLE.print(shown)
+    for timing in timings:
+        if timing.failure is not None:
+            CONSOLE.print(f"{timing.network} by {timing.way}: {timing.failure}", soft_wrap=True, markup=False)
+
+
+def _write_table(
+    recipe: Path, table: Path, device: str, name: str | None, threads: int, batch: int, repeats: int, as_json: bool
+) -> None:
     from ganc_nni.evaluate import pick_device
     from ganc_nni.logs import progress_bar
     from ganc_nni.measuring import TableMeasurement
