@@ -55,7 +55,7 @@ class DataRecipe(Section):
     )
     flip: bool = Field(True, description="mirror half of the training pictures")
     search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2, description="part of the training set that scores the search and trains nothing"
+        0.2, description="part (0 to 1) of the training set that scores the search and trains nothing"
     )
     search_list: Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None = Field(
         None,
