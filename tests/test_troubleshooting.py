@@ -58,7 +58,9 @@ def says_something(text):
 
 MESSAGES = sorted(set(messages()))
 TEXTS = sorted({text for _, text in MESSAGES if says_something(text)})
-EVERYTHING = {template(node) for _, nodes in sources() for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant)}
+EVERYTHING = {
+    template(node) for _, nodes in sources() for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant)
+}
 PAGE_TEXT = PAGE.read_text(encoding="utf-8")
 TABLES = re.findall(r"^\| (`+)(.+?)\1 \| (.+?) \| (.+?) \|$", PAGE_TEXT.partition(OTHERS)[0], re.MULTILINE)
 ROWS = [message for _, message, _, _ in TABLES]
