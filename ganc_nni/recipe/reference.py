@@ -66,7 +66,7 @@ def _nested(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _heading(model: type[BaseModel], places: list[_Place]) -> str:
-    paths = ", ".join(place.path for place in places) or "Sections"
+    paths = ", ".join(place.path for place in places) or "The whole"
     lines = [f"## {paths}\n", *(line.strip() for line in (model.__doc__ or "").strip().splitlines())]
     for place in places:
         given = place.default.model_dump(exclude_unset=True) if place.default is not None else {}
@@ -114,7 +114,7 @@ def _value(value: Any) -> str:
 
 
 def _kind(shown: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """The type and the range of a key, from its JSON schema."""
+    """The type and the range of a key, from its JSON schema; a sign stays on the line of its number."""
     if "$ref" in shown:
         return "section"
     if "anyOf" in shown:
@@ -130,7 +130,7 @@ def _kind(shown: dict[str, Any], definitions: dict[str, Any]) -> str:
     if shown.get("format") == "path":
         return "file or folder"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = ", ".join(f"{sign} {shown[name]}" for name, sign in signs.items() if name in shown)
+    limits = ", ".join(f"{sign}\u00a0{shown[name]}" for name, sign in signs.items() if name in shown)
     return f"{_WORDS[shown['type']]} {limits}".strip()
 
 
