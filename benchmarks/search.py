@@ -1,10 +1,10 @@
 """What a candidate of the search costs: its own forward passes, in process, under nnictl, and the straightforward way.
 
 The straightforward way is a process for each candidate, as a trial is that calls pytorch-fid: load torch and the
-supernet, slice the candidate out, read the pictures, load Inception and the real set's statistics, and take
-pytorch-fid's distance with its matrix square root. All ways score the same supernet on the same picture files and must
-come to the same score. Supernet and Inception have random weights, which times do not depend on. The first three take
-turns; nnictl comes after them.
+supernet, slice the candidate out, read the pictures, load pytorch-fid's Inception and the real set's statistics, and
+take pytorch-fid's distance with its matrix square root. All ways score the same supernet on the same picture files and
+must come to the same score. Supernet and Inception have random weights, which times do not depend on. The first three
+take turns; nnictl comes after them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ import torch
 import yaml
 from PIL import Image
 from pytorch_fid.fid_score import calculate_frechet_distance
+from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
+from torch import Tensor
 from torchvision.models import inception_v3
 
 from ganc_nni.checkpoints import load_weights, save_weights
@@ -51,6 +54,8 @@ from ganc_nni.training.gan import initialise
 
 LIMIT, STRAIGHT, OVERHEAD = 1.10, 3.0, 2.0
 """Goals: ours at most so many times its forward passes, straightforward at least so many times ours, seconds a trial"""
+INCEPTION = Path("hub", "checkpoints", FID_WEIGHTS_URL.rsplit("/", 1)[-1])
+"""Where pytorch-fid finds weights instead of downloading them, below TORCH_HOME."""
 REAL = 300
 """Pictures of the target domain."""
 
@@ -92,8 +97,9 @@ def prepared(options: argparse.Namespace) -> Run:
     Path("real.txt").write_text("".join(f"{number:04}.png\n" for number in range(REAL)))
     metric: dict[str, Any] = {"name": "frechet_random"}
     if options.dims:
-        save_weights(Path("inception.pth"), inception_v3(weights=None, init_weights=False).state_dict())
-        metric = {"name": "frechet_imagenet", "dims": options.dims, "weights": "inception.pth"}
+        inception = inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)
+        save_weights(INCEPTION, inception.state_dict())
+        metric = {"name": "fid", "dims": options.dims, "weights": str(INCEPTION)}
     Path("space.json").write_text(drawn.recipe.student.space.read_text())
     recipe = {
         "device": "cpu",
@@ -131,7 +137,9 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
         _forwards(supernet, evaluator, extractor, sample, watch)
         watch.start()
         command = [sys.executable, "-W", "ignore", __file__, "--only", json.dumps(sample)]
-        expected = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        environment = {**os.environ, "TORCH_HOME": str(Path.cwd())}
+        printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        expected = float(printed.split()[-1])
         watch.stop("straightforward")
         if evaluation.score is None or not math.isclose(evaluation.score, expected, rel_tol=1e-3):
             raise RuntimeError(f"{sample} scores {evaluation.score}, the straightforward way {expected}")
@@ -181,7 +189,7 @@ def straightforward(run: Run, sample: Sample) -> float:
     supernet.load_state_dict(load_weights(run.supernet_weights))
     network = supernet.eval().freeze(sample)
     features, metric = [], run.recipe.metric
-    extractor = build_extractor(metric)
+    extractor = build_extractor(metric) if metric.name != "fid" else _pytorch_fid(metric.dims)
     paths = sorted(Path("data", "trainA").glob("*.png"))[: len(run.data.search.sources)]
     for start in range(0, len(paths), metric.batch_size):
         pixels = [np.asarray(Image.open(path).convert("RGB")) for path in paths[start : start + metric.batch_size]]
@@ -192,6 +200,12 @@ def straightforward(run: Run, sample: Sample) -> float:
         warnings.simplefilter("ignore")
         mu, sigma = values.mean(axis=0), np.cov(values, rowvar=False)
         return float(calculate_frechet_distance(mu, sigma, real["mu"], real["sigma"]))
+
+
+def _pytorch_fid(dims: int) -> Callable[[Tensor], Tensor]:
+    """pytorch-fid's own network, on pictures in [-1, 1]."""
+    network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[dims]]).eval()
+    return lambda pictures: network((pictures + 1) / 2)[0].mean(dim=(2, 3))
 
 
 def _moments(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> dict[str, np.ndarray]:

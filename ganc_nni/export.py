@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, read_json, save_weights, write_atomically, write_text
 from ganc_nni.data import Split, as_rgb
+from ganc_nni.deploy.stage import deploy_run
 from ganc_nni.report.pictures import save_pictures
 from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
@@ -30,7 +31,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     """Write architecture, weights, picture and summary of the compressed generator; returns its score on the test set.
 
     Leaves in ``export/``: ``architecture.json``, ``compressed.pth``, ``compressed.safetensors`` (its metadata holds
-    the architecture), ``picture.png`` and ``summary.json``.
+    the architecture), ``compressed.onnx`` with ``files.json``, ``picture.png`` and ``summary.json``.
     """
     folder = run.folder / "export"
     architecture = Architecture.load(run.folder / "architecture.json")
@@ -47,6 +48,8 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     save_weights(folder / "compressed.pth", compressed.state_dict())
     metadata = {"architecture": architecture.model_dump_json()}
     save_weights(folder / "compressed.safetensors", compressed.state_dict(), metadata)
+
+    deploy_run(run)
 
     costs = {"teacher": run.teacher_cost, "compressed": run.student_cost.at(architecture.sample)}
     size = (1, run.recipe.data.in_channels, *run.recipe.data.image_size)

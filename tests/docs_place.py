@@ -10,7 +10,9 @@ from tiny import SCHEDULE, settings, write_space
 
 from ganc_nni.architecture import ResnetBlueprint, SpadeBlueprint
 from ganc_nni.checkpoints import save_weights
+from ganc_nni.deploy import Deployable, Interface, deploy
 from ganc_nni.generators import spade
+from ganc_nni.interop import read_generator
 
 PICTURES = {
     "photos/trainA": 20,
@@ -46,11 +48,11 @@ def make_place(folder, finished, root):
     """Fill the folder; ``finished`` holds a tiny run, ``root`` is the project's."""
     for name in ("experiments", "search_spaces", "benchmarks"):
         shutil.copytree(root / name, folder / name)
-    for name in ("quickstart", "mine"):
+    for name in ("quickstart", "mine", "tiny"):
         shutil.copytree(finished / "runs" / "tiny", folder / "runs" / name)
     write_space(folder / "search_spaces" / "tiny_resnet.json")
     write_space(folder / "search_spaces" / "tiny_spade.json", labels=spade.LABELS)
-    (folder / "experiments" / "mine.recipe.yml").write_text(yaml.safe_dump(settings("search_spaces/tiny_resnet.json")))
+    (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("search_spaces/tiny_resnet.json")))
     for name, count in PICTURES.items():
         _save(folder / name, [_noise(number) for number in range(count)])
     for part in ("train", "test"):
@@ -112,3 +114,9 @@ def _save_generators(folder):
     for name, network in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         save_weights(folder / name, network.state_dict())
+    file = read_generator(folder / "latest_net_G_A.pth")
+    size = (256, 256)
+    picture = np.array(_noise(0, size))[None]
+    deploy(
+        Deployable(file.architecture(size), file.network(), Interface(size, as_bytes=True), [picture]), ["onnx"], folder
+    )

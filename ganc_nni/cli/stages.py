@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from ganc_nni.errors import InputError
 
 if TYPE_CHECKING:
     from ganc_nni.report.collect import Summary
+
+# as ganc_nni.deploy has it, which takes seconds to import; mypy compares them
+Format = Literal["onnx", "fp16", "int8", "pt2"]
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")
@@ -103,9 +106,61 @@ def finetune(recipe: RecipeFile) -> None:
 
 
 @app.command()
-def export(recipe: RecipeFile) -> None:
-    """Write architecture JSON, weights, comparison picture and summary of the compressed generator."""
+def export(
+    recipe: RecipeFile,
+    formats: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Of onnx (float32), fp16, int8 (calibrated on training pictures) and pt2 (torch.export), by commas.",
+        ),
+    ] = "onnx",
+    dynamic_size: Annotated[
+        bool, typer.Option("--dynamic-size", help="Files that take other heights and widths too.")
+    ] = False,
+    as_bytes: Annotated[
+        bool,
+        typer.Option(
+            "--bytes", help="Files with normalisation inside: uint8 N x H x W x C in and out, called compressed.bytes.*"
+        ),
+    ] = False,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 20.")] = 17,
+    as_json: AsJson = False,
+) -> None:
+    """Write weights, summary and picture of the compressed generator, and files of it for other runtimes.
+
+    Each of these is run back on test pictures; export/files.json says how far it is from the network.
+    """
+    wanted = _formats(formats)
     _run_until(recipe, "export")
+    from ganc_nni.deploy.stage import deploy_run
+    from ganc_nni.lock import run_lock
+    from ganc_nni.recipe import load_recipe
+    from ganc_nni.run import Run
+
+    run = Run(load_recipe(recipe))
+    with run_lock(run.folder):
+        made = deploy_run(run, wanted, dynamic_size, as_bytes, opset)
+    if as_json:
+        print_json(made)
+        return
+    table = Table(title=f"{run.folder / 'export'}: difference from the network, grey levels of 255")
+    for column in ("file", "size (MB)", "largest", "mean", "score"):
+        table.add_column(column, justify="left" if column == "file" else "right")
+    for name, each in made.items():
+        scores = [f"{key} {value:.4g}" for key, value in each.items() if key.endswith("/test")]
+        figures = (f"{each['bytes'] / 1e6:.2f}", f"{each['largest']:.2g}", f"{each['mean']:.2g}", " ".join(scores))
+        table.add_row(name, *figures)
+    CONSOLE.print(table)
+
+
+def _formats(names: str) -> list[Format]:
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known: tuple[Format, ...] = get_args(Format)
+    chosen = [name for name in known if name in wanted]
+    if not chosen or len(chosen) < len(set(wanted)):
+        raise InputError(f"--formats {names}: expected some of {', '.join(known)}, joined by commas")
+    return chosen
 
 
 @app.command()

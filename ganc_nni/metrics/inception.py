@@ -20,6 +20,7 @@ from ganc_nni.checkpoints import load_weights
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.features import FeatureExtractor
 from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
+from ganc_nni.parts import in_parts
 
 Kind = Literal["fid", "frechet_imagenet"]
 DIMS = (64, 192, 768, 2048)
@@ -69,6 +70,9 @@ class InceptionFeatures(FeatureExtractor):
 
     def features(self, images: Tensor) -> Tensor:
         """See the base class."""
+        return in_parts(self._features, images, max(2, -(-len(images) // torch.get_num_threads())))
+
+    def _features(self, images: Tensor) -> Tensor:
         # pytorch-fid resizes in [0, 1] and maps to [-1, 1] after; both are linear, so this is the same.
         resized = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=False)
         return self.network(resized.contiguous(memory_format=torch.channels_last))

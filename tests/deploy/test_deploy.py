@@ -1,0 +1,185 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from deployables import BLUEPRINTS, LABELLING, architecture, deployable, inputs, network, size
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.deploy import Interface, deploy
+from ganc_nni.deploy.files import read_files
+from ganc_nni.deploy.graph import to_onnx
+from ganc_nni.deploy.interface import Labels, OfBytes
+from ganc_nni.deploy.runtime import module, session
+from ganc_nni.deploy.verify import difference, network_runner, onnx_runner, program_runner
+from ganc_nni.errors import InputError, TrainingError
+
+_made = {}
+
+
+def content(name, dynamic=False, as_bytes=False, kind="onnx"):
+    key = (name, dynamic, as_bytes, kind)
+    if key not in _made:
+        _made[key] = deployable(name, dynamic, as_bytes).content(kind)
+    return _made[key]
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_any_batch_and_size_give_the_network_s_picture(name, data):
+    steps, _ = BLUEPRINTS[name].sides()
+    times = st.integers(2, 3) if "spade" in name else st.integers(3, 12)
+    shape = data.draw(times) * steps, data.draw(times) * steps
+    x = inputs(name, shape, data.draw(st.integers(1, 3)), seed=data.draw(st.integers(0, 9)))
+    apart = difference("file", onnx_runner(content(name, dynamic=True), 1), network_runner(network(name)), [x])
+    assert apart["largest"] < 0.5
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_bytes_are_what_pictures_become(name):
+    pixels, pictures = inputs(name, size(name), 3, as_bytes=True), inputs(name, size(name), 3)
+    with torch.no_grad():
+        wanted = network(name)(torch.from_numpy(pictures)).add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
+    found = onnx_runner(content(name, as_bytes=True), 1)(pixels)
+    assert found.dtype == np.uint8
+    assert np.abs(found - wanted).max() < 0.75  # rounded
+    assert found.std() > 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), void=st.booleans(), instances=st.booleans())
+def test_label_maps_from_bytes_are_those_of_the_data(seed, void, instances):
+    pixels = inputs("spade", (32, 40), 2, as_bytes=True, seed=seed)
+    wanted = inputs("spade", (32, 40), 2, seed=seed)
+    channels = [*range(4), *([4] if void else []), *([5] if instances else [])]
+    made = OfBytes(nn.Identity(), Labels(4, void, instances))
+    encoded = made._encode(torch.from_numpy(pixels).permute(0, 3, 1, 2).int())
+    assert np.array_equal(encoded.numpy(), wanted[:, channels])
+
+
+@pytest.mark.parametrize("name", ["resnet", "spade"])
+def test_every_precision_is_run_back_and_described(name, tmp_path):
+    made = deploy(deployable(name), ["onnx", "fp16", "int8"], tmp_path, lambda runner: {"fid/test": 1.5})
+    assert made == json.loads((tmp_path / "files.json").read_text()) == read_files(tmp_path)
+    single, half, bytes_ = (made[f"compressed{ending}.onnx"] for ending in ("", ".fp16", ".int8"))
+    assert single["largest"] < 0.1
+    assert half["largest"] < 5
+    assert bytes_["mean"] < 30
+    assert single["bytes"] > 1.2 * half["bytes"]
+    assert [each.get("fid/test") for each in (single, half, bytes_)] == [None, None, 1.5]
+    for file in made:
+        model = onnx.load(tmp_path / file)
+        onnx.checker.check_model(model, full_check=True)
+        text = {each.key: each.value for each in model.metadata_props}["architecture"]
+        assert Architecture.model_validate_json(text) == architecture(name)
+        shapes = [[axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim] for each in
+                  (*model.graph.input, *model.graph.output)]  # fmt: skip
+        assert shapes == [["batch", BLUEPRINTS[name].in_channels, *size(name)], ["batch", 3, *size(name)]]
+    kinds = [node.op_type for node in onnx.load(tmp_path / "compressed.int8.onnx").graph.node]
+    assert "DequantizeLinear" in kinds
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_export_is_the_same_each_time():
+    assert deployable("mobile").content("onnx") == content("mobile")
+
+
+def test_a_program_takes_any_batch_and_size_and_needs_torch_alone(tmp_path):
+    deploy(deployable("mobile", dynamic=True), ["pt2"], tmp_path)
+    extra = {"architecture": ""}
+    program = torch.export.load(tmp_path / "compressed.pt2", extra_files=extra).module()
+    assert Architecture.model_validate_json(extra["architecture"]) == architecture("mobile")
+    for shape in ((8, 8), (20, 48)):
+        x = torch.from_numpy(inputs("mobile", shape, 3))
+        with torch.no_grad():
+            assert torch.allclose(program(x), network("mobile")(x), atol=1e-5)
+
+
+def test_a_program_of_a_spade_generator_reads_bytes():
+    x = inputs("spade", size("spade"), 1, as_bytes=True)
+    wanted = network_runner(deployable("spade", as_bytes=True).wrapped)(x)
+    assert np.array_equal(program_runner(content("spade", as_bytes=True, kind="pt2"))(x), wanted)
+
+
+class Unexportable(nn.Module):
+    def forward(self, x):
+        return torch.linalg.eigvals(x).real
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Unexportable(), r"layer 1\.0 \(Unexportable\) cannot be exported"),
+        (nn.Linear(7, 7), r"layer 1\.0 \(Linear; fa"),
+    ],
+)
+def test_a_layer_that_cannot_be_exported_is_named(layer, words):
+    broken = nn.Sequential(nn.ReLU(), nn.Sequential(layer))
+    with pytest.raises(InputError, match=words) as error:
+        to_onnx(broken, torch.zeros(1, 3, 8, 8), Interface((8, 8)), 17)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("opset", [12, 21])
+def test_an_opset_out_of_range_is_refused(opset):
+    with pytest.raises(InputError, match=f"--opset {opset}: expected 13 to 20"):
+        deployable("resnet", opset=opset).content("onnx")
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_the_outermost_opsets_work(opset, tmp_path):
+    assert deploy(deployable("mobile", opset=opset), ["onnx"], tmp_path)["compressed.onnx"]["opset"] == opset
+
+
+def test_a_runtime_that_is_too_old_or_missing_is_one_line():
+    model = onnx.load_from_string(content("resnet"))
+    model.opset_import[0].version = 99
+    with pytest.raises(InputError, match=f"ONNX Runtime {onnxruntime.__version__} cannot run the model") as error:
+        session(model.SerializeToString())
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"onnx_none: cannot be loaded .* pip install onnx_none"):
+        module("onnx_none.part")
+
+
+@pytest.mark.parametrize(("name", "shape"), [("resnet", (30, 32)), ("spade", (64, 48)), ("resnet", (4, 4))])
+def test_a_size_that_does_not_fit_is_refused(name, shape):
+    with pytest.raises(InputError, match=f"size: got {shape[0]} x {shape[1]}; a .* needs height and width"):
+        deployable(name, interface=Interface(shape))
+
+
+@pytest.mark.parametrize("labels", [None, Labels(3, LABELLING.void, LABELLING.instances)])
+def test_bytes_of_label_maps_need_their_meaning(labels):
+    with pytest.raises(InputError, match="bytes: the generator reads label maps of 6 channels"):
+        deployable("spade", interface=Interface((64, 64), as_bytes=True, labels=labels))
+
+
+def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
+    (tmp_path / "compressed.onnx").write_bytes(b"old")
+    made = deployable("resnet")
+    assert made.model  # of the network as it was
+    with torch.no_grad():
+        made.wrapped.model[-2].bias.add_(0.1)
+    with pytest.raises(TrainingError, match=r"compressed\.onnx: its pictures differ .* by up to \d"):
+        deploy(made, ["onnx"], tmp_path)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("compressed.onnx", b"old")]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        deploy(deployable("mobile"), ["onnx"], tmp_path / "file")
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]
+
+
+def test_int8_needs_pictures():
+    with pytest.raises(InputError, match="int8: no training pictures"):
+        deployable("resnet", calibration=None).content("int8")
+    with pytest.raises(InputError, match="int8: "):
+        deployable("resnet", calibration=list).content("int8")
