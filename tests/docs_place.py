@@ -50,9 +50,10 @@ def make_place(folder, finished, root):
         shutil.copytree(root / name, folder / name)
     for name in ("quickstart", "mine", "tiny"):
         shutil.copytree(finished / "runs" / "tiny", folder / "runs" / name)
+    write_space(folder / "space.json")
     write_space(folder / "search_spaces" / "tiny_resnet.json")
     write_space(folder / "search_spaces" / "tiny_spade.json", labels=spade.LABELS)
-    (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("search_spaces/tiny_resnet.json")))
+    (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json")))
     for name, count in PICTURES.items():
         _save(folder / name, [_noise(number) for number in range(count)])
     for part in ("train", "test"):
