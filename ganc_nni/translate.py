@@ -142,7 +142,10 @@ class _Padded:
         height, width = picture.shape[-2:]
         multiple, least = self.blueprint.sides()
         if self.blueprint.family == "spade":  # the class at the edge goes on, however far
-            return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+            right, bottom = -width % multiple, -height % multiple
+            while not self.blueprint.fits((height + bottom, width + right)):
+                right += multiple
+            return F.pad(picture, (0, right, 0, bottom), mode="replicate")
         if min(height, width) <= least - multiple:
             raise InputError(f"{path}: is {width}x{height} pixels; expected {least - multiple + 1} or more a side")
         return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="reflect")

@@ -220,3 +220,10 @@ def test_bad_label_maps_cost_no_other(tmp_path):
     assert re.search(r"d\.png: .*7", message)
     with pytest.raises(InputError, match="--instances is for SPADE generators"):
         translate_folder(generator_file(tmp_path), labels, tmp_path / "other", 1, CPU, instances)
+
+
+def test_a_label_map_of_one_latent_pixel_is_made_larger(tmp_path):
+    file = spade_file(tmp_path, 6)
+    labels = save_ids(tmp_path / "labels", 5, small=(30, 32))
+    assert translate_folder(file, labels, tmp_path / "out", 1, CPU) == 1
+    assert opened(tmp_path / "out" / "small.png").size == (32, 30)

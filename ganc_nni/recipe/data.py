@@ -45,7 +45,7 @@ class DataRecipe(Section):
         False, description="show the generator the boundaries of instances, from files of instance ids"
     )
     direction: Literal["AtoB", "BtoA"] = Field("AtoB", description="which domain (or half, A is left) is the source")
-    source_channels: Channels = Field(3, description="1: grey, 3: RGB; label maps have in_channels instead")
+    source_channels: Channels = Field(3, description="1: grey, 3: RGB; means nothing for label maps")
     target_channels: Channels = Field(3, description="1: grey, 3: RGB")
     image_size: Size = Field((256, 256), description="height and width of what the networks see, pixels, multiple of 4")
     load_size: Size | None = Field(
@@ -55,7 +55,7 @@ class DataRecipe(Section):
     )
     flip: bool = Field(True, description="mirror half of the training pictures")
     search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2, description="part of the training set that scores the search and trains nothing"
+        0.2, description="part (0 to 1) of the training set that scores the search and trains nothing"
     )
     search_list: Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None = Field(
         None,

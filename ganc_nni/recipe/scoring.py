@@ -46,9 +46,9 @@ class SegmenterRecipe(Section):
         description="from classes of the label maps to those of the network, others do not count; left out: the same",
     )
     n_classes: PositiveInt | None = Field(None, description="classes of the network; left out: data.classes")
-    epochs: PositiveInt = Field(40, description="of `ganc train-segmenter`")
+    epochs: PositiveInt = Field(40, description="epochs of `ganc train-segmenter`")
     batch_size: PositiveInt = Field(8, description="pictures a step of `ganc train-segmenter`")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="Adam's, of `ganc train-segmenter`")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="Adam's, in `ganc train-segmenter`")
 
 
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -57,9 +57,9 @@ Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class BudgetRecipe(Section):
     """The most that a sub-generator may cost; every limit that is given holds."""
 
-    macs_published: Limit | None = Field(None, description="MACs as the papers count")
-    macs_true: Limit | None = Field(None, description="MACs as really done")
-    params: Limit | None = Field(None, description="weights and biases")
+    macs_published: Limit | None = Field(None, description="MACs of one picture, as the papers count")
+    macs_true: Limit | None = Field(None, description="MACs of one picture, as really done")
+    params: Limit | None = Field(None, description="number of weights and biases")
     latency_ms: Limit | None = Field(None, description="milliseconds a picture, by search.latency_table")
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class SearchRecipe(Section):
         "are parents; random; grid: every sub-generator in order; tpe: tree-structured Parzen estimator",
     )
     budget: Limit | BudgetRecipe = Field(
-        description="most MACs of a sub-generator, in search.convention; or limits by name: "
+        description="most MACs of a sub-generator for one picture, in search.convention; or limits by name: "
         "macs_published, macs_true, params, latency_ms"
     )
     convention: Literal["published", "true"] = Field("published", description="how a budget of MACs alone is counted")
@@ -94,7 +94,7 @@ class SearchRecipe(Section):
     population: PositiveInt = Field(32, description="individuals alive (evolution) or in a generation (elitist)")
     sample_size: PositiveInt = Field(8, description="individuals in a tournament (evolution)")
     mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.3, description="chance that a width is redrawn (evolution, elitist)"
+        0.3, description="chance, 0 to 1, that a width is redrawn (evolution, elitist)"
     )
     crossover: bool = Field(False, description="mix two tournament winners before the mutation (evolution)")
     seed: Seed = Field(0, description="the same seed gives the same sequence of architectures, one trial at a time")

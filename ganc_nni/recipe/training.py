@@ -18,7 +18,7 @@ class Schedule(Section):
 
     epochs: PositiveInt = Field(description="epochs at the full learning rate")
     decay_epochs: Annotated[int, Field(ge=0)] = Field(description="epochs in which the learning rate falls to 0")
-    batch_size: PositiveInt = Field(1, description="pictures a step")
+    batch_size: PositiveInt = Field(1, description="pictures a training step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Adam's initial learning rate")
     discriminator_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
@@ -36,13 +36,16 @@ class Schedule(Section):
 
 
 GanLoss = Literal["lsgan", "hinge", "vanilla"]
+_GAN_LOSS = "adversarial loss: least squares (lsgan), hinge, or cross entropy (vanilla)"
 ReconstructionLoss = Literal["l1", "l2", "smooth_l1", "perceptual"]
 
 
 class _PairLosses(Section):
     """The losses that compare a generated picture with the one it should be."""
 
-    recon_loss: ReconstructionLoss = "l1"
+    recon_loss: ReconstructionLoss = Field(
+        "l1", description="distance of two pictures: of pixels (l1, l2, smooth_l1), or of VGG19's features (perceptual)"
+    )
     perceptual_weights: DataPathOrDownload | None = Field(
         None, description="torchvision's VGG19 weights for recon_loss perceptual: a file, or the word download"
     )
@@ -77,7 +80,7 @@ class TeacherRecipe(_PairLosses):
     n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train")
     separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train")
     schedule: Schedule = Schedule(epochs=100, decay_epochs=100)
-    gan_loss: GanLoss = "lsgan"
+    gan_loss: GanLoss = Field("lsgan", description=_GAN_LOSS)
     lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")
     lambda_identity: Weight = Field(0.5, description="weight of the identity loss, in units of lambda_cycle (CycleGAN)")
     pool_size: Annotated[int, Field(ge=0)] = Field(50, description="generated pictures kept for D (CycleGAN)")
@@ -119,7 +122,7 @@ class DiscriminatorRecipe(Section):
 class DistillationRecipe(_PairLosses):
     """The losses that train the supernet and fine-tune the chosen sub-generator."""
 
-    gan_loss: GanLoss = "hinge"
+    gan_loss: GanLoss = Field("hinge", description=_GAN_LOSS)
     lambda_gan: Weight = Field(1, description="weight of the adversarial loss")
     lambda_distill: Weight = Field(1, description="weight of the intermediate-feature distillation")
 
@@ -132,7 +135,9 @@ class SamplingRecipe(Section):
         description="how much likelier the narrowest width is than the widest (arithmetic), or than the next wider "
         "(geometric); 1: uniform",
     )
-    progression: Literal["arithmetic", "geometric"] = "arithmetic"
+    progression: Literal["arithmetic", "geometric"] = Field(
+        "arithmetic", description="how the chances fall from the narrowest width to the widest; see weight"
+    )
 
 
 class SupernetRecipe(Section):

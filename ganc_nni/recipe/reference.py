@@ -1,0 +1,138 @@
+"""The reference of all recipe keys, written from the schema, so that it cannot say anything else than what is checked.
+
+``python -m ganc_nni.recipe.reference > docs/recipe.md`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ganc_nni.recipe.whole import Recipe
+
+_HEAD = """# Recipe reference
+
+<!-- python -m ganc_nni.recipe.reference > docs/recipe.md -->
+
+Every key that a recipe may have, by section. Only `data.layout`, `student.space` and `search.budget` have no default;
+the other keys may be left out. Unknown keys are refused. Paths of pictures and weights are relative to the folder in
+`GANC_DATA` where that is set, else to the current folder. What the folders of pictures look like: [data.md](data.md).
+"""
+
+_WORDS = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text"}
+
+
+class _Place(NamedTuple):
+    """Where a section stands in a recipe, and what counts where it is left out."""
+
+    path: str
+    default: BaseModel | None
+
+
+def reference() -> str:
+    """All sections of the recipe's schema as Markdown, a table each: key, type, default, meaning with its unit."""
+    schema = Recipe.model_json_schema()
+    places: dict[type[BaseModel], list[_Place]] = {}
+    for model, place in _sections(Recipe, _Place("", None)):
+        places.setdefault(model, []).append(place)
+    parts = [_HEAD]
+    for model, found in places.items():
+        properties = schema["properties"] if model is Recipe else schema["$defs"][model.__name__]["properties"]
+        parts += [_heading(model, found), _table(model, properties, schema["$defs"])]
+    return "\n".join(parts)
+
+
+def _sections(model: type[BaseModel], place: _Place) -> Iterator[tuple[type[BaseModel], _Place]]:
+    """Every section of a recipe, in the order of its keys."""
+    yield model, place
+    for key, field in model.model_fields.items():
+        nested = _nested(field)
+        if nested is not None:
+            default = field.default if isinstance(field.default, BaseModel) else None
+            yield from _sections(nested, _Place(f"{place.path}.{key}".removeprefix("."), default))
+
+
+def _nested(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a key holds, or may hold."""
+    annotation: Any = field.annotation
+    kinds = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+
+
+def _heading(model: type[BaseModel], places: list[_Place]) -> str:
+    paths = ", ".join(place.path for place in places) or "The whole"
+    lines = [f"## {paths}\n", *(line.strip() for line in (model.__doc__ or "").strip().splitlines())]
+    for place in places:
+        given = place.default.model_dump(exclude_unset=True) if place.default is not None else {}
+        if given:
+            lines.append(f"\nLeft out, `{place.path}` is `{_value(given)}`.")
+    return "\n".join(lines) + "\n"
+
+
+def _table(model: type[BaseModel], properties: dict[str, Any], definitions: dict[str, Any]) -> str:
+    rows = ["| key | type | default | meaning, unit |", "|---|---|---|---|"]
+    for key, field in model.model_fields.items():
+        if field.exclude:  # the run's name, which the file's name gives
+            continue
+        shown = properties[key]
+        nested = _nested(field)
+        if nested is not None and field.annotation is nested:
+            kind, default = "section", "**must be given**" if field.is_required() else "see there"
+        else:
+            kind, default = _kind(shown, definitions), _default(field)
+        meaning = field.description or _summary(nested)
+        cells = (f"`{key}`", kind, default, meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _summary(section: type[BaseModel] | None) -> str:
+    """The first sentence of a section's docstring, as part of a table."""
+    first = (section.__doc__ or "").strip().splitlines()[0] if section is not None else ""
+    return (first[:1].lower() + first[1:]).removesuffix(".")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**must be given**"
+    return "none" if field.default is None else f"`{_value(field.default)}`"
+
+
+def _value(value: Any) -> str:
+    """A value as it is written in YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, Path | str):
+        return str(value)
+    return json.dumps(value).replace("e-0", "e-")
+
+
+def _kind(shown: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """The type and the range of a key, from its JSON schema; a sign stays on the line of its number."""
+    if "$ref" in shown:
+        return "section"
+    if "anyOf" in shown:
+        return " or ".join(_kind(each, definitions) for each in shown["anyOf"] if each.get("type") != "null")
+    if "enum" in shown:
+        return ", ".join(f"`{each}`" for each in shown["enum"])
+    if shown.get("type") == "array":
+        inner = shown["prefixItems"][0] if "prefixItems" in shown else shown["items"]
+        least, most = shown.get("minItems"), shown.get("maxItems")
+        return f"list of {least if least == most else f'{least} to {most}'}: {_kind(inner, definitions)}"
+    if shown.get("type") == "object":
+        return f"ids to ids: {_kind(shown['additionalProperties'], definitions)}"
+    if shown.get("format") == "path":
+        return "file or folder"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = ", ".join(f"{sign}\u00a0{shown[name]}" for name, sign in signs.items() if name in shown)
+    return f"{_WORDS[shown['type']]} {limits}".strip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
