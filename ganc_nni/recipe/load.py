@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from ganc_nni.errors import InputError
+from ganc_nni.recipe.fields import section_of
+from ganc_nni.recipe.scoring import BudgetKind
 from ganc_nni.recipe.whole import Recipe
 
 SUFFIX = ".recipe.yml"
@@ -63,7 +65,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _explain(path: Path, detail: Any) -> str:
     """One pydantic error as ``file: key: got value, expected ...``."""
-    keys = [key for key in detail["loc"] if isinstance(key, str | int)]
+    keys = [key for key in detail["loc"] if key not in get_args(BudgetKind)]
     where = ".".join(str(key) for key in keys)
     if detail["type"] == "extra_forbidden":
         valid = _valid_keys([str(key) for key in keys[:-1]])
@@ -82,8 +84,8 @@ def _valid_keys(section: list[str]) -> list[str]:
     """The keys that a section takes."""
     model: type[BaseModel] = Recipe
     for key in section:
-        annotation = model.model_fields[key].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        nested = section_of(model.model_fields[key].annotation)
+        if nested is None:
             return []
-        model = annotation
+        model = nested
     return [key for key in model.model_fields if key != "name" or model is not Recipe]

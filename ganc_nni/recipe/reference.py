@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ganc_nni.recipe.fields import section_of
 from ganc_nni.recipe.whole import Recipe
 
 _HEAD = """# Recipe reference
@@ -52,17 +53,10 @@ def _sections(model: type[BaseModel], place: _Place) -> Iterator[tuple[type[Base
     """Every section of a recipe, in the order of its keys."""
     yield model, place
     for key, field in model.model_fields.items():
-        nested = _nested(field)
+        nested = section_of(field.annotation)
         if nested is not None:
             default = field.default if isinstance(field.default, BaseModel) else None
             yield from _sections(nested, _Place(f"{place.path}.{key}".removeprefix("."), default))
-
-
-def _nested(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a key holds, or may hold."""
-    annotation: Any = field.annotation
-    kinds = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type)]
-    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def _heading(model: type[BaseModel], places: list[_Place]) -> str:
@@ -81,7 +75,7 @@ def _table(model: type[BaseModel], properties: dict[str, Any], definitions: dict
         if field.exclude:  # the run's name, which the file's name gives
             continue
         shown = properties[key]
-        nested = _nested(field)
+        nested = section_of(field.annotation)
         if nested is not None and field.annotation is nested:
             kind, default = "section", "**must be given**" if field.is_required() else "see there"
         else:
@@ -117,8 +111,8 @@ def _kind(shown: dict[str, Any], definitions: dict[str, Any]) -> str:
     """The type and the range of a key, from its JSON schema; a sign stays on the line of its number."""
     if "$ref" in shown:
         return "section"
-    if "anyOf" in shown:
-        return " or ".join(_kind(each, definitions) for each in shown["anyOf"] if each.get("type") != "null")
+    if kinds := shown.get("anyOf", shown.get("oneOf")):
+        return " or ".join(_kind(each, definitions) for each in kinds if each.get("type") != "null")
     if "enum" in shown:
         return ", ".join(f"`{each}`" for each in shown["enum"])
     if shown.get("type") == "array":

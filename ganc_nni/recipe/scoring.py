@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from ganc_nni.recipe.fields import DataPath, LabelId, PositiveInt, Precision, Section, Seed
 
@@ -74,6 +74,14 @@ class BudgetRecipe(Section):
         return self.model_dump(exclude_none=True)
 
 
+BudgetKind = Literal["a number", "limits by name"]
+
+
+def _kind(budget: Any) -> BudgetKind:
+    """Which of the two a budget is meant to be, so that an error is about that one."""
+    return "limits by name" if isinstance(budget, dict | BudgetRecipe) else "a number"
+
+
 class SearchRecipe(Section):
     """One of NNI's strategies, under a budget."""
 
@@ -82,7 +90,9 @@ class SearchRecipe(Section):
         description="evolution: NNI's regularized evolution; elitist: GAN Compression's evolution, the best quarter "
         "are parents; random; grid: every sub-generator in order; tpe: tree-structured Parzen estimator",
     )
-    budget: Limit | BudgetRecipe = Field(
+    budget: Annotated[
+        Annotated[Limit, Tag("a number")] | Annotated[BudgetRecipe, Tag("limits by name")], Discriminator(_kind)
+    ] = Field(
         description="most MACs of a sub-generator for one picture, in search.convention; or limits by name: "
         "macs_published, macs_true, params, latency_ms"
     )
