@@ -59,8 +59,7 @@ class Page:
                     component,
                     outputs,
                     show_progress="hidden",
-                    trigger_mode="always_last",
-                    concurrency_id="generators",
+                    concurrency_limit=None,
                     **options,
                 )
                 if event == "change":  # empty again, so that the next file can be dropped at once
@@ -91,7 +90,7 @@ class Page:
                 buttons=[],
             )
         # not preprocessed: Gradio would decode the file, however large, and answer a broken one with a stack trace
-        return component, "change", self.uploaded, {"preprocess": False}
+        return component, "change", self.uploaded, {"trigger_mode": "always_last", "preprocess": False}
 
     def _webcam(self) -> _Input:
         with gr.Tab("Webcam"):
@@ -123,9 +122,7 @@ class Page:
                 format="png",
                 transforms=(),
                 layers=False,
-                brush=gr.Brush(
-                    colors=colours, color_mode="fixed", default_size=max(24, 2 * factor) if labels else 2 * factor
-                ),
+                brush=gr.Brush(colors=colours, color_mode="fixed", default_size=brush),
                 canvas_size=canvas,
                 fixed_canvas=True,
                 elem_id="draw",
@@ -133,7 +130,7 @@ class Page:
             )
             if labels:
                 gr.HTML(texts.legend(self.pair))
-        return component, "input", self.drawn, {}
+        return component, "input", self.drawn, {"trigger_mode": "always_last"}
 
     def uploaded(self, payload: dict[str, Any] | None) -> tuple[Any, Any]:
         """Answers a file."""

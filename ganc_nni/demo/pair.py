@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -84,6 +85,7 @@ class Pair:
         }
         self.describe = compressed.blueprint.describe()
         self._times = {name: deque[float](maxlen=REMEMBERED) for name in NAMES}
+        self._alone = threading.Lock()
         for _ in range(3):
             self.answer(torch.zeros(self.data.in_channels, *self.data.image_size))
         for times in self._times.values():
@@ -91,13 +93,14 @@ class Pair:
 
     @torch.inference_mode()
     def answer(self, source: Tensor) -> Answer:
-        """What both make of an input ``C x H x W``; not to be called by two threads at once."""
+        """What both make of an input ``C x H x W``; threads wait for each other, which would spoil the times."""
         batch, made = source[None].to(self.device), []
-        for name, network in self.networks.items():
-            output, milliseconds = self._timed(network, batch)
-            self._times[name].append(milliseconds)
-            made.append(to_image(as_rgb(output)[0]))
-        medians = {name: statistics.median(times) for name, times in self._times.items()}
+        with self._alone:
+            for name, network in self.networks.items():
+                output, milliseconds = self._timed(network, batch)
+                self._times[name].append(milliseconds)
+                made.append(to_image(as_rgb(output)[0]))
+            medians = {name: statistics.median(times) for name, times in self._times.items()}
         return Answer(to_image(as_rgb(source[None])[0]), made[0], made[1], medians)
 
     def _timed(self, network: nn.Module, batch: Tensor) -> tuple[Tensor, float]:

@@ -11,6 +11,7 @@ from tiny import recipe, write_space
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.generators import spade
 from ganc_nni.interop.files import GeneratorFile
+from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 
@@ -42,6 +43,7 @@ def painted(tmp_path_factory):
                 torch.nn.init.normal_(parameter, 0, 0.3)
             save_weights(run.folder / stage / f"{name}.safetensors", network.state_dict())
             file = GeneratorFile(run.folder, blueprint, widths, network.state_dict())
+        save_weights(run.supernet_weights, make_supernet(run.new_space()).state_dict())
         file.architecture(run.recipe.data.image_size).save(run.folder / "architecture.json")
         Pipeline(run).run_stage("export")
     return run.folder.resolve() if run.folder.is_absolute() else folder / run.folder
