@@ -24,6 +24,7 @@ _CANVAS = 512
 """Pixels of the longer side of what is painted on, or the run's size if that is larger."""
 
 _FRAME_SECONDS = 0.15
+EXAMPLE, WEBCAM, DRAWING = "the example", "the webcam", "the drawing"
 
 _Input = tuple[Any, str, Callable[[Any], Any], dict[str, Any]]
 """A component, its event, what answers it, and other options."""
@@ -68,7 +69,7 @@ class Page:
 
     def _outputs(self) -> list[gr.HTML]:
         """Status and answers."""
-        told, answers = self._told(self.preparation.picture(self.first, "example"))
+        told, answers = self._told(EXAMPLE, self.preparation.picture(self.first, EXAMPLE))
         return [gr.HTML(told, elem_id="status"), gr.HTML(answers, elem_id="answers")]
 
     def _inputs(self) -> list[_Input]:
@@ -122,7 +123,7 @@ class Page:
                 format="png",
                 transforms=(),
                 layers=False,
-                brush=gr.Brush(colors=colours, color_mode="fixed", default_size=brush),
+                brush=gr.Brush(brush, colours, default_color=colours[1 % len(colours)], color_mode="fixed"),
                 canvas_size=canvas,
                 fixed_canvas=True,
                 elem_id="draw",
@@ -137,7 +138,7 @@ class Page:
         if payload is None or not payload.get("path"):
             return (gr.skip(), gr.skip())
         path, name = Path(payload["path"]), Path(payload.get("orig_name") or "the picture").name
-        return self._answered(partial(self._read, path, name))
+        return self._answered(name, partial(self._read, path, name))
 
     def _read(self, path: Path, name: str) -> torch.Tensor:
         check_pixels(path, name, self.max_pixels)
@@ -147,23 +148,23 @@ class Page:
         """Answers a drawing."""
         if value is None or value["composite"] is None:
             return (gr.skip(), gr.skip())
-        return self._answered(partial(self.preparation.picture, value["composite"], "the drawing"))
+        return self._answered(DRAWING, partial(self.preparation.picture, value["composite"], DRAWING))
 
     def filmed(self, frame: Image.Image | None) -> tuple[Any, Any]:
         """Answers a frame of the webcam, in silence: nobody wants to hear ten figures a second."""
         if frame is None:
             return (gr.skip(), gr.skip())
-        return gr.skip(), self._answered(partial(self.preparation.picture, frame, "the webcam"))[1]
+        return gr.skip(), self._answered(WEBCAM, partial(self.preparation.picture, frame, WEBCAM))[1]
 
-    def _answered(self, prepare: Callable[[], torch.Tensor]) -> tuple[Any, Any]:
+    def _answered(self, name: str, prepare: Callable[[], torch.Tensor]) -> tuple[Any, Any]:
         try:
-            return self._told(prepare())
+            return self._told(name, prepare())
         except InputError as error:
             return (texts.failure(error), gr.skip())
 
-    def _told(self, source: torch.Tensor) -> tuple[Any, Any]:
+    def _told(self, name: str, source: torch.Tensor) -> tuple[Any, Any]:
         answer = self.pair.answer(source)
-        return texts.status(answer.milliseconds), texts.answers(self.pair, answer)
+        return texts.status(name, answer.milliseconds), texts.answers(self.pair, answer)
 
     def _example(self) -> Image.Image:
         """The first test picture, as the export has left it; grey if there is none."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ganc_nni.demo.pair import Pair
 from ganc_nni.errors import InputError
 
 _POLICY = (
@@ -40,12 +39,12 @@ def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, anno
         # read when Gradio is imported
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=uploads, HF_HUB_OFFLINE="1")
         require_gradio()
-        pair = Pair(folder, device)
-        from ganc_nni.demo.page import Page
-
-        app = application(Page(pair, max_pixels), max_pixels)
         import uvicorn
 
+        from ganc_nni.demo.page import Page
+        from ganc_nni.demo.pair import Pair
+
+        app = application(Page(Pair(folder, device), max_pixels), max_pixels)
         # a page that is closed while it loads is no error; Gradio itself tells what breaks in an answer
         config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, ws="none")
         server = uvicorn.Server(config)

@@ -79,11 +79,12 @@ def short(count: float) -> str:
     return f"{count:.0f}"
 
 
-def status(milliseconds: dict[str, float]) -> str:
-    """One sentence for those who hear the page."""
+def status(name: str, milliseconds: dict[str, float]) -> str:
+    """One sentence on the answer to what is called ``name``, also for those who hear the page."""
     before, after = (milliseconds[name] for name in NAMES)
     return (
-        f'<p class="told">Answered: teacher {before:.1f} ms, compressed {after:.1f} ms, {speedup(before, after)}.</p>'
+        f'<p class="told">Answered {escape(name)}: teacher {before:.1f} ms, compressed {after:.1f} ms, '
+        f"{speedup(before, after)}.</p>"
     )
 
 

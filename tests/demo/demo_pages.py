@@ -34,10 +34,7 @@ class Demo:
         """Exit code and the rest of what it has printed."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        try:
-            out = self.process.communicate(timeout=60)[0]
-        finally:
-            self.process.kill()
+        out = "" if self.process.stdout.closed else self.process.communicate(timeout=60)[0]
         return self.process.returncode, out
 
 
@@ -49,6 +46,7 @@ def serving(folder, *options):
     try:
         demo = Demo(process)
         yield demo
+        demo.end()
     finally:
         process.kill()
         process.wait()
@@ -98,6 +96,7 @@ class Shown:
         self.run("document.querySelector('#status .told')?.remove()")
         found = self.wait(lambda: self.browser.find_elements(By.CSS_SELECTOR, "#upload input[type=file]"))
         found[0].send_keys(str(path))
-        told = self.wait(self.status)
+        self.wait(lambda: path.name in self.status())
+        told = self.status()
         self.wait(lambda: not self.run("return document.querySelectorAll('#upload img').length"))  # ready for the next
         return told

@@ -49,7 +49,7 @@ def draw_line(shown):
 def test_the_first_picture_is_answered_at_once(page):
     source, teacher, compressed = page.pictures()
     assert source.size == teacher.size == compressed.size == (32, 32)
-    assert page.status().startswith("Answered: teacher ")
+    assert page.status().startswith("Answered the example: teacher ")
     text = page.run("return document.querySelector('#answers').innerText")
     for words in ("ms a picture", "FPS", "MACs (published convention)", "x less", "8.94 M"):
         assert words in text
@@ -149,7 +149,7 @@ def test_painted_classes_change_both_answers(shown, painting):
     text = page.run("return document.body.innerText")
     assert "label maps of 64 x 32 pixels" in text
     assert "class 3 #000080" in text
-    page.wait(lambda: page.status().startswith("Answered"))
+    page.wait(lambda: page.status().startswith("Answered the drawing"))  # as it was before any line
     before = page.sources()
     draw_line(page)
     page.wait(lambda: all(new != old for new, old in zip(page.sources(), before, strict=True)))
