@@ -151,10 +151,10 @@ class Page:
         return self._answered(DRAWING, partial(self.preparation.picture, value["composite"], DRAWING))
 
     def filmed(self, frame: Image.Image | None) -> tuple[Any, Any]:
-        """Answers a frame of the webcam, in silence: nobody wants to hear ten figures a second."""
+        """Answers a frame of the webcam; the status stays the same: nobody wants to hear ten figures a second."""
         if frame is None:
             return (gr.skip(), gr.skip())
-        return gr.skip(), self._answered(WEBCAM, partial(self.preparation.picture, frame, WEBCAM))[1]
+        return texts.FILMING, self._answered(WEBCAM, partial(self.preparation.picture, frame, WEBCAM))[1]
 
     def _answered(self, name: str, prepare: Callable[[], torch.Tensor]) -> tuple[Any, Any]:
         try:

@@ -12,6 +12,8 @@ from ganc_nni.data import IGNORE_ID
 from ganc_nni.demo.pair import NAMES, REMEMBERED, Answer, Pair
 from ganc_nni.demo.palette import class_colours
 
+FILMING = '<p class="told">Answering the webcam, frame by frame.</p>'
+
 
 def heading(pair: Pair) -> str:
     """The head of the page."""

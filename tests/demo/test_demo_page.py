@@ -141,6 +141,7 @@ def test_the_webcam_is_answered_live(page):
     for _ in range(3):
         page.wait(lambda before=before: all(new != old for new, old in zip(page.sources(), before, strict=True)))
         before = page.sources()
+    assert page.status() == "Answering the webcam, frame by frame."
     page.wait(lambda: page.run(f"return {record}", "Stop")).click()
 
 
