@@ -2,7 +2,7 @@
   // Gradio lets no attributes through from Python. Those who hear the page are told of answers and failures, and not
   // of icons; what is drawn on has a name.
   const name = () => {
-    const told = document.getElementById('status');
+    const told = document.querySelector('#status .html-container');  // beside it Gradio counts tenths of seconds
     if (told && !told.hasAttribute('role')) {
       told.setAttribute('role', 'status');
       told.setAttribute('aria-live', 'polite');

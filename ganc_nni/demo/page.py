@@ -105,7 +105,7 @@ class Page:
         factor = max(1, _CANVAS // max(height, width))
         canvas = (width * factor, height * factor)
         labels = self.preparation.labels
-        brush = max(24, 2 * factor) if labels else 2 * factor
+        brush = max(16, factor) if labels else factor  # radius: lines of two pixels of the run
         colours: list[str | tuple[str, float]] = ["#000000"]
         paper = Image.new("RGB", canvas, "white")
         if labels:

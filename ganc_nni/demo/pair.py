@@ -28,7 +28,7 @@ from ganc_nni.report.provenance import FILE
 from ganc_nni.timing import device_name
 
 NAMES = ("teacher", "compressed")
-REMEMBERED = 5
+REMEMBERED = 9
 """A time is the median of the last so many pictures: a single forward pass is at the mercy of other programs."""
 
 
@@ -86,10 +86,16 @@ class Pair:
         self.describe = compressed.blueprint.describe()
         self._times = {name: deque[float](maxlen=REMEMBERED) for name in NAMES}
         self._alone = threading.Lock()
-        for _ in range(3):
+        self._warm_up()
+
+    def _warm_up(self, seconds: float = 3) -> None:
+        """The first times; that of the very first pass, a slow one, is forgotten."""
+        start, count = time.perf_counter(), 0
+        while count < 2 or (count < REMEMBERED and time.perf_counter() - start < seconds):
             self.answer(torch.zeros(self.data.in_channels, *self.data.image_size))
+            count += 1
         for times in self._times.values():
-            times.popleft()  # the first pass is a slow one
+            times.popleft()
 
     @torch.inference_mode()
     def answer(self, source: Tensor) -> Answer:

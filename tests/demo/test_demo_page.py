@@ -223,7 +223,7 @@ def test_every_control_has_a_name_and_the_keyboard_reaches_them(page):
 
 
 def test_those_who_hear_the_page_are_told(page):
-    live = "const e = document.querySelector('#status'); return [e.getAttribute('role'), e.getAttribute('aria-live')]"
+    live = "const e = document.querySelector('#status .told').closest('[role]'); return [e?.role, e?.ariaLive]"
     page.wait(lambda: page.run(live) == ["status", "polite"])
     levels = page.run("return [...document.querySelectorAll('h1, h2, h3, h4')].map((e) => Number(e.tagName[1]))")
     assert levels == [1, 2, 2]
