@@ -174,7 +174,7 @@ def collect(folder: Path) -> RunReport:
         stage: found for stage, found in _of_stages(folder, provenance.FILE, Provenance).items() if stage in stages
     }
     last = list(provenances.values())[-1] if provenances else None
-    summary = _summary(folder)
+    summary = read_comparison(folder)
     higher = last or summary
     architecture, export = folder / "architecture.json", folder / "export"
     picture = export / "picture.png"
@@ -197,7 +197,7 @@ def collect(folder: Path) -> RunReport:
     )
 
 
-def _summary(folder: Path) -> Summary | None:
+def read_comparison(folder: Path) -> Summary | None:
     """The comparison of a run's export; None if there is none."""
     content, path = read_summary(folder), folder / "export" / "summary.json"
     if content == {}:
