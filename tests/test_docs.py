@@ -28,6 +28,7 @@ NOT_RUN = {
     "make": "makes an environment, or runs this test; only its target is checked",
     "nnictl": "starts a server; tests/search runs real experiments; only its options are checked",
     "ganc benchmark": "minutes; tests/test_latency.py measures",
+    "ganc demo": "a server that does not end; tests/demo opens it",
     "python -m pytest": "a test runs itself elsewhere",
     "GANC_RUNS=": "needs other machines; tests/search/test_remote.py has them",
     "docs/RESULTS.md": "real pictures, and hours",

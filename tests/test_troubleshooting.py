@@ -14,6 +14,7 @@ ERRORS = {"InputError", "TrainingError", "RecipeError"}
 OTHERS = "## What others say"
 
 PASSED_ON = {
+    "demo/prepare.py": "the message about a label map, with the name that the page shows",
     "recipe/load.py": "pydantic's errors, put into words by _explain; see `…: …: got …; …`",
     "search/bridge.py": "error.txt, in which a trial has written its own message",
     "search/client.py": "the evaluator's answer, and what is journalled of a sub-generator",
