@@ -55,16 +55,16 @@ class Page:
                     gr.HTML("<h2>See both answers</h2>")
                     outputs = self._outputs()
             for component, event, answer, options in inputs:
-                answered = getattr(component, event)(
+                # a file's box is empty again afterwards, so that the next one can be dropped at once
+                shown = [*outputs, component] if event == "change" else outputs
+                getattr(component, event)(
                     answer,
                     component,
-                    outputs,
+                    shown,
                     show_progress="hidden",
                     concurrency_limit=None,
                     **options,
                 )
-                if event == "change":  # empty again, so that the next file can be dropped at once
-                    answered.then(lambda: None, None, component, show_progress="hidden")
         return blocks
 
     def _outputs(self) -> list[gr.HTML]:
@@ -133,12 +133,12 @@ class Page:
                 gr.HTML(texts.legend(self.pair))
         return component, "input", self.drawn, {"trigger_mode": "always_last"}
 
-    def uploaded(self, payload: dict[str, Any] | None) -> tuple[Any, Any]:
+    def uploaded(self, payload: dict[str, Any] | None) -> tuple[Any, Any, Any]:
         """Answers a file."""
         if payload is None or not payload.get("path"):
-            return (gr.skip(), gr.skip())
+            return (gr.skip(), gr.skip(), gr.skip())
         path, name = Path(payload["path"]), Path(payload.get("orig_name") or "the picture").name
-        return self._answered(name, partial(self._read, path, name))
+        return (*self._answered(name, partial(self._read, path, name)), None)
 
     def _read(self, path: Path, name: str) -> torch.Tensor:
         check_pixels(path, name, self.max_pixels)
