@@ -3,6 +3,7 @@
 import ganc_nni  # noqa: F401, I001 (sets how OpenMP's threads wait, which torch reads when it is loaded)
 
 import shutil
+import signal
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 
 torch.set_num_threads(1)
+# a shell starts its background jobs with Ctrl-C ignored, and the processes that tests interrupt would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
