@@ -17,16 +17,6 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    """Which tests one process runs, of the two that pytest-xdist starts: a file's, and all of the search's.
-
-    These look at the processes of the machine, where they must not find those of another test.
-    """
-    for item in items:
-        folder, _, file = item.nodeid.partition("::")[0].rpartition("/")
-        item.add_marker(pytest.mark.xdist_group("search" if folder.endswith("tests/search") else file))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A folder in which all stages of the tiny recipe have run; only to be read."""
