@@ -243,11 +243,11 @@ class Run:
         if self._teacher_file is not None:
             return self._teacher_file.network()
         teacher = self._new_teacher()
-        load_into(teacher, load_weights(self.teacher_file), self.teacher_file)
+        load_into(teacher, load_weights(self.teacher_weights), self.teacher_weights)
         return teacher.eval()
 
     @property
-    def teacher_file(self) -> Path:
+    def teacher_weights(self) -> Path:
         """The trained teacher's weights, or the recipe's checkpoint."""
         if self._teacher_file is not None:
             return self._teacher_file.path

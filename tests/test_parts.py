@@ -6,14 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganc_nni.parts import in_parts
+from ganc_nni.timing import cpu_threads
 
 
 @pytest.fixture(autouse=True)
 def _three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+    with cpu_threads(3):
+        yield
 
 
 def batch(pictures):

@@ -119,7 +119,7 @@ def _files(
     if not exported.is_file():
         raise InputError(f"{exported}: no such file; finish the run first: ganc run {recipe}")
     deep = getattr(run.teacher_blueprint, "upsampling", None)
-    files = {"teacher": run.teacher_file, "compressed": exported}
+    files = {"teacher": run.teacher_weights, "compressed": exported}
     return {name: read_generator(path, None, deep) for name, path in files.items()}, run.recipe.data.image_size
 
 

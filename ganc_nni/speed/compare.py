@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,11 +19,10 @@ from torch import nn
 from ganc_nni.architecture import Blueprint
 from ganc_nni.deploy import Interface
 from ganc_nni.deploy.graph import to_onnx
+from ganc_nni.deploy.runtime import short
 from ganc_nni.errors import TrainingError
 
 Way: TypeAlias = Literal["eager", "channels_last", "compile", "onnx"]
-
-WAYS: tuple[Way, ...] = get_args(Way)
 
 TURN = 5
 """Passes of a network until the next one has its turn."""
@@ -152,7 +151,7 @@ def compare(
         progress: Called with the passes that are done and those that there will be.
 
     Raises:
-        TrainingError: The first network cannot be run the first way.
+        TrainingError: The first network cannot be run the first way, or a network's process was ended meanwhile.
     """
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         workers: dict[tuple[str, Way], _Worker] = {}
@@ -165,19 +164,24 @@ def compare(
                 worker.ask(json.dumps(_order(subject, way, settings, Path(name, f"{number}"))))
                 workers[subject.name, way] = worker
             except Exception as error:  # what exporters and compilers raise has no common base
-                failures[subject.name, way] = " ".join(str(error).split())[:300]
+                failures[subject.name, way] = short(error)
         first = (subjects[0].name, ways[0])
         if first in failures:
             raise TrainingError(
                 f"{first[0]} cannot be run by {first[1]}: {failures[first]}; begin with another of --ways"
             )
         times = _in_turns(workers, settings.repeats, progress)
-        peaks = {key: worker.ask("") for key, worker in workers.items()}
+        peaks = {key: _asked(key, worker, "") for key, worker in workers.items()}
     base = float(np.median(times[first]))
-    return [
-        _timing(subject.name, way, times.get((subject.name, way)), peaks, base, settings.batch, failures)
-        for subject, way in keys
-    ]
+    timings = []
+    for subject, way in keys:
+        key = (subject.name, way)
+        if key in failures:
+            timings.append(Timing(*key, failure=failures[key]))
+            continue
+        median, p95 = (float(value) for value in np.percentile(times[key], (50, 95)))
+        timings.append(Timing(*key, median, p95, 1000 * settings.batch / median, peaks[key], base / median))
+    return timings
 
 
 def _order(subject: Subject, way: Way, settings: Settings, file: Path) -> dict[str, Any]:
@@ -200,7 +204,7 @@ def _in_turns(
     total = repeats * len(workers)
     for passes in _turns(repeats):
         for key, worker in workers.items():
-            times[key] += worker.ask(str(passes))
+            times[key] += _asked(key, worker, str(passes))
             progress(sum(map(len, times.values())), total)
     return times
 
@@ -210,16 +214,16 @@ def _turns(repeats: int) -> Iterator[int]:
         yield min(TURN, repeats - done)
 
 
-def _timing(
-    network: str,
-    way: Way,
-    times: list[float] | None,
-    peaks: dict[tuple[str, Way], float],
-    base: float,
-    batch: int,
-    failures: dict[tuple[str, Way], str],
-) -> Timing:
-    if times is None:
-        return Timing(network, way, failure=failures[network, way])
-    median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
-    return Timing(network, way, median, p95, 1000 * batch / median, peaks[network, way], base / median)
+def _asked(key: tuple[str, Way], worker: _Worker, line: str) -> Any:
+    """A worker's answer.
+
+    Raises:
+        TrainingError: It was ended.
+    """
+    try:
+        return worker.ask(line)
+    except _Failed as error:
+        raise TrainingError(
+            f"{key[0]} by {key[1]}: its process could not go on ({error}); call again, with a smaller --batch or "
+            "--size if memory ran out"
+        ) from None

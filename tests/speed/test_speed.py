@@ -26,8 +26,9 @@ def generator(blueprint, width):
 
 @pytest.fixture
 def _leaves_no_process():
+    before = psutil.Process().children()
     yield
-    assert [child.cmdline() for child in psutil.Process().children()] == []
+    assert [child.cmdline() for child in psutil.Process().children() if child not in before] == []
 
 
 @pytest.fixture
@@ -85,6 +86,17 @@ def test_what_cannot_run_one_way_is_said_and_the_others_are_timed():
 def test_without_a_base_there_is_nothing_to_compare_with():
     with pytest.raises(TrainingError, match=r"^odd cannot be run by eager: RuntimeError: .*shapes.*; begin"):
         compare([Subject("odd", SMALL, nn.Linear(7, 7))], ("eager",), SETTINGS)
+
+
+@pytest.mark.usefixtures("_leaves_no_process")
+def test_a_process_that_is_killed_is_named():
+    before = psutil.Process().children()
+
+    def kill(*_):
+        next(child for child in psutil.Process().children() if child not in before).kill()
+
+    with pytest.raises(TrainingError, match=r"^fine by eager: its process could not go on \(ended with code -9\)"):
+        compare([Subject("fine", SMALL, generator(SMALL, 4))], ("eager",), SETTINGS, kill)
 
 
 def test_peak_memory_is_the_network_s_own():

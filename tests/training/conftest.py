@@ -7,15 +7,14 @@ from torch.utils.data import DataLoader
 
 from ganc_nni.data import Batch
 from ganc_nni.recipe import Recipe
+from ganc_nni.timing import cpu_threads
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Networks this small are slower on more, many times so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with cpu_threads(1):
+        yield
 
 
 @pytest.fixture
