@@ -1,4 +1,4 @@
-"""What two operations of generators cost on a CPU as torch computes them, and as scoring does."""
+"""What operations of generators cost on a CPU as torch computes them, and as training and scoring do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganc_nni.kernels import instance_norm, output_conv
+from ganc_nni.kernels import instance_norm, output_conv, wide_conv
 
 NORMS = ((1, 64, 256, 256), (2, 24, 256, 256), (1, 256, 64, 64), (4, 96, 64, 64), (4, 64, 32, 32))
 """Inputs of a teacher's first and inner layers, of a student's, and of small pictures."""
 OUTPUTS = ((1, 64, 262, 262), (1, 16, 262, 262), (4, 32, 70, 70), (4, 8, 38, 38))
 """Inputs of a last layer of 7x7: a teacher's, a student's, and of small pictures."""
+WIDES = ((1, 256, 66, 66), (1, 128, 66, 66), (1, 256, 34, 34), (4, 256, 18, 18))
+"""Inputs of a teacher's residual blocks, and of smaller pictures."""
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -33,7 +35,10 @@ def main() -> None:
     rows = [_compared("norm", torch.randn(shape), *_norms(), options.repeats) for shape in NORMS]
     for shape in OUTPUTS:
         weight, bias = 0.02 * torch.randn(3, shape[1], 7, 7), torch.randn(3)
-        rows.append(_compared("output", torch.randn(shape), *_outputs(weight, bias), options.repeats))
+        rows.append(_compared("output", torch.randn(shape), *_convs(output_conv, weight, bias), options.repeats))
+    for shape in WIDES:
+        weight, bias = 0.02 * torch.randn(shape[1], shape[1], 3, 3), torch.randn(shape[1])
+        rows.append(_compared("wide", torch.randn(shape), *_convs(wide_conv, weight, bias), options.repeats))
     forward, both = ("torch, ms", "ours, ms", "ratio"), ("with gradient: torch, ms", "ours, ms", "ratio")
     show("medians", ("N x C x H x W", *forward, *both, "largest difference"), rows)
 
@@ -42,8 +47,9 @@ def _norms() -> tuple[Layer, Layer]:
     return lambda x: F.instance_norm(x), lambda x: instance_norm(x, 1e-5)
 
 
-def _outputs(weight: Tensor, bias: Tensor) -> tuple[Layer, Layer]:
-    return lambda x: F.conv2d(x, weight, bias), lambda x: output_conv(x, weight, bias)
+def _convs(ours: Callable[[Tensor, Tensor, Tensor], Tensor], weight: Tensor, bias: Tensor) -> tuple[Layer, Layer]:
+    weight.requires_grad_()
+    return lambda x: F.conv2d(x, weight, bias), lambda x: ours(x, weight, bias)
 
 
 def _compared(name: str, x: Tensor, torchs: Layer, ours: Layer, repeats: int) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.kernels import FasterKernels, instance_norm, output_conv
+from ganc_nni.kernels import FasterKernels, instance_norm, output_conv, wide_conv
 
 
 def tensors(seed, *shapes):
@@ -45,6 +45,36 @@ def test_an_output_convolution_is_torch_s_forward_and_backward(n, inputs, output
     same(lambda x, weight: output_conv(x, weight, None), F.conv2d, gradient, arguments[:2])
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    *(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    *(st.integers(3, 17), st.integers(3, 17), st.integers(0, 99)),
+)
+def test_a_wide_convolution_is_torch_s_forward_and_backward(n, inputs, outputs, height, width, seed):
+    shapes = [(n, inputs, height, width), (outputs, inputs, 3, 3), (outputs,)]
+    gradient, *arguments = tensors(seed, (n, outputs, height - 2, width - 2), *shapes)
+    same(wide_conv, F.conv2d, gradient, arguments)
+    same(lambda x, weight: wide_conv(x, weight, None), F.conv2d, gradient, arguments[:2])
+
+
+def test_a_wide_convolution_after_inference_mode_can_be_trained():
+    x, weight = tensors(0, (1, 2, 8, 8), (3, 2, 3, 3))
+    with torch.inference_mode():
+        wide_conv(x.half().float(), weight.float(), None)
+    wide_conv(x.float(), weight.float().requires_grad_(), None).sum().backward()
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_wide_convolutions_go_their_own_way_unless_for_another_runtime(exported):
+    x = torch.randn(4, 256, 34, 36, generator=torch.Generator().manual_seed(3))
+    layer = nn.Conv2d(256, 258, 3)
+    expected = layer(x)
+    with FasterKernels(exported):
+        found = layer(x)
+    assert torch.equal(found, expected) == exported
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("separable", [True, False])
 def test_a_generator_s_picture_is_the_same_but_for_rounding(separable, memory_format):
@@ -73,6 +103,7 @@ def test_a_generator_s_picture_is_the_same_but_for_rounding(separable, memory_fo
         nn.Conv2d(6, 3, 7, groups=3),
         nn.Conv2d(6, 8, 7),
         nn.Conv2d(6, 3, 7, padding="same"),
+        nn.Conv2d(6, 256, 3),
         nn.InstanceNorm2d(6, affine=True),
         nn.InstanceNorm2d(6, track_running_stats=True),
     ],

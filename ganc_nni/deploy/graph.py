@@ -59,7 +59,7 @@ def _traced(network: nn.Module, example: Tensor, opset: int, axes: Mapping[str, 
     def attempt(part: nn.Module, inputs: tuple[Any, ...], named: bool) -> bytes:
         names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"], "dynamic_axes": axes}
         buffer: Any = io.BytesIO()  # which the annotations of torch do not know of
-        with quiet(), torch.no_grad(), FasterKernels(norms=False):  # ONNX has an operator for instance norms
+        with quiet(), torch.no_grad(), FasterKernels(exported=True):
             torch.onnx.export(part, inputs, buffer, dynamo=False, opset_version=opset, **(names if named else {}))
         return buffer.getvalue()
 
