@@ -1,4 +1,4 @@
-"""Operations that torch computes slowly on a CPU, computed otherwise: the same but for rounding.
+"""Operations that torch computes slowly on a CPU, or wrongly, computed otherwise: the same but for rounding.
 
 The networks keep torch's own layers; inside :class:`FasterKernels` these take the other way.
 """
@@ -16,7 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 
 class FasterKernels(TorchFunctionMode):
-    """A context, of the thread that enters it, in which float32 pictures on a CPU take the ways below.
+    """A context, of the thread that enters it, in which pictures take the ways below: convolutions of float32 on a CPU.
+
+    Backward passes are outside of it, and what is computed there again.
 
     Args:
         exported: For a graph that another runtime computes: only the last convolution goes its own way. Such runtimes
@@ -36,9 +38,9 @@ class FasterKernels(TorchFunctionMode):
     ) -> Any:
         """Called by torch in place of each of its functions."""
         options = options or {}
-        if function is F.instance_norm and not self.exported and _suits(*arguments) and _of_the_picture(**options):
+        if function is F.instance_norm and not self.exported and _is_batch(*arguments) and _of_the_picture(**options):
             return instance_norm(arguments[0], options["eps"])
-        if function is F.conv2d and not options and _suits(arguments[0]) and _plain(*arguments[3:]):
+        if function is F.conv2d and not options and _exact(arguments[0]) and _plain(*arguments[3:]):
             if _narrows(arguments[1]):
                 return output_conv(*arguments[:3])
             if not self.exported and _is_wide(*arguments[:2]):
@@ -49,8 +51,8 @@ class FasterKernels(TorchFunctionMode):
 def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Each channel of each picture of ``N x C x H x W`` brought to mean 0 and variance 1.
 
-    As groups of one channel: torch's group norm takes less than half the time of its instance norm
-    (benchmarks/kernels.py).
+    As groups of one channel: on a CPU torch's group norm takes less than half the time of its instance norm
+    (benchmarks/kernels.py), whose gradient besides is wrong for a batch of 1 in channels_last (torch 2.11).
     """
     return F.group_norm(x, x.shape[1], eps=eps)
 
@@ -138,10 +140,15 @@ def _transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return first, second, third
 
 
-def _suits(x: Tensor) -> bool:
+def _is_batch(x: Tensor) -> bool:
+    """Whether it is a batch of pictures of more than one pixel, which torch refuses to norm."""
+    return x.ndim == 4 and x.shape[2:].numel() > 1
+
+
+def _exact(x: Tensor) -> bool:
     """Whether it is a float32 batch on a CPU; in bfloat16 the parts of a sum would be rounded one by one."""
-    picture = x.dtype == torch.float32 and x.ndim == 4 and x.shape[2:].numel() > 1  # torch refuses to norm one pixel
-    return picture and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return _is_batch(x) and on_cpu
 
 
 def _of_the_picture(*, use_input_stats: bool, momentum: float, eps: float, **tensors: Tensor | None) -> bool:

@@ -40,7 +40,7 @@ STAGES: dict[str, Stage] = {
 
 _SECTIONS = {
     "segmenter": ("seed", "data", "segmenter"),
-    "teacher": ("seed", "data", "generator", "teacher", "discriminator", "metric"),
+    "teacher": ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"),
     "supernet": ("student", "distillation", "supernet"),
     "search": ("search",),
     "finetune": ("finetune",),
@@ -50,6 +50,7 @@ _SECTIONS = {
 
 _NO_INFLUENCE = {
     "data": {"cache", "workers"},
+    "acceleration": {"channels_last", "compile", "fused_adam", "gradient_checkpointing"},
     "metric": {"batch_size"},
     "search": {"timeout", "max_failures", "repeats"},
 }

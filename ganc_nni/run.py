@@ -27,6 +27,7 @@ from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
 from ganc_nni.search.budget import Budget
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
+from ganc_nni.training.acceleration import check_acceleration
 
 _log = logging.getLogger(__name__)
 
@@ -231,9 +232,13 @@ class Run:
                 "pixels a side; enlarge it or lower discriminator.n_layers"
             )
         self.budget.check(f"{self.recipe.student.space} at {size[0]}x{size[1]}")
-        slow = self.recipe.search.precision == "bf16" and self.device.type == "cpu"
-        if slow and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            _log.warning("search.precision: this processor only emulates bf16, which is several times slower than fp32")
+        check_acceleration(self.recipe.acceleration, self.device)
+        if self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            for name in ("search", "acceleration"):
+                if getattr(self.recipe, name).precision == "bf16":
+                    _log.warning(
+                        "%s.precision: this processor only emulates bf16, which is many times slower than fp32", name
+                    )
 
     def _new_teacher(self) -> Generator:
         return self.teacher_blueprint.build(list(self.teacher_sample.values()))

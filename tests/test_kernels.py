@@ -117,9 +117,21 @@ def test_what_does_not_fit_stays_torch_s_to_the_bit(layer, training):
     assert torch.equal(found, twin(x))
 
 
-def test_bfloat16_and_float64_stay_torch_s_to_the_bit():
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_s_gradient_is_right_in_channels_last(pictures, dtype):
+    x, gradient = tensors(1, *2 * [(pictures, 6, 8, 9)])
+    y = x.clone().requires_grad_()
+    F.instance_norm(y).backward(gradient)
+    z = x.to(dtype).to(memory_format=torch.channels_last).requires_grad_()
+    with FasterKernels():
+        F.instance_norm(z).backward(gradient.to(dtype).to(memory_format=torch.channels_last))
+    assert (z.grad - y.grad).norm() < (1e-5 if dtype == torch.float32 else 2e-2) * y.grad.norm()
+
+
+def test_bfloat16_and_float64_convolutions_stay_torch_s_to_the_bit():
     x = torch.randn(2, 6, 8, 9, generator=torch.Generator().manual_seed(3))
-    network = nn.Sequential(nn.InstanceNorm2d(6), nn.Conv2d(6, 3, 7))
+    network = nn.Conv2d(6, 3, 7)
     with torch.autocast("cpu", torch.bfloat16):
         expected = network(x)
         with FasterKernels():

@@ -7,11 +7,14 @@ from ganc_nni.generators import resnet, spade
 from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.generators.spade import SpadeGenerator
 
-__all__ = ["LABELS", "Family", "Generator", "ResnetGenerator", "SpadeGenerator", "labels_of"]
+__all__ = ["BLOCKS", "LABELS", "Family", "Generator", "ResnetGenerator", "SpadeGenerator", "labels_of"]
 
 Family = Literal["resnet", "spade"]
 
 Generator: TypeAlias = ResnetGenerator | SpadeGenerator
+
+BLOCKS = (resnet.ResnetBlock, spade.SpadeBlock)
+"""The parts of a generator whose activations can be computed again."""
 
 LABELS: dict[Family, tuple[str, ...]] = {"resnet": resnet.LABELS, "spade": spade.LABELS}
 """What the widths of a family are called, in the order of a configuration string."""

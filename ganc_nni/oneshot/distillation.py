@@ -72,7 +72,7 @@ class DistillationModule(GanModule):
         samples: Mapping[str, Sample] | None = None,
         calibration: Sequence[Tensor] = (),
     ) -> None:
-        super().__init__(schedule, metric)
+        super().__init__(schedule, recipe.acceleration, metric)
         losses, data, family = recipe.distillation, recipe.data, recipe.generator.family
         self.recipe = losses
         self.paired = data.paired
@@ -108,10 +108,9 @@ class DistillationModule(GanModule):
         super().on_validation_epoch_start()
         self._statistics = {name: self._calibrated(sample) for name, sample in self.samples.items()}
 
-    def on_fit_start(self) -> None:
-        """The teacher follows the student's device."""
-        for network in self._frozen:
-            network.to(self.device)
+    def frozen(self) -> Iterable[nn.Module]:
+        """The teacher."""
+        return self._frozen
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generator's step, then the discriminator's on the same generated pictures, as published."""
@@ -180,7 +179,11 @@ class DistillationOneShotModule(RandomSamplingLightningModule):
         """Score the named sub-generators; nothing is drawn."""
         self.training_module.validation_step(batch, batch_idx)
 
-    # NNI forwards most hooks to the inner module, but not these two.
+    # NNI forwards most hooks to the inner module, but not these.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :class:`GanModule`."""
+        self.training_module.on_save_checkpoint(checkpoint)
 
     def on_validation_epoch_start(self) -> None:
         """See :class:`GanModule`."""

@@ -11,6 +11,7 @@ from ganc_nni.recipe.fields import DOWNLOAD, Precision
 from ganc_nni.recipe.load import SUFFIX, RecipeError, load_recipe, recipe_name
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
 from ganc_nni.recipe.training import (
+    AccelerationRecipe,
     DiscriminatorRecipe,
     DistillationRecipe,
     GeneratorRecipe,
@@ -27,6 +28,7 @@ __all__ = [
     "DOWNLOAD",
     "PROCEDURAL_CLASSES",
     "SUFFIX",
+    "AccelerationRecipe",
     "DataRecipe",
     "DiscriminatorRecipe",
     "DistillationRecipe",

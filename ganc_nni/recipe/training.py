@@ -27,6 +27,9 @@ class Schedule(Section):
     )
     beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Adam's first momentum")
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="Adam's second momentum")
+    accumulate: PositiveInt = Field(
+        1, description="batches whose gradients add up to one step: as batch_size times as many, in the memory of one"
+    )
     validate_every: PositiveInt = Field(5, description="epochs between two scores on the search split")
 
     @property
@@ -125,6 +128,27 @@ class DistillationRecipe(_PairLosses):
     gan_loss: GanLoss = Field("hinge", description=_GAN_LOSS)
     lambda_gan: Weight = Field(1, description="weight of the adversarial loss")
     lambda_distill: Weight = Field(1, description="weight of the intermediate-feature distillation")
+
+
+class AccelerationRecipe(Section):
+    """How teacher, supernet and fine-tuning use the device; but for rounding they learn the same.
+
+    Each is worth a try on a CUDA device; on a CPU all but fused_adam are slower (benchmarks/train.py).
+    """
+
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of activations; weights stay fp32; fp16 scales the losses and needs CUDA"
+    )
+    channels_last: bool = Field(False, description="activations by pixel instead of by channel (tensor cores like it)")
+    compile: bool = Field(
+        False, description="torch.compile for teacher, discriminator and all else of fixed widths; needs a C++ compiler"
+    )
+    fused_adam: bool = Field(True, description="Adam updates all weights in one pass")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="keep only the inputs of the generators' blocks and compute the rest again in the backward pass: "
+        "for pictures of 512 and 1024 pixels",
+    )
 
 
 class SamplingRecipe(Section):

@@ -12,6 +12,7 @@ from ganc_nni.recipe.data import DataRecipe
 from ganc_nni.recipe.fields import Section, Seed
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
 from ganc_nni.recipe.training import (
+    AccelerationRecipe,
     DiscriminatorRecipe,
     DistillationRecipe,
     GeneratorRecipe,
@@ -35,6 +36,7 @@ class Recipe(Section):
     discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
     distillation: DistillationRecipe = DistillationRecipe()
     supernet: SupernetRecipe = SupernetRecipe()
+    acceleration: AccelerationRecipe = AccelerationRecipe()
     metric: MetricRecipe = MetricRecipe()
     segmenter: SegmenterRecipe = SegmenterRecipe()
     search: SearchRecipe

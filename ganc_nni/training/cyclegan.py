@@ -48,7 +48,7 @@ class CycleGanModule(GanModule):
                 f"teacher.lambda_identity {teacher.lambda_identity:g} needs as many source as target channels, got "
                 f"source_channels {source} and target_channels {target}; set teacher.lambda_identity to 0"
             )
-        super().__init__(teacher.schedule, metric)
+        super().__init__(teacher.schedule, recipe.acceleration, metric)
         widths = [teacher.width] * 8
         self.generator = ResnetGenerator(widths, source, target, teacher.n_blocks, teacher.separable)
         self.reverse_generator = ResnetGenerator(widths, target, source, teacher.n_blocks, teacher.separable)
@@ -112,6 +112,7 @@ class CycleGanModule(GanModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the pools, so that training resumes exactly."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["pools"] = {domain: pool.state_dict() for domain, pool in self.pools.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -20,9 +20,13 @@ from ganc_nni.data import Batch, as_rgb
 from ganc_nni.errors import TrainingError
 from ganc_nni.evaluate import translate
 from ganc_nni.generators import Family
-from ganc_nni.recipe import Schedule
+from ganc_nni.recipe import AccelerationRecipe, Schedule
+from ganc_nni.training.acceleration import accelerate
 
 Generator = Callable[[Tensor], Tensor]
+
+CHECKED = 50
+"""Steps on CUDA after which losses are checked; to read one there is to wait for all that has been asked for."""
 
 
 def initialise(network: nn.Module, family: Family = "resnet") -> None:
@@ -60,14 +64,19 @@ class GanModule(LightningModule):
     (:meth:`scored`). The validation loader yields sources alone, ``N x C x H x W``, in the order of their split.
 
     Args:
-        schedule: Learning rates, Adam's momenta and the decay.
+        schedule: Learning rates, Adam's momenta, the decay, and how many batches a step takes.
+        acceleration: How the device is used.
         metric: Scores the output of a generator; one copy for each that is scored. None: validation scores nothing.
     """
 
-    def __init__(self, schedule: Schedule, metric: Callable[[], Metric] | None) -> None:
+    def __init__(
+        self, schedule: Schedule, acceleration: AccelerationRecipe, metric: Callable[[], Metric] | None
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.schedule = schedule
+        self.acceleration = acceleration
+        self._losses: dict[str, Tensor] = {}
         self._make_metric = metric
         self._metrics: dict[str, Metric] = {}
         self._validated = 0
@@ -89,6 +98,15 @@ class GanModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of both sides."""
 
+    def frozen(self) -> Iterable[nn.Module]:
+        """The networks that are only asked."""
+        return ()
+
+    def on_fit_start(self) -> None:
+        """Let all networks use the device as the recipe says."""
+        for network in (*self.generator_modules(), *self.discriminator_modules(), *self.frozen()):
+            accelerate(network.to(self.device), self.acceleration)
+
     def configure_optimizers(self) -> Any:
         """Adam for the generators and Adam for the discriminators, each with the linear decay."""
         schedule = self.schedule
@@ -101,29 +119,49 @@ class GanModule(LightningModule):
                 itertools.chain.from_iterable(module.parameters() for module in modules),
                 lr=rate,
                 betas=(schedule.beta1, schedule.beta2),
+                fused=self.acceleration.fused_adam,
             )
             for modules, rate in sides
         ]
         return optimizers, [LambdaLR(optimizer, linear_decay(self.schedule)) for optimizer in optimizers]
 
     def minimise(self, optimizer: Optimizer, losses: Mapping[str, Tensor]) -> None:
-        """One optimiser step on the sum of ``losses`` (scalars, already weighted), each logged by its name.
+        """A batch's share of an optimiser step on the sum of ``losses`` (scalars, already weighted), each logged.
 
         Raises:
-            TrainingError: A loss is not finite. No weight has been touched by it.
+            TrainingError: A loss is not finite. On a CPU no weight has been touched by it, and no checkpoint anywhere.
         """
-        total = torch.stack(list(losses.values())).sum()
-        if not math.isfinite(total.item()):
-            values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+        batch, batches = self.trainer.fit_loop.batch_idx, self.schedule.accumulate
+        self._losses = {name: value.detach() for name, value in losses.items()}
+        if self.device.type != "cuda" or batch % CHECKED == 0:
+            self.check_losses()
+        # the last batches of an epoch may be too few for a step of their own
+        first = batch - batch % batches
+        last = min(first + batches, int(self.trainer.num_training_batches)) - 1
+        if batch == first:
+            optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(torch.stack(list(losses.values())).sum() / (last + 1 - first))
+        if batch == last:
+            optimizer.step()
+        for name, value in self._losses.items():
+            self.log(f"loss/{name}", value)
+
+    def check_losses(self) -> None:
+        """Look at the last losses.
+
+        Raises:
+            TrainingError: One is not finite.
+        """
+        if self._losses and not math.isfinite(torch.stack(list(self._losses.values())).sum().item()):
+            values = ", ".join(f"{name} {value.item():g}" for name, value in self._losses.items())
             raise TrainingError(
                 f"losses are not finite at step {self.trainer.global_step // 2} (epoch {self.trainer.current_epoch}): "
                 f"{values}; lower the learning rate or the weight of the loss that grew"
             )
-        optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(total)
-        optimizer.step()
-        for name, value in losses.items():
-            self.log(f"loss/{name}", value.detach())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save nothing that is lost already."""
+        self.check_losses()
 
     def on_train_epoch_end(self) -> None:
         """Let the learning rates fall."""
@@ -140,8 +178,9 @@ class GanModule(LightningModule):
         self._rows = []
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Generate from ``batch`` with everything that is scored."""
-        outputs = {name: translate(generator, batch) for name, generator in self.scored().items()}
+        """Generate from ``batch`` with everything that is scored, in fp32, whatever it trains in."""
+        with torch.autocast(batch.device.type, enabled=False):
+            outputs = {name: translate(generator, batch) for name, generator in self.scored().items()}
         for name, metric in self._metrics.items():
             metric.update(outputs[name], self._validated)
         self._validated += len(batch)

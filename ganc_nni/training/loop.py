@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from ganc_nni.checkpoints import write_atomically
 from ganc_nni.data import Data
 from ganc_nni.errors import WRITE_ERRORS, TrainingError, cannot_write
+from ganc_nni.kernels import FasterKernels
 from ganc_nni.logs import progress_bar
 from ganc_nni.recipe import Recipe, Schedule
 
@@ -24,6 +25,14 @@ _log = logging.getLogger(__name__)
 
 Report = Callable[[float], None]
 """Takes each score as soon as there is one; under nnictl the intermediate results of a trial."""
+
+
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+"""What Lightning calls the precisions of a recipe."""
 
 
 class StageProgress(Callback):
@@ -121,6 +130,7 @@ class StageFit:
             check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
             log_every_n_steps=min(10, len(self.train_loader)),
             num_sanity_val_steps=0,
+            precision=PRECISIONS[recipe.acceleration.precision],
             sync_batchnorm=sync_batchnorm,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -135,7 +145,8 @@ class StageFit:
         if self.last.is_file():
             _log.info("resuming from %s", self.last)
         try:
-            fit(ckpt_path=str(self.last) if self.last.is_file() else None)
+            with FasterKernels():
+                fit(ckpt_path=str(self.last) if self.last.is_file() else None)
         except TrainingError as error:
             kept = f"the last good checkpoint is {self.last}" if self.last.is_file() else "no checkpoint exists yet"
             raise TrainingError(f"{error}; {kept}") from None

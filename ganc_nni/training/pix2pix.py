@@ -37,7 +37,7 @@ class PairedModule(GanModule):
 
     def __init__(self, recipe: Recipe, generator: generators.Generator, metric: Callable[[], Metric] | None) -> None:
         data, teacher, family = recipe.data, recipe.teacher, recipe.generator.family
-        super().__init__(teacher.schedule, metric)
+        super().__init__(teacher.schedule, recipe.acceleration, metric)
         self.generator = generator
         self.discriminator = build_discriminator(recipe.discriminator, data.in_channels + data.out_channels)
         initialise(self.generator, family)

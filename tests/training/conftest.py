@@ -57,10 +57,11 @@ def pairs():
 def fit():
     """Trains a module on a list of pairs, and hands back the trainer."""
 
-    def run(module, data, epochs=1, batch_size=1, ckpt_path=None):
+    def run(module, data, epochs=1, batch_size=1, ckpt_path=None, precision="32-true"):
         trainer = Trainer(
             max_epochs=epochs,
             accelerator="cpu",
+            precision=precision,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
