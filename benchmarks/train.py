@@ -1,0 +1,288 @@
+"""What a training step costs as the toolkit takes it, each setting of the section acceleration by itself, beside a
+plain PyTorch loop over the same modules.
+
+The plain loop has torch's own kernels, fp32, one picture a step, as published. Before each way the plain loop takes the
+same steps on the same pictures, so that whatever else the machine does slows both alike. A way's loss is that of its
+last step, beside the plain loop's; rounding grows from step to step, as two runs of different seeds grow apart faster.
+"""
+
+from __future__ import annotations
+
+from common import published, quiet, show  # first: it says how torch's threads wait
+
+# isort: split
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nni.nas.evaluator.pytorch import Lightning
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.space import RawFormatModelSpace
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ganc_nni.data import Batch
+from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, make_supernet
+from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.oneshot.train import student_channels
+from ganc_nni.recipe import AccelerationRecipe, Recipe
+from ganc_nni.run import Run
+from ganc_nni.training.cyclegan import CycleGanModule
+from ganc_nni.training.gan import GanModule, initialise
+from ganc_nni.training.loop import StageFit
+
+WAYS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "plain_adam": {"fused_adam": False},
+    "channels_last": {"channels_last": True},
+    "compile": {"compile": True},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "gradient_checkpointing": {"gradient_checkpointing": True},
+    "batch": {},
+    "all": {"precision": "bf16", "channels_last": True, "compile": True},
+}
+CPU_WAYS = ("as it is", "plain_adam", "channels_last", "compile", "gradient_checkpointing", "batch")
+"""bf16 is left out where it is only emulated; ``--ways`` can name it."""
+
+STAGES = ("supernet", "teacher")
+
+Step = Callable[[Batch, int], dict[str, Tensor]]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    quiet()
+    device = torch.device(options.device)
+    ways = options.ways or (WAYS if device.type == "cuda" else CPU_WAYS)
+    for stage in options.stages:
+        rows = []
+        for way in ways:
+            batch = options.batch if way in ("batch", "all") else 1
+            plain = _plain(_run(options, 1), stage, device, options)
+            ours = _ours(_run(options, batch, WAYS[way]), stage, device, options)
+            name = f"{way} of {batch}" if batch > 1 else way
+            rows.append((name, *_row(plain, ours, batch)))
+        height, width = options.size
+        title = f"{stage}, {height}x{width}, {options.steps} steps each, {device.type}"
+        show(title, ("medians", "plain, ms", "ours, ms", "pictures/s", "as fast", "loss, plain", "loss, ours"), rows)
+
+
+def _options() -> argparse.Namespace:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=formatter)
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 256), help="height and width, pixels, multiple of 4")
+    parser.add_argument("--stages", nargs="+", default=STAGES, choices=["supernet", "teacher"], help="which")
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS], help="left out: all that the device is made for")
+    parser.add_argument("--batch", type=int, default=8, help="pictures a step of the ways batch and all")
+    parser.add_argument("--warmup", type=int, default=2, help="steps that are not counted")
+    parser.add_argument("--steps", type=int, default=6, help="steps that are")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and widths")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, batch: int, acceleration: dict[str, Any] | None = None) -> Run:
+    """The published recipe on as many procedural pictures as all steps take."""
+    pictures = max(16, batch * (options.warmup + options.steps) * 2)
+    recipe = published((options.size[0], options.size[1]), pictures).recipe
+    schedule = recipe.teacher.schedule.model_copy(update={"batch_size": batch, "epochs": 1, "decay_epochs": 0})
+    changes = {
+        "device": options.device,
+        "seed": options.seed,
+        "data": recipe.data.model_copy(update={"cache": True}),
+        "teacher": recipe.teacher.model_copy(update={"schedule": schedule}),
+        "supernet": recipe.supernet.model_copy(update={"schedule": schedule}),
+        "acceleration": AccelerationRecipe(**(acceleration or {})),
+    }
+    return Run(recipe.model_copy(update=changes))
+
+
+def _module(run: Run, stage: str) -> GanModule:
+    torch.manual_seed(run.recipe.seed)
+    if stage == "teacher":
+        return CycleGanModule(run.recipe, None)
+    teacher = run.teacher_blueprint.build(list(run.teacher_sample.values()))
+    initialise(teacher)
+    return DistillationModule(run.recipe, run.recipe.supernet.schedule, teacher, student_channels(run), None)
+
+
+def _sampler(recipe: Recipe, run: Run) -> WidthSampler:
+    return WidthSampler(run.space, recipe.supernet.sampling, recipe.seed)
+
+
+class _Timer(Callback):
+    """Stamps at every batch start; ends the fit after some steps."""
+
+    def __init__(self, steps: int, device: torch.device) -> None:
+        self.steps = steps
+        self.device = device
+        self.stamps: list[float] = []
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        """A step begins."""
+        self.stamp()
+        if len(self.stamps) > self.steps:
+            raise _Finished
+
+    def stamp(self) -> None:
+        """Note the time at which all that was asked for is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.stamps.append(time.perf_counter())
+
+
+class _Finished(Exception):
+    """All steps are measured."""
+
+
+def _ours(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> tuple[np.ndarray, float]:
+    """Seconds of each step and the last step's losses of the stage as the toolkit trains it."""
+    recipe, module = run.recipe, _module(run, stage)
+    timer = _Timer(options.warmup + options.steps, device)
+    losses = _noted(module)
+    with tempfile.TemporaryDirectory() as folder:
+        fit = StageFit(stage, recipe, recipe.teacher.schedule, run.data, Path(folder))
+        fit.trainer.limit_val_batches = 0
+        fit.trainer.callbacks.append(timer)
+        try:
+            if stage == "teacher":
+                fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, **at))
+            else:
+                fit.run(lambda **at: _distil(run, module, fit))
+        except _Finished:
+            pass
+    return np.diff(timer.stamps)[options.warmup :], sum(value.item() for value in losses.values())
+
+
+def _noted(module: GanModule) -> dict[str, Tensor]:
+    """The losses of the module's last step, kept current."""
+    minimise, losses = module.minimise, {}
+
+    def note(optimizer: Optimizer, new: dict[str, Tensor]) -> None:
+        losses.update({name: value.detach() for name, value in new.items()})
+        minimise(optimizer, new)
+
+    module.minimise = note  # type: ignore[method-assign]
+    return losses
+
+
+def _distil(run: Run, module: GanModule, fit: StageFit) -> None:
+    strategy, space = DistillationStrategy(_sampler(run.recipe, run)), run.new_space()
+    evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader)
+    strategy.initialize(RawFormatModelSpace(space, evaluate), SequentialExecutionEngine())
+    torch.manual_seed(run.recipe.seed + 1)
+    initialise(space)
+    strategy.run()
+
+
+def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> tuple[np.ndarray, float]:
+    """The same of a plain loop."""
+    module = _module(run, stage).to(device)
+    schedule = run.recipe.teacher.schedule
+    timer, losses = _Timer(options.warmup + options.steps, device), {}
+    with tempfile.TemporaryDirectory() as folder:
+        loader = StageFit(stage, run.recipe, schedule, run.data, Path(folder)).train_loader
+    step = _plain_teacher(module) if stage == "teacher" else _plain_supernet(run, module, device)
+    for number, batch in zip(range(timer.steps), loader, strict=False):
+        timer.stamp()
+        losses = step(Batch(*(pictures.to(device) for pictures in batch)), number)
+    timer.stamp()
+    return np.diff(timer.stamps)[options.warmup :], sum(value.item() for value in losses.values())
+
+
+def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
+    assert isinstance(module, DistillationModule)
+    weights, (teacher,) = run.recipe.distillation, module.frozen()
+    teacher.to(device)
+    torch.manual_seed(run.recipe.seed + 1)
+    student = make_supernet(run.new_space())
+    initialise(student)
+    student.to(device)
+    judge, mappings, gan = module.discriminator, module.mappings, module.adversary.loss
+    adam = _adam(run.recipe, [*student.parameters(), *mappings.parameters()])
+    adam_d = _adam(run.recipe, judge.parameters())
+    sampler = _sampler(run.recipe, run)
+
+    def step(batch: Batch, number: int) -> dict[str, Tensor]:
+        activate(student, sampler.draw(2 * number))  # Lightning counts the steps of both optimisers
+        with torch.no_grad():
+            taught, goals = teacher.forward_with_features(batch.source)
+        fake, features = student.forward_with_features(batch.source)
+        judge.requires_grad_(False)
+        distances = [F.mse_loss(mapping(f), goal) for mapping, f, goal in zip(mappings, features, goals, strict=True)]
+        losses = {
+            "gan": weights.lambda_gan * gan.generator(judge(fake)),
+            "recon": weights.lambda_recon * F.l1_loss(fake, taught),
+            "distill": weights.lambda_distill * torch.stack(distances).sum(),
+        }
+        _minimise(adam, losses)
+        judge.requires_grad_(True)
+        losses["discriminator"] = gan.discriminator(judge(batch.target), judge(fake.detach()))
+        _minimise(adam_d, {"discriminator": losses["discriminator"]})
+        return losses
+
+    return step
+
+
+def _plain_teacher(module: GanModule) -> Step:
+    assert isinstance(module, CycleGanModule)
+    there, back = module.generator, module.reverse_generator
+    judge, judge_back = module.discriminator, module.reverse_discriminator
+    gan, cycle, identity = module.adversary.loss, module.lambda_cycle, module.lambda_identity
+    (adam, adam_d), _ = module.configure_optimizers()
+
+    def step(batch: Batch, number: int) -> dict[str, Tensor]:
+        source, target = batch
+        module.discriminator.requires_grad_(False)
+        judge_back.requires_grad_(False)
+        fake, fake_source = there(source), back(target)
+        losses = {
+            "gan": gan.generator(judge(fake)),
+            "gan_reverse": gan.generator(judge_back(fake_source)),
+            "cycle": cycle * F.l1_loss(back(fake), source),
+            "cycle_reverse": cycle * F.l1_loss(there(fake_source), target),
+            "identity": identity * F.l1_loss(there(target), target),
+            "identity_reverse": identity * F.l1_loss(back(source), source),
+        }
+        _minimise(adam, losses)
+        judge.requires_grad_(True)
+        judge_back.requires_grad_(True)
+        own = {
+            "discriminator": gan.discriminator(judge(target), judge(fake.detach())),
+            "discriminator_reverse": gan.discriminator(judge_back(source), judge_back(fake_source.detach())),
+        }
+        _minimise(adam_d, own)
+        return {**losses, **own}
+
+    return step
+
+
+def _adam(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Adam:
+    schedule = recipe.supernet.schedule
+    return Adam(parameters, schedule.learning_rate, (schedule.beta1, schedule.beta2))
+
+
+def _minimise(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
+    optimizer.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+
+
+def _row(plain: tuple[np.ndarray, float], ours: tuple[np.ndarray, float], batch: int) -> list[str]:
+    seconds, taken = np.median(plain[0]), np.median(ours[0])
+    speed = batch * seconds / taken
+    times = [f"{1000 * seconds:.0f}", f"{1000 * taken:.0f}", f"{batch / taken:.2f}", f"{speed:.2f}"]
+    return [*times, f"{plain[1]:.4f}", f"{ours[1]:.4f}" if batch == 1 else "other pictures"]
+
+
+if __name__ == "__main__":
+    main()
