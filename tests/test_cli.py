@@ -217,6 +217,29 @@ def test_a_report_is_a_page_too(ganc, finished_copy):
     assert "</html>" in path.read_text()
 
 
+def test_a_finished_run_is_shown_without_writing_its_page_again(ganc, finished_copy):
+    (finished_copy / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json")))
+    path = finished_copy / "runs" / "tiny" / "report" / "index.html"
+    before = path.stat().st_mtime_ns
+    for _ in range(2):
+        code, out, err = ganc("run", "tiny.recipe.yml")
+        assert (code, err) == (0, "")
+        assert "runs/tiny/report/index.html" in out
+    assert path.stat().st_mtime_ns == before
+    path.unlink()
+    assert ganc("run", "tiny.recipe.yml")[0] == 0
+    assert "</html>" in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "compressed.safetensors", "architecture.json"])
+def test_what_was_removed_from_an_export_is_made_again(ganc, finished_copy, name):
+    (finished_copy / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json")))
+    path = finished_copy / "runs" / "tiny" / "export" / name
+    path.unlink()
+    assert ganc("export", "tiny.recipe.yml")[0] == 0
+    assert path.is_file()
+
+
 def test_a_report_on_an_unfinished_run_is_a_page_alone(ganc, finished_copy):
     folder = finished_copy / "runs" / "tiny"
     for stage in ("export", "finetune", "report"):
