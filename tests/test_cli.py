@@ -66,6 +66,17 @@ def test_every_command_has_help(command):
     assert len(result.output.splitlines()) > 5
 
 
+def test_the_help_of_the_demo_says_how_to_install_it():
+    assert "pip install '.[demo]'" in " ".join(CliRunner().invoke(app, ["demo", "--help"]).output.split())
+
+
+def test_names_are_printed_as_they_are(ganc, finished_copy):
+    (finished_copy / "runs" / "tiny").rename(finished_copy / "runs" / "my [b]run :smile:")
+    code, out, err = ganc("report", "runs/my [b]run :smile:")
+    assert (code, err) == (0, "")
+    assert out.count("my [b]run :smile:") == 4
+
+
 def test_the_version_is_printed(ganc):
     from ganc_nni import __version__
 

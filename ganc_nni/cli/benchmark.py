@@ -171,7 +171,7 @@ def _print_timings(timings: list[Timing], title: str) -> None:
     CONSOLE.print(shown)
     for timing in timings:
         if timing.failure is not None:
-            CONSOLE.print(f"{timing.network} by {timing.way}: {timing.failure}", soft_wrap=True, markup=False)
+            CONSOLE.print(f"{timing.network} by {timing.way}: {timing.failure}", soft_wrap=True)
 
 
 def _write_table(
