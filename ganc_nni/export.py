@@ -26,6 +26,9 @@ from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
 from ganc_nni.training.loop import Report
 
+WRITTEN = ("architecture.json", "compressed.safetensors", "summary.json")
+"""Files without which an export is not done."""
+
 
 def export(run: Run, report: Report | None = None) -> dict[str, float]:
     """Write architecture, weights, picture and summary of the compressed generator; returns its score on the test set.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.export import export
+from ganc_nni.export import WRITTEN, export
 from ganc_nni.lock import run_lock, stage_lock
 from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.oneshot.train import train_supernet
@@ -111,6 +111,8 @@ class Pipeline:
 
     def done(self, stage: str) -> bool:
         """Whether the stage's output is there and fits the recipe."""
+        if stage == "export" and not all((self.run.folder / stage / name).is_file() for name in WRITTEN):
+            return False  # a damaged one was removed
         return self.record(stage).get("key") == self.key(stage)
 
     def record(self, stage: str) -> dict[str, Any]:

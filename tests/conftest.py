@@ -5,6 +5,7 @@ import ganc_nni  # noqa: F401, I001 (sets how OpenMP's threads wait, which torch
 import shutil
 import signal
 
+import hypothesis
 import pytest
 import torch
 from tiny import recipe, write_space
@@ -13,6 +14,8 @@ from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
+hypothesis.settings.load_profile("any machine")
 # a shell starts its background jobs with Ctrl-C ignored, and the processes that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -66,6 +66,17 @@ def test_every_command_has_help(command):
     assert len(result.output.splitlines()) > 5
 
 
+def test_the_help_of_the_demo_says_how_to_install_it():
+    assert "pip install '.[demo]'" in " ".join(CliRunner().invoke(app, ["demo", "--help"]).output.split())
+
+
+def test_names_are_printed_as_they_are(ganc, finished_copy):
+    (finished_copy / "runs" / "tiny").rename(finished_copy / "runs" / "my [b]run :smile:")
+    code, out, err = ganc("report", "runs/my [b]run :smile:")
+    assert (code, err) == (0, "")
+    assert out.count("my [b]run :smile:") == 4
+
+
 def test_the_version_is_printed(ganc):
     from ganc_nni import __version__
 
@@ -215,6 +226,29 @@ def test_a_report_is_a_page_too(ganc, finished_copy):
     assert (code, err) == (0, "")
     assert "runs/tiny/report/index.html" in out
     assert "</html>" in path.read_text()
+
+
+def test_a_finished_run_is_shown_without_writing_its_page_again(ganc, finished_copy):
+    (finished_copy / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json")))
+    path = finished_copy / "runs" / "tiny" / "report" / "index.html"
+    before = path.stat().st_mtime_ns
+    for _ in range(2):
+        code, out, err = ganc("run", "tiny.recipe.yml")
+        assert (code, err) == (0, "")
+        assert "runs/tiny/report/index.html" in out
+    assert path.stat().st_mtime_ns == before
+    path.unlink()
+    assert ganc("run", "tiny.recipe.yml")[0] == 0
+    assert "</html>" in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "compressed.safetensors", "architecture.json"])
+def test_what_was_removed_from_an_export_is_made_again(ganc, finished_copy, name):
+    (finished_copy / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json")))
+    path = finished_copy / "runs" / "tiny" / "export" / name
+    path.unlink()
+    assert ganc("export", "tiny.recipe.yml")[0] == 0
+    assert path.is_file()
 
 
 def test_a_report_on_an_unfinished_run_is_a_page_alone(ganc, finished_copy):

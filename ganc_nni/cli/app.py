@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-CONSOLE = Console()
+CONSOLE = Console(markup=False, emoji=False)  # names of files may look like either
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 

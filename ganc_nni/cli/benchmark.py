@@ -127,6 +127,7 @@ def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Setting
     import torch
 
     from ganc_nni.logs import progress_bar
+    from ganc_nni.ratios import times
     from ganc_nni.speed.compare import Subject, compare
     from ganc_nni.timing import device_name
 
@@ -138,16 +139,22 @@ def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Setting
         task = bar.add_task("warming up and timing", total=None)
         timings = compare(subjects, ways, settings, lambda done, total: bar.update(task, completed=done, total=total))
     macs = {name: int(file.cost(settings.size).macs_published) for name, file in files.items()}
-    ratio, maker = macs["teacher"] / macs["compressed"], device_name(torch.device(settings.device))
+    maker = device_name(torch.device(settings.device))
     if as_json:
-        figures = {"device_name": maker, **asdict(settings), "macs_published": macs, "macs_ratio": ratio}
+        figures = {
+            "device_name": maker,
+            **asdict(settings),
+            "macs_published": macs,
+            "macs_ratio": macs["teacher"] / macs["compressed"],
+        }
         print_json({**figures, "timings": [asdict(timing) for timing in timings]})
         return
     height, width = settings.size
     threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
     _print_timings(
         timings,
-        f"{height}x{width}, batch {settings.batch}, {threads}, {maker}\n{ratio:.1f}x fewer MACs (published: "
+        f"{height}x{width}, batch {settings.batch}, {threads}, {maker}\n"
+        f"{times(macs['teacher'], macs['compressed'], 'fewer', 'more')} MACs (published: "
         f"{macs['teacher'] / 1e9:.3g} G and {macs['compressed'] / 1e9:.3g} G)\nspeedup: over the teacher, {ways[0]}",
     )
 
@@ -164,7 +171,7 @@ def _print_timings(timings: list[Timing], title: str) -> None:
     CONSOLE.print(shown)
     for timing in timings:
         if timing.failure is not None:
-            CONSOLE.print(f"{timing.network} by {timing.way}: {timing.failure}", soft_wrap=True, markup=False)
+            CONSOLE.print(f"{timing.network} by {timing.way}: {timing.failure}", soft_wrap=True)
 
 
 def _write_table(

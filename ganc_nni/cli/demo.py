@@ -25,9 +25,9 @@ def demo(
     ] = 50_000_000,
     device: DeviceOption = "auto",
 ) -> None:
-    """Serve a page on this machine: give a picture, see teacher and compressed answer side by side. Ctrl-C ends it.
+    r"""Serve a page on this machine: give a picture, see teacher and compressed answer side by side. Ctrl-C ends it.
 
-    Pictures are dropped, filmed, drawn or, for GauGAN, painted as label maps. Needs Gradio: pip install '.[demo]'.
+    Pictures are dropped, filmed, drawn or, for GauGAN, painted as label maps. Needs Gradio: pip install '.\[demo]'.
     """
     from ganc_nni.demo.server import serve
 

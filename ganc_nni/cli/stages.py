@@ -47,7 +47,16 @@ def run_all(recipe: RecipeFile) -> None:
     from ganc_nni.recipe import load_recipe
 
     _run_until(recipe, "export")
-    _print_report(load_recipe(recipe).run_folder, as_json=False)
+    from ganc_nni.report.build import PAGE, write_page
+    from ganc_nni.report.collect import collect, read_comparison
+
+    folder = load_recipe(recipe).run_folder
+    summary = read_comparison(folder)
+    assert summary is not None
+    _print_table(folder, summary)
+    CONSOLE.print(f"report:       {folder / PAGE}", soft_wrap=True)
+    if not (folder / PAGE).is_file():  # the export writes it
+        write_page(folder, collect(folder))
 
 
 @app.command()
@@ -169,24 +178,20 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
     The page needs no network and no other file. What a run has not reached yet is left out of it.
     """
-    _print_report(run, as_json)
-
-
-def _print_report(folder: Path, as_json: bool) -> None:
     from ganc_nni.export import read_summary
     from ganc_nni.report.build import PAGE, write_page
     from ganc_nni.report.collect import collect
 
-    found = collect(folder)
+    found = collect(run)
     if as_json:
         if found.summary is None:
-            raise InputError(f"{folder}: no export/summary.json there; expected the folder of a finished run")
-        print_json(read_summary(folder))
+            raise InputError(f"{run}: no export/summary.json there; expected the folder of a finished run")
+        print_json(read_summary(run))
     else:
         if found.summary is not None:
-            _print_table(folder, found.summary)
-        CONSOLE.print(f"report:       {folder / PAGE}", soft_wrap=True)
-    write_page(folder, found)
+            _print_table(run, found.summary)
+        CONSOLE.print(f"report:       {run / PAGE}", soft_wrap=True)
+    write_page(run, found)
 
 
 def _print_table(folder: Path, summary: Summary) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from ganc_nni.data import IGNORE_ID
 from ganc_nni.demo.pair import NAMES, REMEMBERED, Answer, Pair
 from ganc_nni.demo.palette import class_colours
+from ganc_nni.ratios import speedup, times
 
 FILMING = '<p class="told">Answering the webcam, frame by frame.</p>'
 
@@ -58,7 +59,11 @@ def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
     rows = (
         ("ms a picture", [f"{milliseconds[name]:.2f}" for name in NAMES], speedup(before, after)),
         ("pictures a second (FPS)", [f"{1000 / milliseconds[name]:.1f}" for name in NAMES], ""),
-        ("MACs (published convention)", [short(macs[name]) for name in NAMES], _fewer(*macs.values())),
+        (
+            "MACs (published convention)",
+            [short(macs[name]) for name in NAMES],
+            times(macs["teacher"], macs["compressed"], "less", "more"),
+        ),
     )
     body = "".join(
         f'<tr><th scope="row">{title}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}<td>{ratio}</td></tr>'
@@ -110,12 +115,3 @@ def legend(pair: Pair) -> str:
 def hex_colour(colour: tuple[int, int, int]) -> str:
     """``#rrggbb``."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
-
-
-def speedup(before: float, after: float) -> str:
-    """In words, always 1 or more."""
-    return f"{before / after:.1f}x faster" if after <= before else f"{after / before:.1f}x slower"
-
-
-def _fewer(before: int, after: int) -> str:
-    return f"{before / after:.1f}x less" if after <= before else f"{after / before:.1f}x more"

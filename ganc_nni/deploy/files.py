@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import write_atomically, write_text
+from ganc_nni.checkpoints import read_json, write_atomically, write_text
 from ganc_nni.deploy.graph import finished, to_onnx
 from ganc_nni.deploy.interface import Interface
 from ganc_nni.deploy.program import to_program
@@ -79,8 +79,8 @@ class Deployable:
             InputError: The network cannot be exported that way.
         """
         if kind == "pt2":
-            example, multiple = self.interface.example(self.architecture.blueprint, 2), self.architecture.blueprint
-            return to_program(self.wrapped, example, self.interface, multiple.sides()[0], self.metadata)
+            example, multiple = self.interface.example(self.architecture.blueprint, 2), self._multiple
+            return to_program(self.wrapped, example, self.interface, multiple, self.metadata)
         if kind == "int8":
             if self.calibration is None:
                 raise InputError("int8: no training pictures to calibrate on; give some, or leave int8 out")
@@ -88,11 +88,16 @@ class Deployable:
         model = to_fp16(self.model) if kind == "fp16" else copy.deepcopy(self.model)
         return finished(model, self.metadata)
 
+    @property
+    def _multiple(self) -> int:
+        """What height and width are multiples of."""
+        return self.architecture.blueprint.sides()[0]
+
     def tried(self) -> list[Array]:
         """The pictures and, if other sizes are accepted, the first of them enlarged by one step a side."""
         if not self.interface.dynamic:
             return list(self.pictures)
-        steps, first = self.architecture.blueprint.sides()[0], 1 if self.interface.as_bytes else 2
+        steps, first = self._multiple, 1 if self.interface.as_bytes else 2
         more = [(0, steps) if axis in (first, first + 1) else (0, 0) for axis in range(4)]
         return [*self.pictures, np.pad(self.pictures[0][:1], more, mode="wrap")]
 
@@ -121,10 +126,11 @@ def deploy(
         What was written to ``files.json`` on these files, by name.
 
     Raises:
-        InputError: The network cannot be exported.
+        InputError: The network cannot be exported, or ``files.json`` is damaged.
         TrainingError: A file does not do what the network does; it is not written, and one of that name stays.
     """
     made = {}
+    others = read_files(folder)
     reference = network_runner(network.wrapped)
     for kind in formats:
         name = file_name(kind, network.interface)
@@ -146,7 +152,7 @@ def deploy(
             "sha256": hashlib.sha256(content).hexdigest(),
         }
         write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
-        write_text(folder / "files.json", json.dumps({**read_files(folder), name: made[name]}, indent=2) + "\n")
+        write_text(folder / "files.json", json.dumps({**others, **made}, indent=2) + "\n")
     return made
 
 
@@ -164,7 +170,13 @@ def _described(network: Deployable, kind: Formats) -> dict[str, Any]:
 
 
 def read_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """What ``files.json`` says of the files that are still there; empty if there is none."""
+    """What ``files.json`` says of the files that are still there; empty if there is none.
+
+    Raises:
+        InputError: It is damaged.
+    """
     path = folder / "files.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected an object with a name for each file; remove the file and export again")
     return {name: each for name, each in found.items() if (folder / name).is_file()}

@@ -27,11 +27,16 @@ def to_program(
         metadata: Texts by name; ``torch.export.load`` gives them back as ``extra_files``.
 
     Raises:
-        InputError: Torch cannot export the network.
+        InputError: Torch cannot export the network, or the example is too small for other sizes.
     """
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if interface.dynamic:
-        first = 1 if interface.as_bytes else 2
+        first, (height, width) = 1 if interface.as_bytes else 2, interface.size
+        if min(height, width) < 2 * multiple:
+            raise InputError(
+                f"pt2 of any size: takes {2 * multiple} pixels a side or more; got {height} x {width}; leave "
+                "--dynamic-size out, or pt2 out of --formats"
+            )
         for axis, name in ((first, "rows"), (first + 1, "columns")):
             free[axis] = multiple * torch.export.Dim(name, min=2)
     buffer = io.BytesIO()

@@ -40,11 +40,12 @@ def deploy_run(
     labels = None
     if isinstance(sources, LabelMaps):
         labels = Labels(sources.classes, sources.void, sources.instances)
+    checked = [_input(sources, index, as_bytes) for index in run.data.test.spread(CHECKED)]
     whole = Deployable(
         architecture,
         network,
         Interface(run.recipe.data.image_size, dynamic, as_bytes, labels),
-        _batches([_input(sources, index, as_bytes) for index in run.data.test.spread(CHECKED)]),
+        _batches(varied(checked, 0 if as_bytes else 1)),
         lambda: (_input(training, index, as_bytes)[None] for index in run.data.still.spread(CALIBRATED)),
         opset,
     )
@@ -57,6 +58,18 @@ def _input(pictures: PictureSet, index: int, as_bytes: bool) -> Array:
         return pictures[index].numpy()
     pixels = np.asarray(pictures.image(index))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def varied(inputs: list[Array], first: int) -> list[Array]:
+    """The pictures of more than one colour, or all if there are none.
+
+    An instance norm divides the rounding errors of an even area by their own spread: what comes out is of no picture.
+
+    Args:
+        inputs: Without a batch axis.
+        first: The axis of the height: 0 for bytes, 1 for tensors.
+    """
+    return [x for x in inputs if np.ptp(x, (first, first + 1)).any()] or inputs
 
 
 def _batches(inputs: list[Array]) -> list[Array]:

@@ -51,11 +51,16 @@ def difference(name: str, runner: Runner, network: Runner, inputs: Sequence[Arra
         inputs: Batches.
 
     Raises:
-        TrainingError: The file cannot be run, or its output is not finite or of another shape.
+        TrainingError: The file cannot be run, or an output is not finite or of another shape.
     """
     largest, total, count = 0.0, 0.0, 0
     for x in inputs:
         wanted = network(x)
+        if not np.isfinite(wanted).all():
+            raise TrainingError(
+                f"{name}: the network's own pictures are not finite, its training has diverged; train it again with a "
+                "smaller learning_rate"
+            )
         try:
             found = runner(x)
         except Exception as error:

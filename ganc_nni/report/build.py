@@ -12,6 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ganc_nni.checkpoints import write_text
+from ganc_nni.ratios import times
 from ganc_nni.report.charts import Chart, loss_chart, scatter, score_chart
 from ganc_nni.report.collect import STAGES, RunReport, Summary
 
@@ -97,19 +98,19 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     """Figure, what it is, and from what to what."""
     teacher, compressed = summary.teacher, summary.compressed
 
-    def change(what: str, before: int, after: int) -> tuple[str, str]:
-        return (
-            (f"{before / after:.1f}x", f"fewer {what}")
-            if after <= before
-            else (f"{after / before:.1f}x", f"more {what}")
-        )
+    def change(before: float, after: float, smaller: str, larger: str) -> tuple[str, str]:
+        count, _, words = times(before, after, smaller, larger).partition(" ")
+        return count, words
 
-    gain = teacher.latency_ms / compressed.latency_ms
+    def fewer(what: str, before: int, after: int) -> tuple[str, str]:
+        return change(before, after, f"fewer {what}", f"more {what}")
+
+    before, after = teacher.latency_ms, compressed.latency_ms
     direction = "higher" if summary.higher_is_better else "lower"
     return [
-        (*change("MACs", teacher.macs_published, compressed.macs_published), "as the papers count them"),
-        (*change("parameters", teacher.params, compressed.params), f"{compressed.params:,} in all"),
-        (f"{gain:.1f}x", "as fast", f"{teacher.latency_ms:.1f} → {compressed.latency_ms:.1f} ms, eager, batch 1"),
+        (*fewer("MACs", teacher.macs_published, compressed.macs_published), "as the papers count them"),
+        (*fewer("parameters", teacher.params, compressed.params), f"{compressed.params:,} in all"),
+        (*change(before, after, "faster", "slower"), f"{before:.1f} → {after:.1f} ms, eager, batch 1"),
         (
             f"{teacher.score:.3g} → {compressed.score:.3g}",
             summary.metric,
@@ -226,7 +227,7 @@ def _commands(report: RunReport) -> list[tuple[str, str]]:
     groups = [
         ("The whole run, in one process", lines([f"ganc run {recipe}"])),
         ("Stage by stage", lines(f"ganc {stage} {recipe}" for stage in stages)),
-        ("Under NNI's web UI", lines([f"nnictl create --config {experiment}"])),
+        (f"Under NNI's web UI, with {experiment} beside the recipe", lines([f"nnictl create --config {experiment}"])),
         ("This page", f"ganc report {run}"),
     ]
     if report.summary is not None:

@@ -14,6 +14,7 @@ from ganc_nni.checkpoints import read_json
 from ganc_nni.errors import InputError
 from ganc_nni.export import read_summary
 from ganc_nni.interop import read_generator
+from ganc_nni.ratios import times
 from ganc_nni.report import provenance
 from ganc_nni.report.curves import Curve, read_curves
 from ganc_nni.report.pictures import Embedded, embed, embedded_pictures
@@ -90,21 +91,22 @@ class Summary(BaseModel):
         teacher, compressed = self.teacher, self.compressed
         direction = "higher" if self.higher_is_better else "lower"
 
-        def row(title: str, key: str, form: str, ratio: str = "") -> tuple[str, str, str, str]:
+        def row(title: str, key: str, form: str, smaller: str = "", larger: str = "") -> tuple[str, str, str, str]:
             before, after = getattr(teacher, key), getattr(compressed, key)
-            return title, form.format(before), form.format(after), ratio.format(before / after) if ratio else ""
+            ratio = times(before, after, smaller, larger) if smaller else ""
+            return title, form.format(before), form.format(after), ratio
 
         rows = [
-            row("MACs (published convention)", "macs_published", "{:,}", "{:.1f}x less"),
-            row("MACs (true)", "macs_true", "{:,}", "{:.1f}x less"),
-            row("parameters", "params", "{:,}", "{:.1f}x less"),
+            row("MACs (published convention)", "macs_published", "{:,}", "less", "more"),
+            row("MACs (true)", "macs_true", "{:,}", "less", "more"),
+            row("parameters", "params", "{:,}", "less", "more"),
             row(f"{self.metric} ({direction} is better)", "score", "{:.4g}"),
-            row("latency, eager, batch 1 (ms)", "latency_ms", "{:.2f}", "{:.1f}x faster"),
         ]
         if self.chosen is not None:
             spread = f" ± {self.chosen.stdev:.2g}" if self.chosen.stdev is not None else ""
             rows.append(("  as searched, search split", "", f"{self.chosen.search:.4g}", ""))
             rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
+        rows.append(row("latency, eager, batch 1 (ms)", "latency_ms", "{:.2f}", "faster", "slower"))
         return rows
 
 

@@ -87,7 +87,8 @@ def embed(kind: str, path: Path, largest_side: int = LARGEST_SIDE) -> Embedded:
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read as a picture: {error}; run `ganc export` on the recipe again"
+            f"{path}: cannot be read as a picture: {error}; remove export/summary.json and run `ganc export` on "
+            "the recipe again"
         ) from None
     image.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)
     content, form = _encoded(image, "PNG"), "png"

@@ -12,7 +12,7 @@ from ganc_nni.data.transforms import to_image
 from ganc_nni.demo.pair import NAMES, Pair
 from ganc_nni.demo.palette import class_colours, ids_of_colours
 from ganc_nni.demo.prepare import Preparation, check_pixels, flat, open_picture
-from ganc_nni.demo.texts import failure, figures, short, speedup, status
+from ganc_nni.demo.texts import failure, figures, short, status
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
@@ -182,8 +182,6 @@ def test_macs_have_three_digits(count, text):
 
 
 def test_what_is_told_is_escaped_and_says_which_is_faster():
-    assert speedup(10, 2) == "5.0x faster"
-    assert speedup(2, 10) == "5.0x slower"
     assert "teacher 10.0 ms, compressed 2.0 ms, 5.0x faster" in status("<i>", {"teacher": 10, "compressed": 2})
     assert "Answered &lt;i&gt;: " in status("<i>", {"teacher": 10, "compressed": 2})
     assert "&lt;b&gt;x a" in failure(InputError("<b>x\n a"))

@@ -17,6 +17,7 @@ from ganc_nni.deploy.files import read_files
 from ganc_nni.deploy.graph import to_onnx
 from ganc_nni.deploy.interface import Labels, OfBytes
 from ganc_nni.deploy.runtime import module, session
+from ganc_nni.deploy.stage import varied
 from ganc_nni.deploy.verify import difference, network_runner, onnx_runner, program_runner
 from ganc_nni.errors import InputError, TrainingError
 
@@ -183,3 +184,33 @@ def test_int8_needs_pictures():
         deployable("resnet", calibration=None).content("int8")
     with pytest.raises(InputError, match="int8: "):
         deployable("resnet", calibration=list).content("int8")
+
+
+@pytest.mark.parametrize("content", ['{"cut": ', "[1]"])
+def test_a_damaged_list_of_files_is_named_before_any_work(content, tmp_path):
+    (tmp_path / "files.json").write_text(content)
+    with pytest.raises(InputError, match=r"files\.json: .*remove the file"):
+        deploy(deployable("mobile"), ["onnx"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["files.json"]
+
+
+def test_a_program_that_could_not_take_the_run_s_own_size_is_refused():
+    least = deployable("mobile spade", dynamic=True, interface=Interface((32, 64), dynamic=True))
+    with pytest.raises(InputError, match="pt2 of any size: takes 64 pixels a side or more; got 32 x 64"):
+        least.content("pt2")
+
+
+def test_a_network_that_has_broken_down_is_not_compared():
+    broken = network_runner(nn.Conv2d(1, 1, 1).requires_grad_(False))
+    x = np.full((1, 1, 4, 4), np.nan, np.float32)
+    with pytest.raises(TrainingError, match="file: the network's own pictures are not finite"):
+        difference("file", np.nan_to_num, broken, [x])
+
+
+def test_pictures_of_one_colour_prove_nothing():
+    plain = np.stack([np.full((4, 4), each, np.float32) for each in (-1, 0, 1)])
+    line = plain.copy()
+    line[1, 2, 3] = 0.5
+    assert varied([plain, line], 1) == [line]
+    assert varied([plain], 1) == [plain]
+    assert len(varied([plain.transpose(1, 2, 0), line.transpose(1, 2, 0)], 0)) == 1
