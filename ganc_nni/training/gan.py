@@ -62,7 +62,12 @@ class GanModule(LightningModule):
     Args:
         schedule: Learning rates, Adam's momenta and the decay.
         metric: Scores the output of a generator; one copy for each that is scored. None: validation scores nothing.
+
+    Attributes:
+        extra_checkpoint_bytes: What a checkpoint holds at most besides weights and optimisers.
     """
+
+    extra_checkpoint_bytes = 0
 
     def __init__(self, schedule: Schedule, metric: Callable[[], Metric] | None) -> None:
         super().__init__()
