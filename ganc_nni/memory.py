@@ -28,7 +28,7 @@ _BATCH_SIZES = {
 }
 """Where a recipe says how many pictures the training of a stage has in memory at once."""
 
-_TOO_LITTLE = re.compile(r"out.of.memory|can't allocate memory|not enough memory|bad.alloc", re.IGNORECASE)
+_TOO_LITTLE = re.compile(r"out.of.memory|can't allocate memory|not enough memory|bad.alloc|ALLOC_FAILED", re.IGNORECASE)
 
 
 def start_peak() -> None:

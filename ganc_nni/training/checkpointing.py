@@ -170,7 +170,7 @@ def check_disk(folder: Path, size: int) -> None:
 
 
 def _mib(size: int) -> str:
-    return f"{math.ceil(size / 2**20)} MiB"
+    return f"{size / 2**20:.1f} MiB"
 
 
 def find_start(folder: Path) -> Start:

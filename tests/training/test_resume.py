@@ -118,3 +118,15 @@ def test_worker_processes_change_nothing(tiny_folder, undisturbed):
     run = new_run(data={"workers": 1})
     train(run)
     assert_same(outcome(run.folder), undisturbed[1])
+
+
+def test_a_training_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(tiny_folder, undisturbed, often):
+    run = new_run()
+    with pytest.raises(Cut):
+        train(run, 7)
+    last = run.folder / "teacher" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-500])
+    assert find_start(last.parent)[1:] == (1, 1)
+    run = new_run()
+    assert train(run) == undisturbed[0]
+    assert_same(outcome(run.folder), undisturbed[1])
