@@ -160,17 +160,19 @@ def check_disk(folder: Path, size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     there = sum(path.stat().st_size for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file())
     needed, free = max(0, 4 * size - there), shutil.disk_usage(folder).free
-    words = f"checkpoints of {_mib(size)} each, three that are kept and one while it is written, need {_mib(needed)}"
+    words = (
+        f"checkpoints of {_words(size)} each, three that are kept and one while it is written, need {_words(needed)}"
+    )
     if free < needed:
         raise TrainingError(
-            f"{folder}: {words} of disk, {_mib(free)} are free; make room on that disk and call again: what "
+            f"{folder}: {words} of disk, {_words(free)} are free; make room on that disk and call again: what "
             "was finished is kept"
         )
-    _log.info("%s: %s of disk, %s are free", folder, words, _mib(free))
+    _log.info("%s: %s of disk, %s are free", folder, words, _words(free))
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
+def _words(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def find_start(folder: Path) -> Start:
