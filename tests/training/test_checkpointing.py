@@ -100,7 +100,7 @@ def test_what_a_kill_has_left_half_written_goes(tmp_path: Path) -> None:
 def test_the_disk_that_is_needed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "ganc_nni"):
         check_disk(tmp_path / "new", 3 * 2**20)
-    assert "checkpoints of 3.0 MiB each, three kept and one while it is written, need 12.0 MiB" in caplog.text
+    assert "checkpoints of 3.0 MiB each, three that are kept and one while it is written, need 12.0 MiB" in caplog.text
     with pytest.raises(TrainingError, match=r"GiB of disk, [\d.]+ [MG]iB are free; make room on that disk"):
         check_disk(tmp_path, 2**60)
 
