@@ -10,6 +10,7 @@ NOISE = (
     ".*is found to be not a nn.Module, which is unexpected.*",  # NNI 3.0 on a newer torch; harmless
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # Lightning 2.6 on torch 2.11
     ".*Checkpoint directory .* exists and is not empty.*",  # it is the stage's own folder
+    ".*resuming from a checkpoint that ended before the epoch ended.*",  # EpochOrder goes on exactly there
     ".*does not have many workers.*",  # small sets load faster in the training process
 )
 

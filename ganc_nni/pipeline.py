@@ -14,6 +14,7 @@ from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import WRITTEN, export
 from ganc_nni.lock import run_lock, stage_lock
+from ganc_nni.memory import watch
 from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.oneshot.train import train_supernet
 from ganc_nni.report.provenance import write_provenance
@@ -55,6 +56,9 @@ _NO_INFLUENCE = {
     "search": {"timeout", "max_failures", "repeats"},
 }
 """Settings that change how fast a result comes, not the result."""
+
+PEAKS = "peak_memory_mib"
+"""In a ``stage.json``: the most memory that the stage has needed."""
 
 
 class Pipeline:
@@ -120,6 +124,10 @@ class Pipeline:
         path = self.run.folder / stage / "stage.json"
         return read_json(path) if path.is_file() else {}
 
+    def figures(self, stage: str) -> dict[str, float]:
+        """What a finished stage has measured of its outcome, by name."""
+        return {key: value for key, value in self.record(stage).items() if key not in ("key", "seconds", PEAKS)}
+
     def prepare(self, stage: str) -> None:
         """Make the stage's folder ready, with what an earlier run of the same recipe left in it.
 
@@ -152,9 +160,13 @@ class Pipeline:
         own = folder if begun.is_file() and begun.read_text(encoding="utf-8") == key else _aside(folder, key)
         return any((own / name).exists() for name in ("journal", "trials.csv"))
 
-    def finish(self, stage: str, figures: dict[str, float], seconds: float) -> None:
-        """Mark the stage as done."""
+    def finish(
+        self, stage: str, figures: dict[str, float], seconds: float, peaks: dict[str, float] | None = None
+    ) -> None:
+        """Mark the stage as done; ``peaks`` is the memory that it has needed, MiB."""
         record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}
+        if peaks is not None:
+            record[PEAKS] = peaks
         write_provenance(self.run, self.run.folder / stage)
         write_text(self.run.folder / stage / "stage.json", json.dumps(record, indent=2) + "\n")
 
@@ -170,7 +182,9 @@ class Pipeline:
             self.prepare(stage)
         if not self.done(stage):
             start = time.perf_counter()
-            self.finish(stage, STAGES[stage](self.run, report), time.perf_counter() - start)
+            with watch(stage, self.run.recipe) as peaks:
+                figures = STAGES[stage](self.run, report)
+            self.finish(stage, figures, time.perf_counter() - start, peaks)
             if stage == "export":
                 self._write_page()
 

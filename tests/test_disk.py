@@ -162,6 +162,6 @@ def test_training_on_a_full_disk_says_so_and_goes_on_later(finished_copy):
         shutil.copytree(kept, run, dirs_exist_ok=True)
         shutil.rmtree(run / "supernet")
         full(run, 60 * 1024)
-        assert_one_line(ganc("train-supernet", "tiny.recipe.yml"), "cannot be written", "make room on that disk")
+        assert_one_line(ganc("train-supernet", "tiny.recipe.yml"), "are free", "make room on that disk")
         (run / "filler").unlink()
         assert ganc("train-supernet", "tiny.recipe.yml").returncode == 0

@@ -77,7 +77,7 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
 
     pipeline = Pipeline(Run(load_recipe(recipe)))
     pipeline.run_until("segmenter")
-    figures = {name: value for name, value in pipeline.record("segmenter").items() if name not in ("key", "seconds")}
+    figures = pipeline.figures("segmenter")
     if as_json:
         print_json(figures)
         return

@@ -8,6 +8,7 @@ from ganc_nni.data.images import list_images, read_image
 from ganc_nni.data.label_files import LabelledFile, LabelScheme, read_ids
 from ganc_nni.data.label_folders import find_labelled
 from ganc_nni.data.labels import LabelFiles, LabelMaps
+from ganc_nni.data.order import EpochOrder, drawing
 from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
 from ganc_nni.data.transforms import Augmentation, resize, to_tensor
@@ -17,6 +18,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Data",
+    "EpochOrder",
     "LabelFiles",
     "LabelMaps",
     "LabelScheme",
@@ -34,6 +36,7 @@ __all__ = [
     "build_data",
     "colorize",
     "decode",
+    "drawing",
     "encode",
     "find_labelled",
     "list_images",

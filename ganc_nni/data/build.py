@@ -87,8 +87,8 @@ def build_data(recipe: DataRecipe, seed: int) -> Data:
 
     Args:
         recipe: The data section.
-        seed: Decides which training pictures score the search and, for the procedural set, the pictures. Crops,
-            flips and random targets are drawn from torch's generator while training.
+        seed: Decides which training pictures score the search and how the others are shown (crops, flips, random
+            targets); for the procedural set also the pictures.
 
     Raises:
         InputError: A folder, its pictures or the search list are not as the recipe says; the message names it.
@@ -104,7 +104,7 @@ def build_data(recipe: DataRecipe, seed: int) -> Data:
     augmentation = Augmentation(recipe.image_size, recipe.flip)
     sources, targets = _opened(recipe, sets.train, recipe.resized)
     kind = PairedTrain if recipe.paired else UnpairedTrain
-    train = kind(sources, targets, augmentation)
+    train = kind(sources, targets, augmentation, seed)
     return Data(train, _split(recipe, sets.search), _split(recipe, sets.test), still=_split(recipe, sets.train))
 
 

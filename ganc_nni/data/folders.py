@@ -1,9 +1,10 @@
 """Picture files as torch data sets, and the two kinds of training set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -11,8 +12,9 @@ from torch.utils.data import Dataset
 
 from ganc_nni.data.batch import Batch
 from ganc_nni.data.images import Channels, Half, read_bytes, read_half, read_image
+from ganc_nni.data.order import drawing
 from ganc_nni.data.pictures import PictureSet
-from ganc_nni.data.transforms import Augmentation, Size
+from ganc_nni.data.transforms import Augmentation, Placement, Size
 
 
 class Pictures(PictureSet):
@@ -50,28 +52,51 @@ class Pictures(PictureSet):
         return self.half or "whole"
 
 
+class Shown(NamedTuple):
+    """Which picture, and which part of it.
+
+    Attributes:
+        number: Of the picture in its set, from 0.
+        placement: Crop and flip.
+    """
+
+    number: int
+    placement: Placement
+
+
 @dataclass(eq=False)
 class TrainSet(Dataset[Batch], ABC):
-    """Augmented pictures of two domains; an item is a :class:`Batch` without its first axis.
+    """Augmented pictures of two domains, in endless variations; an item is a :class:`Batch` without its first axis.
+
+    Item n is picture ``n % len`` as epoch ``n // len`` shows it. What is random about it depends on ``seed`` and n
+    alone. To iterate is to see the first epoch.
 
     Attributes:
         sources: What the generator reads, at the load size.
         targets: The domain it should reach, at the load size.
         augmentation: Crop and flip.
-        generator: Where the draws come from; None: torch's global generator. Leave it out with worker processes:
-            each would draw the same numbers from its copy.
+        seed: Seeds crops, flips and what else is drawn; an integer from 0.
     """
 
     sources: PictureSet
     targets: PictureSet
     augmentation: Augmentation
-    generator: torch.Generator | None = None
+    seed: int = 0
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Pictures an epoch."""
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Batch: ...
+    def draw(self, number: int) -> tuple[Shown, Shown]:
+        """What item ``number`` shows of sources and targets."""
+
+    def __getitem__(self, number: int) -> Batch:
+        source, target = self.draw(number)
+        return Batch(self.sources.placed(*source), self.targets.placed(*target))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[number] for number in range(len(self)))
 
 
 class UnpairedTrain(TrainSet):
@@ -84,13 +109,13 @@ class UnpairedTrain(TrainSet):
     def __len__(self) -> int:
         return max(len(self.sources), len(self.targets))
 
-    def __getitem__(self, index: int) -> Batch:
-        if not 0 <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        other = int(torch.randint(len(self.targets), (), generator=self.generator))
-        source = self.augmentation.draw(self.sources.size, self.generator)
-        target = self.augmentation.draw(self.targets.size, self.generator)
-        return Batch(self.sources.placed(index % len(self.sources), source), self.targets.placed(other, target))
+    def draw(self, number: int) -> tuple[Shown, Shown]:
+        """A source, and any target."""
+        random = drawing(self.seed, number)
+        other = int(torch.randint(len(self.targets), (), generator=random))
+        source = self.augmentation.draw(self.sources.size, random)
+        target = self.augmentation.draw(self.targets.size, random)
+        return Shown(number % len(self) % len(self.sources), source), Shown(other, target)
 
 
 @dataclass(eq=False)
@@ -113,6 +138,7 @@ class PairedTrain(TrainSet):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> Batch:
-        placement = self.augmentation.draw(self.sources.size, self.generator)
-        return Batch(self.sources.placed(index, placement), self.targets.placed(index, placement))
+    def draw(self, number: int) -> tuple[Shown, Shown]:
+        """The same of both."""
+        shown = Shown(number % len(self), self.augmentation.draw(self.sources.size, drawing(self.seed, number)))
+        return shown, shown

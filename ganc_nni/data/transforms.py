@@ -1,7 +1,7 @@
 """From a PIL picture to what a network sees, as the published recipes do it.
 
 Training: resize to the load size, crop at random, mirror half of the time. Evaluation: resize, nothing else.
-Sizes are (height, width) in pixels. Draws come from torch, whose generators a loader seeds in each of its workers.
+Sizes are (height, width) in pixels.
 """
 
 from collections.abc import Iterable, Iterator
@@ -87,7 +87,7 @@ class Augmentation:
     image_size: Size
     flip: bool = True
 
-    def draw(self, loaded: Size, generator: torch.Generator | None = None) -> Placement:
+    def draw(self, loaded: Size, generator: torch.Generator) -> Placement:
         """A random placement in a picture of (height, width) ``loaded``.
 
         Raises:

@@ -48,7 +48,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     fit = StageFit("supernet", recipe, schedule, run.data, folder, report)
 
-    def distil(**at: str | None) -> None:
+    def distil(**at: object) -> None:
         evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)
         strategy.initialize(RawFormatModelSpace(space, evaluate), OpenEngine())
         initialise(space, family)  # only now are the layers as wide as they will be trained

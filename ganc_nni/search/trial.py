@@ -53,11 +53,11 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
         if before >= 0:
             pipeline.wait_for(names[before])
         for each in names[before + 1 :]:
-            figures = pipeline.run_stage(each, nni.report_intermediate_result)
+            pipeline.run_stage(each, nni.report_intermediate_result)
     except Exception as error:
         write_text(run.folder / "error.txt", f"{error}\n")
         raise
-    scores = {name: value for name, value in figures.items() if name not in ("key", "seconds")}
+    scores = pipeline.figures(names[-1])
     best = max if run.recipe.metric.higher_is_better else min
     report_final(record, {"default": scores.get("score", best(scores.values())), **scores})
 

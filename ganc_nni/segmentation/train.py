@@ -10,17 +10,18 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from ganc_nni.checkpoints import save_weights
+from ganc_nni.data import EpochOrder, drawing
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import pick_device
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.segmentation.segmenters import Segmenter, build_segmenter, describe, new_network
+from ganc_nni.training.checkpointing import Checkpoints, Start, WholeCheckpoints, find_start
 from ganc_nni.training.loop import StageProgress
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def train_segmenter(
         name: A network of :data:`~ganc_nni.segmentation.NETWORKS`; a small one is ``lraspp_mobilenet_v3_large``.
         classes: Number of labels, which are 0 to ``classes - 1``.
         ignore_id: Pixels of this label neither teach nor count.
-        folder: Receives the file, ``last.ckpt`` and ``tensorboard/``. A ``last.ckpt`` that lies there is resumed.
+        folder: Receives the file, checkpoints and ``tensorboard/``. A training that lies there is resumed.
         epochs: In all; the learning rate falls to 0 in them, as DeepLab's does (arXiv 1606.00915, section 4.1.2).
         batch_size: Pictures a step, 2 or more.
         learning_rate: Adam's initial one.
@@ -80,16 +81,19 @@ def train_segmenter(
     place = pick_device(device)
     torch.manual_seed(seed)
     module = _Training(name, classes, ignore_id, learning_rate, flip, seed)
+    start, order = find_start(folder), EpochOrder(len(train), seed)
+    order.begin_at(start.epoch, start.batches * batch_size)
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        train,  # type: ignore[arg-type]
+        _Repeated(train),  # type: ignore[arg-type]
         batch_size,
-        shuffle=True,
+        sampler=order,
         num_workers=workers,
         persistent_workers=workers > 0,
         drop_last=len(train) > batch_size,
         generator=torch.Generator().manual_seed(seed),
     )
-    _fit(module, loader, folder, epochs, device)
+    _fit(module, loader, folder, epochs, device, start)
+    order.begin_at(epochs)
     network = module.network.to(place)
     # Running averages lag behind in a short training; torchvision's MobileNet has a momentum of 0.01.
     update_bn(loader, network, place)
@@ -111,22 +115,35 @@ def score_segmenter(segmenter: Segmenter, pictures: Labelled, ignore_id: int) ->
     return metric.figures()
 
 
-def _fit(module: _Training, loader: DataLoader, folder: Path, epochs: int, device: str) -> None:
-    last = ModelCheckpoint(folder, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
+def _fit(module: _Training, loader: DataLoader, folder: Path, epochs: int, device: str, start: Start) -> None:
+    done = start.epoch * len(loader) + start.batches
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator=device,
         devices=1,
-        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-        callbacks=[last, StageProgress("segmenter", None)],
+        plugins=[WholeCheckpoints()],
+        logger=TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done),
+        callbacks=[Checkpoints(folder), StageProgress("segmenter", None)],
         log_every_n_steps=min(10, len(loader)),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    path = folder / "last.ckpt"
-    if path.is_file():
-        _log.info("resuming from %s", path)
-    trainer.fit(module, loader, ckpt_path=str(path) if path.is_file() else None, weights_only=True)
+    if start.path is not None:
+        _log.info("resuming from %s: epoch %d, after %d batches", start.path, start.epoch + 1, start.batches)
+    trainer.fit(module, loader, ckpt_path=start.path, weights_only=True)
+
+
+class _Repeated(Sequence[tuple[Tensor, Tensor]]):
+    """The same pictures in every epoch; see :class:`~ganc_nni.data.order.EpochOrder`."""
+
+    def __init__(self, pictures: Labelled) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.pictures[number % len(self)]
 
 
 class _Training(pl.LightningModule):
@@ -141,10 +158,6 @@ class _Training(pl.LightningModule):
         self.flip = flip
         self.seed = seed
 
-    def on_train_epoch_start(self) -> None:
-        """Draw what is mirrored from the epoch's own numbers, so that a resumed run goes on as it would have."""
-        self.random = torch.Generator().manual_seed(self.seed + 1000003 * self.current_epoch)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, ids = batch
         counted = ids != self.ignore_id
@@ -154,7 +167,7 @@ class _Training(pl.LightningModule):
                 "which does not count"
             )
         if self.flip:
-            mirrored = (torch.rand(len(ids), generator=self.random) < 0.5).to(ids.device)
+            mirrored = (torch.rand(len(ids), generator=drawing(self.seed, self.global_step)) < 0.5).to(ids.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
             ids = torch.where(mirrored[:, None, None], ids.flip(2), ids)
         loss = F.cross_entropy(self.network(images), ids, ignore_index=self.ignore_id, reduction="sum")

@@ -6,17 +6,16 @@ milliseconds of so many passes; at the end of its input, the peak memory.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from ganc_nni.memory import peak_mib, start_peak
 
 # This package lets waiting threads sleep, for trials that share cores; an app does not, so it is not measured so.
 os.environ.pop("OMP_WAIT_POLICY", None)
@@ -48,18 +47,8 @@ def _milliseconds(once: Pass) -> float:
 def _memory() -> Peak:
     """How to tell the peak memory of this process from now on, MiB, besides what it has now."""
     before = psutil.Process().memory_info().rss / 2**20
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-    return lambda: max(0.0, _peak() - before)
-
-
-def _peak() -> float:
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    for line in lines:
-        if line.startswith("VmHWM:"):  # getrusage would know the peak of the process that has started this one as well
-            return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+    start_peak()
+    return lambda: max(0.0, peak_mib() - before)
 
 
 def _onnx(order: dict[str, Any]) -> tuple[Pass, Peak]:

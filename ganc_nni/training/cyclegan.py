@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -62,6 +63,7 @@ class CycleGanModule(GanModule):
         self.pools = {
             domain: ImagePool(teacher.pool_size, recipe.seed + offset) for offset, domain in enumerate(Batch._fields)
         }
+        self.extra_checkpoint_bytes = 4 * teacher.pool_size * (source + target) * math.prod(data.image_size)
 
     def generator_modules(self) -> Iterable[nn.Module]:
         """Both generators."""

@@ -67,7 +67,12 @@ class GanModule(LightningModule):
         schedule: Learning rates, Adam's momenta, the decay, and how many batches a step takes.
         acceleration: How the device is used.
         metric: Scores the output of a generator; one copy for each that is scored. None: validation scores nothing.
+
+    Attributes:
+        extra_checkpoint_bytes: What a checkpoint holds at most besides weights and optimisers.
     """
+
+    extra_checkpoint_bytes = 0
 
     def __init__(
         self, schedule: Schedule, acceleration: AccelerationRecipe, metric: Callable[[], Metric] | None

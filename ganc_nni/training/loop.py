@@ -10,16 +10,15 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from nni.nas.evaluator.pytorch import DataLoader, Trainer
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from ganc_nni.checkpoints import write_atomically
-from ganc_nni.data import Data
+from ganc_nni.data import Data, EpochOrder
 from ganc_nni.errors import WRITE_ERRORS, TrainingError, cannot_write
 from ganc_nni.kernels import FasterKernels
 from ganc_nni.logs import progress_bar
 from ganc_nni.recipe import Recipe, Schedule
+from ganc_nni.training.checkpointing import BEST, LAST, PREVIOUS, Checkpoints, WholeCheckpoints, find_start, read_whole
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class StageProgress(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show how many steps there are."""
         per_epoch = int(trainer.num_training_batches)
-        done = trainer.current_epoch * per_epoch
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.task = self.bar.add_task(self.stage, total=(trainer.max_epochs or 0) * per_epoch, completed=done)
         self.bar.start()
 
@@ -73,17 +72,6 @@ class StageProgress(Callback):
         self.bar.stop()
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all.
-
-    Lightning's own pass through the temporary folder; on another file system that is a copy, which a crash cuts short.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint in one step."""
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-
-
 class StageFit:
     """What a stage needs to fit a :class:`~ganc_nni.training.gan.GanModule`.
 
@@ -92,7 +80,8 @@ class StageFit:
         recipe: Device, seed, and in which direction the metric is better.
         schedule: Epochs, batch size, and how often validation scores.
         data: Trains on ``data.train``, validates on the sources of ``data.search``.
-        folder: Receives ``best.ckpt``, ``last.ckpt`` and ``tensorboard/``. A ``last.ckpt`` that lies there is resumed.
+        folder: Receives ``best.ckpt``, ``last.ckpt``, ``previous.ckpt`` and ``tensorboard/``. A training that
+            lies there is resumed.
         report: Receives each validation's score.
         sync_batchnorm: Batch norm takes its statistics over all devices, where there are several. Not for a supernet:
             its sliceable layers do that by themselves, and torch would replace them.
@@ -109,24 +98,30 @@ class StageFit:
         sync_batchnorm: bool = False,
     ) -> None:
         self.folder = folder
-        self.last = folder / "last.ckpt"
+        self.start = find_start(folder)
+        order = EpochOrder(len(data.train), recipe.seed)
+        order.begin_at(self.start.epoch, self.start.batches * schedule.batch_size)
         self.train_loader = DataLoader(
             data.train,
             schedule.batch_size,
-            shuffle=True,
+            sampler=order,
             num_workers=recipe.data.workers,
             persistent_workers=recipe.data.workers > 0,
             drop_last=len(data.train) > schedule.batch_size,
-            generator=torch.Generator().manual_seed(recipe.seed),
+            generator=torch.Generator().manual_seed(recipe.seed),  # else torch's own would be used up
         )
+        done = self.start.epoch * len(self.train_loader) + self.start.batches
         self.validation_loader = DataLoader(data.search.sources, recipe.metric.batch_size)
         self.trainer = Trainer(
             max_epochs=schedule.total_epochs,
             accelerator="auto" if recipe.device == "auto" else recipe.device,
             devices=1,
             plugins=[WholeCheckpoints()],
-            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-            callbacks=[*_checkpoints(folder, recipe.metric.higher_is_better), StageProgress(stage, report)],
+            logger=TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done),
+            callbacks=[
+                Checkpoints(folder, recipe.metric.higher_is_better, schedule.accumulate),
+                StageProgress(stage, report),
+            ],
             check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
             log_every_n_steps=min(10, len(self.train_loader)),
             num_sanity_val_steps=0,
@@ -137,33 +132,29 @@ class StageFit:
         )
 
     def run(self, fit: Callable[..., object]) -> dict[str, Any]:
-        """Call ``fit(ckpt_path=...)`` and return the state dict of the best checkpoint.
+        """Call ``fit(ckpt_path=..., weights_only=True)`` and return the state dict of the best checkpoint.
 
         Raises:
             TrainingError: Training broke down, or the disk is full; the message names the last good checkpoint.
         """
-        if self.last.is_file():
-            _log.info("resuming from %s", self.last)
+        path = self.start.path
+        if path is not None:
+            _log.info("resuming from %s: epoch %d, after %d batches", path, self.start.epoch + 1, self.start.batches)
         try:
             with FasterKernels():
-                fit(ckpt_path=str(self.last) if self.last.is_file() else None)
+                fit(ckpt_path=None if path is None else str(path), weights_only=True)
         except TrainingError as error:
-            kept = f"the last good checkpoint is {self.last}" if self.last.is_file() else "no checkpoint exists yet"
+            last = self.folder / LAST
+            kept = f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint exists yet"
             raise TrainingError(f"{error}; {kept}") from None
         except OSError as error:  # TensorBoard's curves
             if error.errno not in WRITE_ERRORS:
                 raise
             raise cannot_write(self.folder, error) from None
-        best = self.folder / "best.ckpt"
-        checkpoint = torch.load(best if best.is_file() else self.last, "cpu", weights_only=True)
-        return checkpoint["state_dict"]
-
-
-def _checkpoints(folder: Path, higher_is_better: bool) -> list[Callback]:
-    mode = "max" if higher_is_better else "min"
-    best = ModelCheckpoint(folder, "best", monitor="score", mode=mode, enable_version_counter=False)
-    last = ModelCheckpoint(folder, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
-    return [best, last]
+        for name in (BEST, LAST, PREVIOUS):
+            if (checkpoint := read_whole(self.folder / name)) is not None:
+                return checkpoint["state_dict"]
+        raise TrainingError(f"{self.folder}: no checkpoint there is whole; call again to train anew")
 
 
 def part(weights: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -12,10 +12,6 @@ from ganc_nni.data.transforms import resize, to_tensor
 from ganc_nni.errors import InputError
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 @pytest.fixture
 def equal_halves(tmp_path: Path) -> list[Path]:
     paths = []
@@ -101,35 +97,35 @@ def test_unpaired_has_the_length_of_the_larger_domain_and_cycles_through_sources
 ) -> None:
     a = Pictures(save_folder(tmp_path / "a", count_a, seed=1), 3, (32, 32))
     b = Pictures(save_folder(tmp_path / "b", count_b, seed=2), 1, (32, 32))
-    train = UnpairedTrain(a, b, Augmentation((32, 32), flip=False), seeded(0))
+    train = UnpairedTrain(a, b, Augmentation((32, 32), flip=False))
     assert len(train) == 5
     for index, batch in enumerate(train):
         assert torch.equal(batch.source, a[index % count_a])
         assert any(torch.equal(batch.target, target) for target in b)
-    seen = {target.numpy().tobytes() for _ in range(12) for _, target in train}
+    seen = {train[number].target.numpy().tobytes() for number in range(60)}
     assert len(seen) == count_b
 
 
 def test_unpaired_draws_source_and_target_apart(tmp_path: Path) -> None:
     paths = save_folder(tmp_path / "a", 1)
     pictures = Pictures(paths, 3, (32, 32))
-    train = UnpairedTrain(pictures, pictures, Augmentation((24, 16)), seeded(0))
+    train = UnpairedTrain(pictures, pictures, Augmentation((24, 16)))
     assert train[0].source.shape == train[0].target.shape == (3, 24, 16)
-    assert not all(torch.equal(*train[0]) for _ in range(10))
+    assert not all(torch.equal(*train[number]) for number in range(10))
 
 
 @pytest.mark.parametrize("cache", [False, True])
 def test_paired_halves_share_crop_and_flip(equal_halves: list[Path], cache: bool) -> None:
     left = Pictures(equal_halves, 3, (20, 24), half="left", cache=cache)
     right = Pictures(equal_halves, 3, (20, 24), half="right", cache=cache)
-    train = PairedTrain(left, right, Augmentation((16, 20)), seeded(3))
+    train = PairedTrain(left, right, Augmentation((16, 20)), seed=3)
     assert len(train) == 4
     looks = set()
-    for _ in range(20):
-        for batch in train:
-            assert torch.equal(batch.source, batch.target)
-            assert batch.source.shape == (3, 16, 20)
-            looks.add(batch.source.numpy().tobytes())
+    for number in range(80):
+        batch = train[number]
+        assert torch.equal(batch.source, batch.target)
+        assert batch.source.shape == (3, 16, 20)
+        looks.add(batch.source.numpy().tobytes())
     assert len(looks) > 40  # 4 pictures x 5 x 5 offsets x 2 flips: the crops do move
 
 
@@ -142,23 +138,26 @@ def test_paired_sets_must_match(tmp_path: Path) -> None:
         PairedTrain(Pictures(paths, 3, (16, 16)), Pictures(paths, 3, (16, 20)), augmentation)
 
 
-def test_a_loader_stacks_items_to_a_batch_and_repeats_with_torchs_seed(tmp_path: Path) -> None:
+def test_a_loader_stacks_items_to_a_batch_and_needs_no_random_numbers(tmp_path: Path) -> None:
     a = Pictures(save_folder(tmp_path / "a", 4, seed=1), 3, (36, 36))
     b = Pictures(save_folder(tmp_path / "b", 3, seed=2), 1, (36, 36))
     train = UnpairedTrain(a, b, Augmentation((32, 32)))
-    with torch.random.fork_rng():
-        torch.manual_seed(9)
-        first = list(DataLoader(train, batch_size=2, shuffle=True))
-        torch.manual_seed(9)
-        second = list(DataLoader(train, batch_size=2, shuffle=True))
+    first = list(DataLoader(train, batch_size=2))
+    torch.rand(3)
+    second = list(DataLoader(train, batch_size=2, num_workers=1))
     assert all(isinstance(batch, Batch) for batch in first)
     assert first[0].source.shape == (2, 3, 32, 32)
     assert first[0].target.shape == (2, 1, 32, 32)
     assert all(torch.equal(x, y) for one, two in zip(first, second, strict=True) for x, y in zip(one, two, strict=True))
 
 
-def test_worker_processes_draw_differently(tmp_path: Path) -> None:
-    a = Pictures(save_folder(tmp_path / "a", 1) * 2, 3, (64, 64))
-    train = UnpairedTrain(a, a, Augmentation((16, 16)))
-    first, second = DataLoader(train, batch_size=None, num_workers=2)
-    assert not torch.equal(first.source, second.source)
+def test_items_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
+    a = Pictures(save_folder(tmp_path / "a", 5, seed=1), 3, (64, 64))
+    b = Pictures(save_folder(tmp_path / "b", 3, seed=2), 3, (64, 64))
+    for kind, targets in ((UnpairedTrain, b), (PairedTrain, a)):
+        one, same, other = (kind(a, targets, Augmentation((16, 16)), seed) for seed in (4, 4, 5))
+        drawn = [one.draw(number) for number in range(50)]
+        assert [same.draw(number) for number in reversed(range(50))] == drawn[::-1]
+        assert [other.draw(number) for number in range(50)] != drawn
+        assert len({source.placement for source, _ in drawn}) > 40
+        assert [source.number for source, _ in drawn[:10]] == [0, 1, 2, 3, 4] * 2

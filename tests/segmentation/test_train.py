@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganc_nni.checkpoints import load_weights
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.segmentation import Segmenter, build_segmenter, new_network
 from ganc_nni.segmentation.train import score_segmenter, train_segmenter
+from ganc_nni.training import checkpointing
 
 NAME = "lraspp_mobilenet_v3_large"
 CLASSES = 3
@@ -81,6 +83,40 @@ def test_it_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert f"resuming from {tmp_path / 'last.ckpt'}" in caplog.text
     assert "real test pictures" in caplog.text
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+class Cut(Exception):
+    """Something that no part of the training knows."""
+
+
+class CutShort(list):
+    """Pictures that break off when so many have been taken."""
+
+    left = 0
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left < 0:
+            raise Cut
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("batches", [2, 3])
+def test_one_that_is_cut_goes_on_bit_for_bit(tmp_path: Path, monkeypatch, batches: int) -> None:
+    monkeypatch.setattr(checkpointing, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpointing, "SHARE", float("inf"))
+    pictures = CutShort(scenes(12, 0))
+    pictures.left = 4 * batches
+
+    def run(pictures: list[tuple[Tensor, Tensor]], name: str) -> dict[str, Tensor]:
+        settings = {"epochs": 3, "batch_size": 4, "device": "cpu"}
+        train_segmenter(pictures, scenes(4, 1), NAME, CLASSES, IGNORE, tmp_path / name, **settings)
+        return load_weights(tmp_path / name / "segmenter.safetensors")
+
+    with pytest.raises(Cut):
+        run(pictures, "cut")
+    found, expected = run(scenes(12, 0), "cut"), run(scenes(12, 0), "whole")
+    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
 
 
 def test_test_maps_may_have_another_size(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""How much memory a stage takes at most, and what to change where there is too little of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ganc_nni.errors import TrainingError
+
+if TYPE_CHECKING:
+    from ganc_nni.recipe import Recipe
+
+_log = logging.getLogger(__name__)
+
+_BATCH_SIZES = {
+    "segmenter": ("segmenter.batch_size",),
+    "teacher": ("teacher.schedule.batch_size",),
+    "supernet": ("supernet.schedule.batch_size",),
+    "finetune": ("finetune.batch_size",),
+}
+"""Where a recipe says how many pictures the training of a stage has in memory at once."""
+
+_TOO_LITTLE = re.compile(r"out.of.memory|can't allocate memory|not enough memory|bad.alloc|ALLOC_FAILED", re.IGNORECASE)
+
+
+def start_peak() -> None:
+    """Let the peaks begin anew; that of main memory only where Linux allows it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    torch = sys.modules.get("torch")  # who has not loaded it has nothing on CUDA, and should not wait for it
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_mib() -> float:
+    """Most main memory that this process has had since :func:`start_peak`, MiB."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):  # getrusage would know the peak of the process that has started this one as well
+            return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
+@contextmanager
+def watch(stage: str, recipe: Recipe) -> Iterator[dict[str, float]]:
+    """Run a stage; afterwards the value has its peaks in MiB: ``ram`` of this process, ``cuda`` of torch's tensors.
+
+    Raises:
+        TrainingError: There was too little memory; the message says what to lower.
+    """
+    peaks: dict[str, float] = {}
+    start_peak()
+    try:
+        yield peaks
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = re.split(r"\. |\n", f"{error}".strip() or type(error).__name__)[0][:160]
+        raise TrainingError(
+            f"{stage}: out of memory, with {_in_words(_peaks())} at the peak ({reason}); "
+            f"lower {_settings(stage, recipe)} and call again: what was finished is kept"
+        ) from None
+    peaks.update(_peaks())
+    _log.info("%s: %s at the peak", stage, _in_words(peaks))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, of the processor or of CUDA."""
+    if isinstance(error, TrainingError):  # which says already what to do
+        return False
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_TOO_LITTLE.search(str(error))))
+
+
+def _peaks() -> dict[str, float]:
+    found = {"ram": round(peak_mib(), 1)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        found["cuda"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return found
+
+
+def _in_words(peaks: Mapping[str, float]) -> str:
+    names = {"ram": "RAM", "cuda": "CUDA memory"}
+    return " and ".join(f"{value:.0f} MiB of {names[name]}" for name, value in peaks.items())
+
+
+def _settings(stage: str, recipe: Recipe) -> str:
+    """What the stage's need of memory depends on, with its present values."""
+    found = []
+    for key in (*_BATCH_SIZES.get(stage, ()), "metric.batch_size"):
+        value = attrgetter(key)(recipe)
+        found += [f"{key} (now {value})"] if value > 1 else []
+    height, width = recipe.data.image_size
+    return " or ".join([*found, f"data.image_size (now {height}x{width})"])

@@ -1,0 +1,107 @@
+"""Peaks of memory are told, and where it runs out, what to lower."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny import recipe, settings
+
+from ganc_nni.errors import TrainingError
+from ganc_nni.memory import is_out_of_memory, watch
+from ganc_nni.pipeline import PEAKS, Pipeline
+from ganc_nni.run import Run
+
+
+def too_much_for_torch():
+    torch.empty(2**50)
+
+
+def too_much_for_python():
+    bytearray(2**60)
+
+
+def too_much_for_cuda():
+    """As torch 2.11 raises it on an accelerator."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7 GiB")
+
+
+@pytest.mark.parametrize("use", [too_much_for_torch, too_much_for_python, too_much_for_cuda])
+@pytest.mark.parametrize(
+    ("stage", "key"), [("supernet", "supernet.schedule.batch_size (now 8) or "), ("finetune", "finetune.batch_size")]
+)
+def test_too_little_memory_is_one_line_with_a_cure(use, stage, key):
+    with pytest.raises(TrainingError) as caught, watch(stage, recipe("space.json")):
+        use()
+    message = str(caught.value)
+    assert message.startswith(f"{stage}: out of memory, with ")
+    assert f"; lower {key}" in message
+    assert "metric.batch_size (now " in message
+    assert "data.image_size (now 32x32) and call again" in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_one_picture_at_a_time_cannot_be_lowered():
+    sections = {"finetune": {"batch_size": 1}, "metric": {"batch_size": 1}}
+    wanted = recipe("space.json", **sections)
+    with pytest.raises(TrainingError, match=r"; lower data.image_size \(now 32x32\)"), watch("finetune", wanted):
+        too_much_for_python()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), TrainingError("trial: out of memory"), ValueError()])
+def test_other_failures_stay_what_they_are(error):
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as caught, watch("teacher", recipe("space.json")):
+        raise error
+    assert caught.value is error
+
+
+def test_each_stage_has_a_peak_of_its_own(caplog):
+    def peak(mebibytes):
+        with caplog.at_level("INFO", "ganc_nni"), watch("teacher", recipe("space.json")) as peaks:
+            torch.ones(mebibytes * 2**18)
+        assert caplog.messages[-1].startswith(f"teacher: {peaks['ram']:.0f} MiB of RAM")
+        return peaks["ram"]
+
+    small, large, again = peak(1), peak(200), peak(1)
+    assert large > small + 150
+    if Path("/proc/self/clear_refs").exists():
+        assert again < large - 150
+
+
+def test_a_finished_stage_says_what_it_needed(finished_copy):
+    pipeline = Pipeline(Run(recipe("space.json")))
+    for stage in ("teacher", "supernet", "search", "finetune", "export"):
+        assert pipeline.record(stage)[PEAKS]["ram"] > 50
+        assert all(isinstance(value, float) for value in pipeline.figures(stage).values())
+
+
+CODE = """
+import resource, sys
+import ganc_nni.pipeline
+from ganc_nni.cli import main
+status = open("/proc/self/status").read()
+used = 1024 * int(status.partition("VmSize:")[2].split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+sys.argv = ["ganc", "train-teacher", "tiny.recipe.yml"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the address space has no limit that holds")
+def test_a_training_that_does_not_fit_ends_in_one_line(tiny_folder):
+    schedule = {"epochs": 1, "decay_epochs": 0, "batch_size": 30}
+    changes = {
+        "data": {"image_size": [128, 128]},
+        "teacher": {"width": 16, "schedule": schedule},
+        "search": {"budget": 5e7},
+    }
+    Path("tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **changes)))
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "error: teacher: out of memory" in done.stderr.splitlines()[-1]
+    assert "lower teacher.schedule.batch_size (now 30)" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
