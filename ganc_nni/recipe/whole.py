@@ -45,7 +45,7 @@ class Recipe(Section):
         if (self.generator.family == "spade") != (self.data.layout == "labels"):
             raise ValueError(
                 f"generator.family {self.generator.family} with data.layout {self.data.layout}: spade reads label "
-                "maps, resnet pictures"
+                "maps, resnet and unet pictures"
             )
         if self.metric.higher_is_better and self.data.layout != "labels":
             raise ValueError(f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}")
