@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ganc_nni import checkpoints
 from ganc_nni.errors import InputError
-from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerator
+from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerator, UnetGenerator
 from ganc_nni.generators.layers import Width
 from ganc_nni.generators.spade import DOUBLINGS, Upsampling
+from ganc_nni.generators.unet import DEPTHS, Norm
 
 
 class _Blueprint(BaseModel, ABC):
@@ -93,7 +94,28 @@ class SpadeBlueprint(_Blueprint):
         return f"SPADE generator, upsampling {self.upsampling}, {kind} convolutions for scale and shift"
 
 
-Blueprint: TypeAlias = ResnetBlueprint | SpadeBlueprint
+class UnetBlueprint(_Blueprint):
+    """Everything about a U-Net generator but its widths."""
+
+    family: Literal["unet"] = "unet"
+    separable: Literal[False] = False
+    n_downs: Annotated[int, Field(ge=DEPTHS[0], le=DEPTHS[1])] = DEPTHS[1]
+    norm: Norm = "instance"
+
+    def build(self, widths: Sequence[Width]) -> UnetGenerator:
+        """See :meth:`ResnetBlueprint.build`."""
+        return UnetGenerator(widths, self.in_channels, self.out_channels, self.n_downs, self.norm)
+
+    def sides(self) -> tuple[int, int]:
+        """The innermost level has at least one pixel."""
+        return 2**self.n_downs, 2**self.n_downs
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"U-Net generator, {self.n_downs} levels, {self.norm} norm"
+
+
+Blueprint: TypeAlias = ResnetBlueprint | SpadeBlueprint | UnetBlueprint
 
 
 class Architecture(BaseModel):

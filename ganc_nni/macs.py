@@ -22,6 +22,8 @@ from ganc_nni.generators.spade import Spade
 
 Number: TypeAlias = int | MutableExpression[int]
 
+_COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.BatchNorm2d, Spade)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -50,7 +52,7 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     """Count a plain network, or a model space that has not become a supernet yet.
 
     Args:
-        network: Anything whose cost lies in Conv2d, ConvTranspose2d, InstanceNorm2d and Spade.
+        network: Anything whose cost lies in Conv2d, ConvTranspose2d, InstanceNorm2d, BatchNorm2d and Spade.
         in_channels: Channels of its input.
         size: Height and width of its input, pixels.
     """
@@ -61,6 +63,9 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
         if isinstance(module, nn.InstanceNorm2d | Spade):
             normalised = module.param_free_norm if isinstance(module, Spade) else module
             published = _argument(normalised, "num_features") * out_pixels + published
+            continue
+        if isinstance(module, nn.BatchNorm2d):  # a convolution's, into which it can be folded
+            params = (2 * _argument(module, "num_features") if module.affine else 0) + params
             continue
         out_channels = _argument(module, "out_channels")
         kernel = module.kernel_size[0] * module.kernel_size[1]
@@ -80,7 +85,7 @@ def _layers(network: nn.Module, in_channels: int, size: tuple[int, int]) -> list
     # In evaluation mode, because a batch norm cannot train on one picture of one pixel.
     dry = copy.deepcopy(network).to("meta").eval()
     for name, module in dry.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d | Spade):
+        if isinstance(module, _COUNTED):
 
             def hook(
                 _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, original: nn.Module = originals[name]

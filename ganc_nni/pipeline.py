@@ -76,6 +76,8 @@ class Pipeline:
 
     def _hash(self, stage: str) -> str:
         recipe = self.run.recipe.model_dump(mode="json", exclude=_NO_INFLUENCE)
+        if recipe["generator"]["family"] != "unet":  # so that runs from before there were U-Nets are still done
+            del recipe["generator"]["n_downs"]
         names = self.stages(stage)
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
         checkpoint = self.run.recipe.teacher.checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ganc_nni.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint
+from ganc_nni.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
 from ganc_nni.generators import LABELS
 from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop import read_generator
@@ -35,6 +35,8 @@ class Profile(BaseModel):
         separable: Separable instead of full convolutions where the family has a choice.
         n_blocks: Residual blocks; of a ResNet generator.
         upsampling: How often height and width double; of a SPADE generator.
+        n_downs: How often height and width are halved; of a U-Net generator.
+        norm: Of a U-Net generator.
     """
 
     macs_published: int
@@ -49,10 +51,14 @@ class Profile(BaseModel):
     separable: bool
     n_blocks: int | None = None
     upsampling: str | None = None
+    n_downs: int | None = None
+    norm: str | None = None
 
     @property
     def kind(self) -> str:
         """Depth and convolutions in a few words."""
+        if self.n_downs is not None:
+            return f"{self.family}, {self.n_downs} levels, {self.norm} norm"
         depth = f"{self.n_blocks} blocks" if self.n_blocks is not None else f"upsampling {self.upsampling}"
         return f"{self.family}, {depth}, {'separable' if self.separable else 'full'}"
 
@@ -73,10 +79,11 @@ def profile_file(
 def profile_space(
     path: Path, config: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
 ) -> dict[str, Profile]:
-    """The separable student of a search space: one, or the largest and the smallest.
+    """The student of a search space: one, or the largest and the smallest.
 
-    Of a ResNet space that is one of nine blocks, RGB to RGB; of a SPADE space one of 36 input channels (Cityscapes) or,
-    if its upsampling is "normal", of 184 (COCO-Stuff), as published. A recipe says it for any other.
+    Of a ResNet space that is a separable one of nine blocks, RGB to RGB; of a SPADE space a separable one of 36 input
+    channels (Cityscapes) or, if its upsampling is "normal", of 184 (COCO-Stuff), as published; of a U-Net space one of
+    eight levels, RGB to RGB. A recipe says it for any other.
 
     Raises:
         InputError: No search space, a configuration that is not in it, or a size that no generator takes.
@@ -86,6 +93,8 @@ def profile_space(
     if tuple(space.choices) == LABELS["spade"]:
         in_channels = 184 if upsampling == "normal" else 36
         blueprint = SpadeBlueprint(separable=True, in_channels=in_channels, upsampling=upsampling or "more")
+    elif tuple(space.choices) == LABELS["unet"]:
+        blueprint = UnetBlueprint()
     blueprint.check_size(size, "--size")
     cost = count(blueprint.build(space.mutables()), blueprint.in_channels, size)
     return {name: _profile(blueprint, sample, cost.at(sample), size) for name, sample in _chosen(space, config).items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from ganc_nni.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint
+from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import load_into, load_weights
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
 from ganc_nni.discriminators import build_discriminator
@@ -23,7 +23,8 @@ from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
+from ganc_nni.planned import planned_blueprint, teacher_widths
+from ganc_nni.recipe import Recipe
 from ganc_nni.search.budget import Budget
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
@@ -91,26 +92,19 @@ class Run:
         """The teacher but its widths."""
         if self._teacher_file is not None:
             return self._teacher_file.blueprint
-        return self._blueprint(self.recipe.teacher)
+        return planned_blueprint(self.recipe, self.recipe.teacher)
 
     @property
     def teacher_sample(self) -> Sample:
         """The teacher's widths by label."""
         if self._teacher_file is not None:
             return self._teacher_file.sample
-        return dict.fromkeys(LABELS[self.recipe.generator.family], self.recipe.teacher.width)
+        return teacher_widths(self.recipe)
 
     @property
     def student_blueprint(self) -> Blueprint:
         """The student but its widths."""
-        return self._blueprint(self.recipe.student)
-
-    def _blueprint(self, part: TeacherRecipe | StudentRecipe) -> Blueprint:
-        data, generator = self.recipe.data, self.recipe.generator
-        shared = {"in_channels": data.in_channels, "out_channels": data.out_channels, "separable": part.separable}
-        if generator.family == "spade":
-            return SpadeBlueprint(**shared, upsampling=generator.upsampling)
-        return ResnetBlueprint(**shared, n_blocks=part.n_blocks)
+        return planned_blueprint(self.recipe, self.recipe.student)
 
     @cached_property
     def student_cost(self) -> Cost:

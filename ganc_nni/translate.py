@@ -146,6 +146,7 @@ class _Padded:
             while not self.blueprint.fits((height + bottom, width + right)):
                 right += multiple
             return F.pad(picture, (0, right, 0, bottom), mode="replicate")
-        if min(height, width) <= least - multiple:
-            raise InputError(f"{path}: is {width}x{height} pixels; expected {least - multiple + 1} or more a side")
+        smallest = max(least - multiple, multiple // 2) + 1  # a picture has less to reflect than it has pixels
+        if min(height, width) < smallest:
+            raise InputError(f"{path}: is {width}x{height} pixels; expected {smallest} or more a side")
         return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="reflect")

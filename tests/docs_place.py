@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from public_unet import public_state
 from tiny import SCHEDULE, settings, write_space
 
 from ganc_nni.architecture import ResnetBlueprint, SpadeBlueprint
@@ -115,6 +116,7 @@ def _save_generators(folder):
     for name, network in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         save_weights(folder / name, network.state_dict())
+    torch.save(public_state(4, n_downs=8), folder / "latest_net_G.pth")
     file = read_generator(folder / "latest_net_G_A.pth")
     size = (256, 256)
     picture = np.array(_noise(0, size))[None]

@@ -91,7 +91,7 @@ def test_the_network_has_the_sample_s_widths(architecture):
     [
         ({"schema_version": 2}, "schema_version"),
         ({"extra": 1}, "extra"),
-        ({"blueprint": {"family": "unet"}}, "family"),
+        ({"blueprint": {"family": "vit"}}, "family"),
         ({"params": "many"}, "params"),
         ({"image_size": [32]}, "image_size"),
         ({"sample": dict.fromkeys(LABELS, "wide")}, "sample"),

@@ -16,7 +16,7 @@ from tiny import settings as tiny_settings
 
 from ganc_nni import timing
 from ganc_nni.additive import combinations
-from ganc_nni.architecture import ResnetBlueprint, SpadeBlueprint
+from ganc_nni.architecture import ResnetBlueprint, SpadeBlueprint, UnetBlueprint
 from ganc_nni.cli import main
 from ganc_nni.errors import InputError
 from ganc_nni.generators import LABELS
@@ -27,11 +27,13 @@ from ganc_nni.timing import Stopwatch, build_plain, covering_samples, find_block
 
 SPACE = search_space()
 SPADE_SPACE = SearchSpace(dict.fromkeys(LABELS["spade"], (4, 8)))
+BLOCKS = {"resnet": 7, "spade": 7, "unet": 12}
 STUDENTS = {
     "resnet, separable": (BLUEPRINT, SPACE, SIZE),
     "resnet, full": (ResnetBlueprint(n_blocks=4), SPACE, SIZE),
     "spade, separable": (SpadeBlueprint(in_channels=5, upsampling="normal", separable=True), SPADE_SPACE, (64, 64)),
     "spade, full": (SpadeBlueprint(in_channels=5), SPADE_SPACE, (64, 128)),
+    "unet": (UnetBlueprint(n_downs=6), SearchSpace(dict.fromkeys(LABELS["unet"], (4, 8))), (64, 128)),
 }
 students = pytest.mark.parametrize(("blueprint", "space", "size"), STUDENTS.values(), ids=STUDENTS)
 
@@ -48,7 +50,7 @@ def test_blocks_cover_the_network_and_depend_on_two_widths(blueprint, space, siz
     assert parts == list(network_parts(blueprint.build(space.mutables())))
     assert set(itertools.chain(*(block.labels for block in blocks))) == set(space.choices)
     assert max(len(block.labels) for block in blocks) == 2
-    assert len(blocks) == 7
+    assert len(blocks) == BLOCKS[blueprint.family]
     assert [block.start for block in blocks] == [parts.index(block.parts[0]) for block in blocks]
 
 

@@ -9,7 +9,7 @@ from tiny import search_space
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
+from ganc_nni.generators import ResnetGenerator, SpadeGenerator, UnetGenerator, spade, unet
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.macs import count
 
@@ -51,6 +51,7 @@ def figures(cost):
 MOBILE = {"separable": True}
 CITYSCAPES = {"in_channels": 36, "upsampling": "more"}
 COCO = {"in_channels": 184, "upsampling": "normal"}
+BATCH_NORM = {"norm": "batch"}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,8 @@ COCO = {"in_channels": 184, "upsampling": "normal"}
         # the table has 21.0M and 20.4M parameters
         (SpadeGenerator, "32_40_40_32_40_24_32_24", (256, 512), CITYSCAPES | MOBILE, "31.2", None, 21_002_811),
         (SpadeGenerator, "32_32_48_32_32_32_32_24", (256, 512), CITYSCAPES | MOBILE, "31.7", None, 20_425_019),
+        (UnetGenerator, "_".join(9 * ["64"]), (256, 256), BATCH_NORM, "18.14", 6_048_186_368, 54_413_955),
+        (UnetGenerator, "_".join(9 * ["16"]), (256, 256), BATCH_NORM, "1.219", 406_323_200, 3_404_451),
     ],
 )
 def test_published_figures(family, config, size, options, published, true, params):
@@ -116,6 +119,23 @@ def test_expression_network_and_real_forward_pass_of_spade_agree(sample, separab
     network = SpadeGenerator([sample[label] for label in spade.LABELS], *options)
     expected = count_by_hooks(network, channels[0], (64, 128))
     assert figures(count(network, channels[0], (64, 128))) == expected
+    assert figures(expression.at(sample)) == expected
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    sample=st.fixed_dictionaries({label: st.sampled_from((4, 8)) for label in unet.LABELS}),
+    n_downs=st.integers(5, 8),
+    norm=st.sampled_from(("instance", "batch")),
+    channels=st.tuples(st.sampled_from((1, 3)), st.sampled_from((1, 3))),
+)
+def test_expression_network_and_real_forward_pass_of_unet_agree(sample, n_downs, norm, channels):
+    options, size = (*channels, n_downs, norm), (2**n_downs, 2 * 2**n_downs)
+    choices = [nni.choice(label, [4, 8]) for label in unet.LABELS]
+    expression = count(UnetGenerator(choices, *options), channels[0], size)
+    network = UnetGenerator([sample[label] for label in unet.LABELS], *options)
+    expected = count_by_hooks(network, channels[0], size)
+    assert figures(count(network, channels[0], size)) == expected
     assert figures(expression.at(sample)) == expected
 
 

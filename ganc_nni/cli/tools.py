@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # torch takes seconds to import; --help and argument errors should not wait for it. Hence these choices, which mypy
 # compares with those of the functions that they are passed to.
-Format = Literal["ganc", "gan-compression"]
+Format = Literal["ganc", "gan-compression", "pytorch-CycleGAN-and-pix2pix"]
 Device = Literal["auto", "cpu", "cuda"]
 Metric = Literal["fid", "frechet_imagenet", "frechet_random", "kid", "kid_imagenet", "kid_random"]
 Resize = Literal["pytorch-fid", "clean"]
@@ -33,7 +33,8 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         metavar="W_W_W_...",
-        help="Channel widths of one sub-generator, eight joined by underscores (or the six of older results).",
+        help="Channel widths of one sub-generator, eight joined by underscores (or the six of older results; of a "
+        "U-Net nine).",
     ),
 ]
 SizeOption = Annotated[
@@ -71,7 +72,7 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .safetensors or .pth.")],
     to: Annotated[
         Format,
-        typer.Option(help="ganc: .safetensors with the architecture, or .pth; gan-compression: .pth."),
+        typer.Option(help="ganc: .safetensors with the architecture, or .pth; the other projects': .pth."),
     ] = "ganc",
     config_str: ConfigOption = None,
     size: SizeOption = (256, 256),
@@ -92,7 +93,7 @@ def profile(
     generator: Annotated[Path | None, typer.Option(help="Weights of any known project.")] = None,
     space: Annotated[
         Path | None,
-        typer.Option(help="Search-space JSON: its student of nine separable blocks, RGB to RGB, without weights."),
+        typer.Option(help="Search-space JSON: its student of nine separable blocks or eight levels, RGB to RGB."),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Recipe: teacher and student at its channels, depth and size, without weights.")

@@ -3,20 +3,30 @@
 from collections.abc import Collection
 from typing import Literal, TypeAlias
 
-from ganc_nni.generators import resnet, spade
+from ganc_nni.generators import resnet, spade, unet
 from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.unet import UnetGenerator
 
-__all__ = ["BLOCKS", "LABELS", "Family", "Generator", "ResnetGenerator", "SpadeGenerator", "labels_of"]
+__all__ = [
+    "BLOCKS",
+    "LABELS",
+    "Family",
+    "Generator",
+    "ResnetGenerator",
+    "SpadeGenerator",
+    "UnetGenerator",
+    "labels_of",
+]
 
-Family = Literal["resnet", "spade"]
+Family = Literal["resnet", "spade", "unet"]
 
-Generator: TypeAlias = ResnetGenerator | SpadeGenerator
+Generator: TypeAlias = ResnetGenerator | SpadeGenerator | UnetGenerator
 
 BLOCKS = (resnet.ResnetBlock, spade.SpadeBlock)
-"""The parts of a generator whose activations can be computed again."""
+"""The parts of a generator whose activations can be computed again; a U-Net has none."""
 
-LABELS: dict[Family, tuple[str, ...]] = {"resnet": resnet.LABELS, "spade": spade.LABELS}
+LABELS: dict[Family, tuple[str, ...]] = {"resnet": resnet.LABELS, "spade": spade.LABELS, "unet": unet.LABELS}
 """What the widths of a family are called, in the order of a configuration string."""
 
 

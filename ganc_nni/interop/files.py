@@ -1,4 +1,4 @@
-"""Reading a generator from a file of any known project, and writing it."""
+"""Reading a generator from a file of any known project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -16,27 +15,25 @@ from torch import Tensor
 
 from ganc_nni import __version__
 from ganc_nni.architecture import Architecture, Blueprint, SpadeBlueprint
-from ganc_nni.checkpoints import check_shapes, load_metadata, load_weights, save_weights
+from ganc_nni.checkpoints import check_shapes, load_metadata, load_weights
 from ganc_nni.errors import InputError
 from ganc_nni.generators import Generator
 from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop.named import WRAPPERS, Named
 from ganc_nni.interop.resnet import NamedResnet
 from ganc_nni.interop.spade import NamedSpade
+from ganc_nni.interop.unet import NamedPublicUnet, NamedUnet
 from ganc_nni.macs import Cost, count
 from ganc_nni.space import Sample, config_str, parse_config_str
 
 _log = logging.getLogger(__name__)
 
-Format = Literal["ganc", "gan-compression"]
-
-FAMILIES: tuple[type[Named], ...] = (NamedResnet, NamedSpade)
+FAMILIES: tuple[type[Named], ...] = (NamedResnet, NamedSpade, NamedUnet, NamedPublicUnet)
 
 _OTHERS = {
     "model.0.weight": "a PatchGAN discriminator",
     "net.0.weight": "a pixel discriminator",
     "discriminator_0.model0.0.weight": "a multi-scale discriminator",
-    "model.model.0.weight": "a U-Net generator",
 }
 """Keys by which a network that is no generator of ours is known."""
 
@@ -177,48 +174,6 @@ def _with_upsampling(
     return found.model_copy(update={"upsampling": told})
 
 
-def save_generator(file: GeneratorFile, target: Path, to: Format, size: tuple[int, int]) -> str:
-    """Write a generator for this project or for mit-han-lab/gan-compression; the file appears whole or not at all.
-
-    Args:
-        file: The generator.
-        target: ``.safetensors`` (with the architecture as metadata; this project's alone) or ``.pth``.
-        to: Whose format.
-        size: Height and width, pixels, for which the metadata give MACs.
-
-    Returns:
-        How to load it there, in words.
-
-    Raises:
-        InputError: The other project has no such generator, or the file's ending is not one of its formats.
-    """
-    endings = (".pth",) if to == "gan-compression" else (".safetensors", ".pth")
-    if target.suffix not in endings:
-        raise InputError(f"{target}: the format {to} is written as {' or '.join(endings)}; change the file's ending")
-    usage = _reference_usage(file) if to == "gan-compression" else "any --generator, or teacher.checkpoint in a recipe"
-    save_weights(target, file.weights, {"architecture": file.architecture(size).model_dump_json()})
-    return usage
-
-
-def _reference_usage(file: GeneratorFile) -> str:
-    """The options by which mit-han-lab/gan-compression loads it."""
-    widths, blueprint = set(file.sample.values()), file.blueprint
-    if isinstance(blueprint, SpadeBlueprint):
-        name, rest = "spade", f" --num_upsampling_layers {blueprint.upsampling}"
-    else:
-        name, rest = "resnet_9blocks", " --norm instance"
-        if blueprint.n_blocks != 9:
-            raise InputError(f"{file.path}: has {blueprint.n_blocks} residual blocks; gan-compression knows 9 only")
-    if len(widths) == 1:
-        return f"--netG {'mobile_' * blueprint.separable}{name} --ngf {widths.pop()}{rest}"
-    if not blueprint.separable:
-        raise InputError(
-            f"{file.path}: has full convolutions and the widths {config_str(file.sample)}; gan-compression knows "
-            "different widths with separable convolutions only"
-        )
-    return f"--netG sub_mobile_{name} --config_str {config_str(file.sample)}{rest}"
-
-
 def _skeleton(blueprint: Blueprint, sample: Sample) -> Generator:
     """The network without values."""
     with torch.device("meta"):
@@ -236,8 +191,8 @@ def _origin(path: Path) -> Architecture | None:
 
 
 def _what_else(content: Mapping[str, Tensor]) -> str:
-    marks = f"{NamedResnet.mark} of shape (width, channels, 7, 7) or a SPADE generator's {NamedSpade.mark}"
-    expected = f"expected a ResNet generator's {marks}"
+    marks = f"{NamedResnet.mark} of shape (width, channels, 7, 7), a SPADE generator's {NamedSpade.mark}"
+    expected = f"expected a ResNet generator's {marks} or a U-Net generator's {NamedPublicUnet.mark}"
     bare = {re.sub(rf"^({'|'.join(WRAPPERS)})\.", "", key): value for key, value in content.items()}
     for key, kind in _OTHERS.items():
         if key in bare:

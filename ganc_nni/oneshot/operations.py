@@ -35,15 +35,15 @@ class MixedConvTranspose2d(MixedOperation, nn.ConvTranspose2d):
         return max(value_choice.grid())
 
     def freeze_weight(self, in_channels: int, out_channels: int, **_: Any) -> dict[str, Any]:
-        """The weights of one width."""
-        bias = None if self.bias is None else self.bias[:out_channels]
-        return {"weight": self.weight[:in_channels, :out_channels], "bias": bias}
+        """The weights of one width, with the bias if there is one."""
+        weights = {"weight": self.weight[:in_channels, :out_channels]}
+        return weights if self.bias is None else {**weights, "bias": self.bias[:out_channels]}
 
     def forward_with_args(self, in_channels: int, out_channels: int, x: Tensor) -> Tensor:
         """``N x in_channels x H x W`` to ``N x out_channels x H' x W'``."""
-        weight, bias = self.freeze_weight(in_channels, out_channels).values()
+        weights = self.freeze_weight(in_channels, out_channels)
         options: Any = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return F.conv_transpose2d(x, weight, bias, *options)
+        return F.conv_transpose2d(x, weights["weight"], weights.get("bias"), *options)
 
 
 class MixedInstanceNorm2d(MixedOperation, nn.InstanceNorm2d):

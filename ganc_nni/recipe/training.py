@@ -80,8 +80,8 @@ class TeacherRecipe(_PairLosses):
         "file; left out: train",
     )
     width: PositiveInt = Field(64, description="channels of the first layer (ngf) of a teacher to train")
-    n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train")
-    separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train")
+    n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train (resnet)")
+    separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train (not unet)")
     schedule: Schedule = Schedule(epochs=100, decay_epochs=100)
     gan_loss: GanLoss = Field("lsgan", description=_GAN_LOSS)
     lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")
@@ -92,11 +92,15 @@ class TeacherRecipe(_PairLosses):
 class GeneratorRecipe(Section):
     """The family of teacher and student."""
 
-    family: Literal["resnet", "spade"] = Field(
-        "resnet", description="resnet: picture to picture (CycleGAN, pix2pix); spade: label map to picture (GauGAN)"
+    family: Literal["resnet", "spade", "unet"] = Field(
+        "resnet",
+        description="resnet, unet: picture to picture (CycleGAN, pix2pix); spade: label map to picture (GauGAN)",
     )
     upsampling: Literal["normal", "more", "most"] = Field(
         "more", description="of spade: height and width double 5, 6 or 7 times; most has no student"
+    )
+    n_downs: Annotated[int, Field(ge=5, le=8)] = Field(
+        8, description="of unet: how often height and width, multiples of 2^n_downs, are halved (unet_256: 8)"
     )
 
 
@@ -104,8 +108,8 @@ class StudentRecipe(Section):
     """The once-for-all student."""
 
     space: Path = Field(description="search-space JSON with the channel choices, as NNI reads it")
-    n_blocks: Annotated[int, Field(ge=3)] = Field(9, description="residual blocks, in three searched groups")
-    separable: bool = Field(True, description="separable convolutions in the residual blocks (mobile)")
+    n_blocks: Annotated[int, Field(ge=3)] = Field(9, description="residual blocks, in three searched groups (resnet)")
+    separable: bool = Field(True, description="separable convolutions in the residual blocks (mobile; not unet)")
 
 
 class DiscriminatorRecipe(Section):

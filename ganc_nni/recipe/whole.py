@@ -47,7 +47,7 @@ class Recipe(Section):
         if (self.generator.family == "spade") != (self.data.layout == "labels"):
             raise ValueError(
                 f"generator.family {self.generator.family} with data.layout {self.data.layout}: spade reads label "
-                "maps, resnet pictures"
+                "maps, resnet and unet pictures"
             )
         if self.metric.higher_is_better and self.data.layout != "labels":
             raise ValueError(f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}")
@@ -61,6 +61,12 @@ class Recipe(Section):
                     f"{section}.lambda_feat {losses.lambda_feat:g} needs discriminator.n_scales of 2 or more (got "
                     f"{self.discriminator.n_scales}) and pairs (data.layout is {self.data.layout}); set it to 0"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks(self) -> Recipe:
+        if self.acceleration.gradient_checkpointing and self.generator.family == "unet":
+            raise ValueError("acceleration.gradient_checkpointing works by residual blocks, which a unet has none of")
         return self
 
     @property

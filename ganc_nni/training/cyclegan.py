@@ -13,8 +13,8 @@ from torchmetrics import Metric
 from ganc_nni.data import Batch
 from ganc_nni.discriminators import build_discriminator
 from ganc_nni.errors import InputError
-from ganc_nni.generators import ResnetGenerator
 from ganc_nni.losses import GAN_LOSSES, Adversary
+from ganc_nni.planned import planned_blueprint, teacher_widths
 from ganc_nni.recipe import Recipe
 from ganc_nni.training.gan import GanModule, Generator, initialise
 from ganc_nni.training.pool import ImagePool
@@ -50,13 +50,13 @@ class CycleGanModule(GanModule):
                 f"source_channels {source} and target_channels {target}; set teacher.lambda_identity to 0"
             )
         super().__init__(teacher.schedule, recipe.acceleration, metric)
-        widths = [teacher.width] * 8
-        self.generator = ResnetGenerator(widths, source, target, teacher.n_blocks, teacher.separable)
-        self.reverse_generator = ResnetGenerator(widths, target, source, teacher.n_blocks, teacher.separable)
+        widths, family = list(teacher_widths(recipe).values()), recipe.generator.family
+        self.generator = planned_blueprint(recipe, teacher).build(widths)
+        self.reverse_generator = planned_blueprint(recipe, teacher, backwards=True).build(widths)
         self.discriminator = build_discriminator(recipe.discriminator, target)
         self.reverse_discriminator = build_discriminator(recipe.discriminator, source)
         for network in (*self.generator_modules(), *self.discriminator_modules()):
-            initialise(network)
+            initialise(network, family)
         self.lambda_cycle = teacher.lambda_cycle
         self.lambda_identity = teacher.lambda_cycle * teacher.lambda_identity
         self.adversary = Adversary(GAN_LOSSES[teacher.gan_loss])

@@ -32,8 +32,8 @@ CHECKED = 50
 def initialise(network: nn.Module, family: Family = "resnet") -> None:
     """The published initial weights of all networks that train with a family of generators; biases are 0.
 
-    resnet: N(0, 0.02), as pix2pix and CycleGAN have it (1611.07004, section 6.2). spade: Glorot's normal distribution
-    with a gain of 0.02, as in the code of SPADE and GAN Compression.
+    resnet, unet: N(0, 0.02), as pix2pix and CycleGAN have it (1611.07004, section 6.2). spade: Glorot's normal
+    distribution with a gain of 0.02, as in the code of SPADE and GAN Compression.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

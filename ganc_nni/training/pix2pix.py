@@ -1,4 +1,4 @@
-"""Paired translation: pix2pix (arXiv 1611.07004), with the ResNet generator."""
+"""Paired translation: pix2pix (arXiv 1611.07004), with its own U-Net generator or the ResNet generator."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torchmetrics import Metric
 from ganc_nni import generators
 from ganc_nni.data import Batch
 from ganc_nni.discriminators import build_discriminator
-from ganc_nni.generators import ResnetGenerator
 from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction
+from ganc_nni.planned import planned_blueprint, teacher_widths
 from ganc_nni.recipe import Recipe
 from ganc_nni.training.gan import GanModule, Generator, initialise, pairs
 
@@ -72,7 +72,7 @@ class PairedModule(GanModule):
 
 
 class Pix2PixModule(PairedModule):
-    """The ResNet generator, trained on pairs.
+    """The recipe's ResNet or U-Net generator, trained on pairs.
 
     Args:
         recipe: See :class:`PairedModule`.
@@ -80,10 +80,8 @@ class Pix2PixModule(PairedModule):
     """
 
     def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
-        data, teacher = recipe.data, recipe.teacher
-        widths = [teacher.width] * 8
-        generator = ResnetGenerator(widths, data.in_channels, data.out_channels, teacher.n_blocks, teacher.separable)
-        super().__init__(recipe, generator, metric)
+        widths = list(teacher_widths(recipe).values())
+        super().__init__(recipe, planned_blueprint(recipe, recipe.teacher).build(widths), metric)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's step, then the generator's, in the published order.

@@ -1,9 +1,9 @@
-"""Tiny trained-like networks of both families, with inputs."""
+"""Tiny trained-like networks of all families, with inputs."""
 
 import numpy as np
 import torch
 
-from ganc_nni.architecture import Architecture, ResnetBlueprint, SpadeBlueprint
+from ganc_nni.architecture import Architecture, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
 from ganc_nni.data.encoding import encode
 from ganc_nni.deploy import Deployable, Interface, Labels
 from ganc_nni.generators import LABELS
@@ -15,6 +15,7 @@ BLUEPRINTS = {
     "mobile": ResnetBlueprint(n_blocks=3, separable=True, in_channels=1),
     "spade": SpadeBlueprint(in_channels=LABELLING.channels, upsampling="normal"),
     "mobile spade": SpadeBlueprint(in_channels=LABELLING.channels, upsampling="normal", separable=True),
+    "unet": UnetBlueprint(n_downs=5),
 }
 
 

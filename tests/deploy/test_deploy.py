@@ -65,7 +65,7 @@ def test_label_maps_from_bytes_are_those_of_the_data(seed, void, instances):
     assert np.array_equal(encoded.numpy(), wanted[:, channels])
 
 
-@pytest.mark.parametrize("name", ["resnet", "spade"])
+@pytest.mark.parametrize("name", ["resnet", "spade", "unet"])
 def test_every_precision_is_run_back_and_described(name, tmp_path):
     made = deploy(deployable(name), ["onnx", "fp16", "int8"], tmp_path, lambda runner: {"fid/test": 1.5})
     assert made == json.loads((tmp_path / "files.json").read_text()) == read_files(tmp_path)
@@ -149,7 +149,9 @@ def test_a_runtime_that_is_too_old_or_missing_is_one_line():
         module("onnx_none.part")
 
 
-@pytest.mark.parametrize(("name", "shape"), [("resnet", (30, 32)), ("spade", (64, 48)), ("resnet", (4, 4))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("resnet", (30, 32)), ("spade", (64, 48)), ("resnet", (4, 4)), ("unet", (32, 48))]
+)
 def test_a_size_that_does_not_fit_is_refused(name, shape):
     with pytest.raises(InputError, match=f"size: got {shape[0]} x {shape[1]}; a .* needs height and width"):
         deployable(name, interface=Interface(shape))
