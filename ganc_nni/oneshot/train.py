@@ -14,6 +14,7 @@ from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import Report, StageFit, part
+from ganc_nni.training.teacher import load_teacher_discriminator
 
 
 class OpenEngine(SequentialExecutionEngine):
@@ -43,7 +44,8 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
     schedule, family = recipe.supernet.schedule, recipe.generator.family
     teacher, channels = run.load_teacher(), student_channels(run)
-    module = DistillationModule(recipe, schedule, teacher, channels, evaluator.metric, extremes, calibration)
+    judge = load_teacher_discriminator(run)
+    module = DistillationModule(recipe, schedule, teacher, channels, evaluator.metric, extremes, calibration, judge)
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     fit = StageFit("supernet", recipe, schedule, run.data, folder, report)

@@ -61,6 +61,17 @@ class Recipe(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _discriminator_features(self) -> Recipe:
+        losses = self.distillation
+        if losses.lambda_discriminator_features > 0 and losses.lambda_gan == 0 and self.teacher.checkpoint is not None:
+            raise ValueError(
+                f"distillation.lambda_discriminator_features {losses.lambda_discriminator_features:g} needs "
+                "distillation.lambda_gan above 0: a teacher from teacher.checkpoint has no discriminator, and the "
+                "student's would not be trained"
+            )
+        return self
+
     @property
     def run_folder(self) -> Path:
         """Where the run's outputs lie."""

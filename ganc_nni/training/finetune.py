@@ -17,6 +17,7 @@ from ganc_nni.oneshot.distillation import DistillationModule
 from ganc_nni.oneshot.train import student_channels
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report, StageFit, part
+from ganc_nni.training.teacher import load_teacher_discriminator
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,10 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     before, before_weights = evaluator.score(student), {k: v.clone() for k, v in student.state_dict().items()}
 
     channels = student_channels(run)  # the mappings are the supernet's
-    module = DistillationModule(recipe, recipe.finetune, run.load_teacher(), channels, evaluator.metric)
+    teacher, judge = run.load_teacher(), load_teacher_discriminator(run)
+    module = DistillationModule(
+        recipe, recipe.finetune, teacher, channels, evaluator.metric, teacher_discriminator=judge
+    )
     module.set_model(student.train())
     path = run.folder / "supernet" / "helpers.safetensors"
     helpers = load_weights(path)
