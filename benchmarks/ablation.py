@@ -30,13 +30,13 @@ import torch
 
 from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.evaluate import Evaluator
-from ganc_nni.oneshot.distillation import DistillationModule
+from ganc_nni.generators.resnet import LABELS
+from ganc_nni.oneshot.train import distillation_module
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import DistillationRecipe, Recipe, Schedule
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import StageFit, part
-from ganc_nni.training.teacher import load_teacher_discriminator
 
 SETS: dict[str, dict[str, Any]] = {
     "horse2zebra": {"layout": "unpaired", "root": "datasets/horse2zebra"},
@@ -73,11 +73,14 @@ def choices(unit: float, vgg: Path | None) -> dict[str, dict[str, Any]]:
         "total variation (OMGD)": {**UNTAUGHT, "lambda_tv": 1e-5 * unit},
         "discriminator features (DCD)": {**UNTAUGHT, "lambda_discriminator_features": unit},
         "no discriminator, no truth (OMGD without VGG)": OMGD,
+        "the same, teachers train on (OMGD without VGG)": {**OMGD, "online_blocks": 3},
     }
     if vgg is not None:
         textures = {"lambda_style": 1e3 * unit, "lambda_content": unit, "perceptual_weights": vgg}
         found["style and content (OMGD)"] = {**UNTAUGHT, **textures}
-        found["no discriminator, no truth (OMGD)"] = {**OMGD, **textures, "lambda_style": 1e4, "lambda_content": 10}
+        whole = {**OMGD, **textures, "lambda_style": 1e4, "lambda_content": 10}
+        found["no discriminator, no truth (OMGD)"] = whole
+        found["the same, teachers train on (OMGD)"] = {**whole, "online_blocks": 3}
     return found
 
 
@@ -158,14 +161,15 @@ def _place(name: str, options: argparse.Namespace) -> Place:
     """Train the teacher of a set, if that has not been done."""
     size = list(options.size)
     data = {**{**SETS, **DRAWN}[name], "image_size": size, "load_size": [side * 9 // 8 for side in size], "cache": True}
-    drawn = name in DRAWN
+    drawn, space = name in DRAWN, options.out.resolve() / f"width_{options.width}.json"
+    write_text(space, json.dumps({label: {"_type": "choice", "_value": [options.width]} for label in LABELS}))
     recipe = Recipe.model_validate(
         {
             "name": name,
             "device": options.device,
             "data": data,
             "teacher": {"width": options.teacher_width, "n_blocks": options.blocks, "schedule": _schedule(1, 4)},
-            "student": {"space": "search_spaces/quickstart.json", "n_blocks": options.blocks},
+            "student": {"space": str(space), "n_blocks": options.blocks},
             "discriminator": {"width": 16, "n_layers": 2},
             "metric": {"name": "frechet_random" if drawn else "frechet_imagenet", "dims": 768},
             "search": {"budget": 1e12},
@@ -190,7 +194,7 @@ def _schedule(epochs: int, batch: int) -> Schedule:
 
 def _row(place: Place, losses: DistillationRecipe, seed: int, options: argparse.Namespace) -> Path:
     """Where the outcome of a training lies; the name depends on all that the outcome does."""
-    depends = [losses.model_dump(mode="json"), Pipeline(place.run).key("teacher")]
+    depends = [losses.model_dump(mode="json", exclude_defaults=True), Pipeline(place.run).key("teacher")]
     depends += [options.steps, options.batch, options.width, options.blocks, seed]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return place.run.folder / "students" / digest[:16] / "row.json"
@@ -204,13 +208,11 @@ def _train(
     recipe = place.run.recipe.model_copy(update={"distillation": losses, "seed": seed})
     data, run = place.run.data, Run(recipe.model_copy(update={"seed": place.run.recipe.seed}))
     torch.manual_seed(seed)
-    student = run.student_blueprint.build([options.width] * 8)
+    student = run.student_blueprint.build(list(run.space.largest().values()))
     initialise(student)
     epochs = _epochs(options.steps, len(data.train), options.batch)
     schedule = _schedule(epochs, options.batch)
-    channels = [int(count) for count in student.feature_channels]
-    judge = load_teacher_discriminator(run)
-    module = DistillationModule(recipe, schedule, run.load_teacher(), channels, None, teacher_discriminator=judge)
+    module = distillation_module(run, schedule, None)
     module.set_model(student)
     fit = StageFit("student", recipe, schedule, data, folder)
     fit.trainer.limit_val_batches = 0

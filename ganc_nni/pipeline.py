@@ -66,6 +66,7 @@ _SILENT_AT_ZERO = {
         "lambda_tv",
         "lambda_discriminator_features",
         "lambda_wavelet",
+        "online_blocks",
     }
 }
 """Settings that came later; without a weight a run is the same as one from before them, and stays done."""

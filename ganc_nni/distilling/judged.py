@@ -49,6 +49,7 @@ class DiscriminatorFeatures(DistillationLoss):
     """
 
     name = "discriminator_features"
+    follows_pictures = True
 
     def __init__(self, discriminator: Discriminator | None) -> None:
         super().__init__()

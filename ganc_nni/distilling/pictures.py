@@ -42,6 +42,7 @@ class Structure(DistillationLoss):
     """
 
     name = "ssim"
+    follows_pictures = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`; 0 to 2."""
@@ -61,6 +62,7 @@ class Style(DistillationLoss):
     """
 
     name = "style"
+    follows_pictures = True
     sees = ("fake", "taught")
 
     def forward(self, step: Step) -> Tensor:
@@ -77,6 +79,7 @@ class Content(DistillationLoss):
     """
 
     name = "content"
+    follows_pictures = True
     sees = ("fake", "taught")
 
     def forward(self, step: Step) -> Tensor:
@@ -105,6 +108,7 @@ class Wavelet(DistillationLoss):
     """
 
     name = "wavelet"
+    follows_pictures = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`."""

@@ -79,34 +79,39 @@ class Objective(nn.Module):
         chosen = [entry for entry in table if entry.weight(recipe) > 0]
         self.weights = [entry.weight(recipe) for entry in chosen]
         self.losses = nn.ModuleList(entry.build(recipe, teacher_discriminator) for entry in chosen)
-        self.judges = self._asked(lambda loss: loss.judges)
-        self.sees = self._asked(lambda loss: loss.sees)
-        if self.sees:
+        if any(loss.sees for loss in self._members()):
             assert recipe.perceptual_weights is not None  # the recipe has seen to that
             self.vgg = Vgg19(recipe.perceptual_weights)
-
-    def _asked(self, pictures: Callable[[DistillationLoss], tuple[Picture, ...]]) -> list[Picture]:
-        wanted = {name for loss in self._members() for name in pictures(loss)}
-        return [name for name in PICTURES if name in wanted]
 
     def _members(self) -> list[DistillationLoss]:
         return [loss for loss in self.losses if isinstance(loss, DistillationLoss)]
 
-    def forward(self, step: Step, discriminator: Discriminator) -> dict[str, Tensor]:
+    def forward(self, step: Step, discriminator: Discriminator, pictures_alone: bool = False) -> dict[str, Tensor]:
         """Every loss times its weight, by name.
 
         Args:
             step: Without judgements and activations of VGG19: they are made here, once for all losses.
             discriminator: The student's; its parameters should not require gradients.
+            pictures_alone: Only the losses that follow the teacher's pictures and nothing else.
         """
-        if self.judges:
-            judgements = judge(discriminator, *(step.shown(name) for name in self.judges))
-            step = replace(step, judged=dict(zip(self.judges, judgements, strict=True)))
-        if self.sees:
-            step = replace(step, seen={name: self._see(step, name) for name in self.sees})
-        members = zip(self.weights, self._members(), strict=True)
+        members = [
+            (weight, loss)
+            for weight, loss in zip(self.weights, self._members(), strict=True)
+            if loss.follows_pictures or not pictures_alone
+        ]
+        if judges := _in_order(name for _, loss in members for name in loss.judges):
+            judgements = judge(discriminator, *(step.shown(name) for name in judges))
+            step = replace(step, judged=dict(zip(judges, judgements, strict=True)))
+        if sees := _in_order(name for _, loss in members for name in loss.sees):
+            step = replace(step, seen={name: self._see(step, name) for name in sees})
         return {loss.name: weight * loss(step) for weight, loss in members}
 
     def _see(self, step: Step, name: Picture) -> list[Tensor]:
         with torch.set_grad_enabled(name == "fake" and torch.is_grad_enabled()):
             return self.vgg(step.picture(name))
+
+
+def _in_order(names: Iterable[Picture]) -> list[Picture]:
+    """Each name once."""
+    wanted = set(names)
+    return [name for name in PICTURES if name in wanted]

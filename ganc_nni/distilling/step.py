@@ -68,10 +68,12 @@ class DistillationLoss(nn.Module, ABC):
     Attributes:
         name: What curves and checks call it.
         judges: Pictures whose judgement by the student's discriminator it reads, in :attr:`Step.judged`.
+        follows_pictures: Whether nothing of the teacher but its pictures is compared, so that any teacher will do.
         sees: Pictures whose VGG19 activations it reads, in :attr:`Step.seen`.
     """
 
     name: ClassVar[str]
+    follows_pictures: bool = False
     judges: tuple[Picture, ...] = ()
     sees: tuple[Picture, ...] = ()
 

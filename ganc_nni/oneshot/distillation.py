@@ -116,16 +116,20 @@ class DistillationModule(GanModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generator's step, then the discriminator's on the same generated pictures, as published."""
-        generator_optimizer, discriminator_optimizer = self.optimizers()
+        generator_optimizer, discriminator_optimizer, *_ = self.optimizers()
         step = self._step(batch)
         self.discriminator.requires_grad_(False)
-        self.minimise(generator_optimizer, self.objective(step, self.discriminator))
+        self.minimise(generator_optimizer, self.student_losses(step))
         self.discriminator.requires_grad_(True)
         if self.adversary is None:
             discriminator_optimizer.step()  # no gradients, no change: what counts two steps a batch stays right
             return
         loss = self.adversary.discriminator(self.discriminator, step.shown("fake"), step.shown("real"))
         self.minimise(discriminator_optimizer, {"discriminator": loss})
+
+    def student_losses(self, step: Step) -> dict[str, Tensor]:
+        """What the student minimises, weighted."""
+        return self.objective(step, self.discriminator)
 
     def _step(self, batch: Batch) -> Step:
         """What the teacher and the student make of a batch."""
@@ -177,7 +181,15 @@ class DistillationOneShotModule(RandomSamplingLightningModule):
         """Score the named sub-generators; nothing is drawn."""
         self.training_module.validation_step(batch, batch_idx)
 
-    # NNI forwards most hooks to the inner module, but not these two.
+    # NNI forwards most hooks to the inner module, but not these.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :class:`~ganc_nni.oneshot.online.OnlineModule`."""
+        self.training_module.on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :class:`~ganc_nni.oneshot.online.OnlineModule`."""
+        self.training_module.on_load_checkpoint(checkpoint)
 
     def on_validation_epoch_start(self) -> None:
         """See :class:`GanModule`."""

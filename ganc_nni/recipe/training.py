@@ -156,6 +156,13 @@ class DistillationRecipe(_PairLosses):
         0, description="weight of the distance to the teacher's output in high wavelet bands (Wavelet-KD, 2203.06321)"
     )
 
+    online_blocks: PositiveInt | None = Field(
+        None,
+        description="online distillation (OMGD, 2108.06908): while the supernet learns, the teacher trains on, and so "
+        "does a second one of the student's greatest width with this many residual blocks more than the student; "
+        "left out: the teacher stays as it is",
+    )
+
     @model_validator(mode="after")
     def _vgg(self) -> Self:
         for key, weight in (("lambda_style", self.lambda_style), ("lambda_content", self.lambda_content)):

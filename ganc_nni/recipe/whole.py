@@ -72,6 +72,17 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _online(self) -> Recipe:
+        if self.distillation.online_blocks is not None and (
+            self.generator.family != "resnet" or self.teacher.checkpoint is not None
+        ):
+            raise ValueError(
+                f"distillation.online_blocks {self.distillation.online_blocks} needs a teacher of generator.family "
+                "resnet that the run trains, because it trains on; leave it out, or teacher.checkpoint"
+            )
+        return self
+
     @property
     def run_folder(self) -> Path:
         """Where the run's outputs lie."""

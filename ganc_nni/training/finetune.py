@@ -14,6 +14,7 @@ from ganc_nni.calibration import calibrate
 from ganc_nni.checkpoints import load_into, load_weights, save_weights
 from ganc_nni.generators import Generator
 from ganc_nni.oneshot.distillation import DistillationModule
+from ganc_nni.oneshot.online import load_online_teacher
 from ganc_nni.oneshot.train import student_channels
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report, StageFit, part
@@ -44,7 +45,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     before, before_weights = evaluator.score(student), {k: v.clone() for k, v in student.state_dict().items()}
 
     channels = student_channels(run)  # the mappings are the supernet's
-    teacher, judge = run.load_teacher(), load_teacher_discriminator(run)
+    teacher, judge = load_online_teacher(run), load_teacher_discriminator(run)
     module = DistillationModule(
         recipe, recipe.finetune, teacher, channels, evaluator.metric, teacher_discriminator=judge
     )

@@ -52,6 +52,11 @@ def pairs(batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat((batch.source, fake), 1), torch.cat((batch.source, batch.target), 1)
 
 
+def prefixed(prefix: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same losses under longer names."""
+    return {f"{prefix}{name}": value for name, value in losses.items()}
+
+
 class GanModule(LightningModule):
     """Trains generators and discriminators in turn, and scores generators on the validation loader.
 

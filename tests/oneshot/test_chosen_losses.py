@@ -49,12 +49,14 @@ def test_a_student_learns_without_discriminator_and_truth(tiny_folder, layout):
 def test_the_teachers_discriminator_teaches_and_stays_as_it_is(tiny_folder, layout):
     run = new_run(layout, lambda_discriminator_features=1)
     train_teacher(run)
-    path = run.folder / "teacher" / "discriminator.safetensors"
+    path = run.folder / "teacher" / "helpers.safetensors"
     before = load_weights(path)
     trained = torch.load(run.folder / "teacher" / "best.ckpt", "cpu", weights_only=True)["state_dict"]
-    assert all(torch.equal(value, trained[f"discriminator.{key}"]) for key, value in before.items())
+    assert {key for key in trained if not key.startswith("generator.")} == set(before)
+    assert all(torch.equal(value, trained[key]) for key, value in before.items())
     discriminator = load_teacher_discriminator(run)
     assert isinstance(discriminator, PatchDiscriminator)
+    assert all(torch.equal(value, before[f"discriminator.{key}"]) for key, value in discriminator.state_dict().items())
     train_supernet(run)
     weights = torch.load(run.folder / "supernet" / "last.ckpt", "cpu", weights_only=True)["state_dict"]
     kinds = {key.removeprefix("training_module.").partition(".")[0] for key in weights}
@@ -65,8 +67,8 @@ def test_the_teachers_discriminator_teaches_and_stays_as_it_is(tiny_folder, layo
 def test_a_teacher_of_an_older_version_has_no_discriminator(tiny_folder):
     run = new_run(lambda_discriminator_features=1)
     train_teacher(run)
-    (run.folder / "teacher" / "discriminator.safetensors").unlink()
-    with pytest.raises(InputError, match=r"discriminator\.safetensors: no such file; a teacher that an older version"):
+    (run.folder / "teacher" / "helpers.safetensors").unlink()
+    with pytest.raises(InputError, match=r"helpers\.safetensors: no such file; a teacher that an older version"):
         train_supernet(run)
     assert load_teacher_discriminator(new_run(lambda_gan=1)) is None
 
