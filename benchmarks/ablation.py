@@ -158,7 +158,7 @@ def _rows(places: Sequence[Place], options: argparse.Namespace) -> Iterator[tupl
 
 
 def _place(name: str, options: argparse.Namespace) -> Place:
-    """Train the teacher of a set, if that has not been done."""
+    """A set, its teacher not yet trained."""
     size = list(options.size)
     data = {**{**SETS, **DRAWN}[name], "image_size": size, "load_size": [side * 9 // 8 for side in size], "cache": True}
     drawn, space = name in DRAWN, options.out.resolve() / f"width_{options.width}.json"
@@ -177,9 +177,9 @@ def _place(name: str, options: argparse.Namespace) -> Place:
     )
     pictures = len(Run(recipe).data.train)
     schedule = _schedule(_epochs(options.teacher_steps, pictures, options.batch), options.batch)
-    run = Run(recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"schedule": schedule})}))
-    Pipeline(run).run_stage("teacher")
-    return Place(name, run)
+    return Place(
+        name, Run(recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"schedule": schedule})}))
+    )
 
 
 def _epochs(steps: int, pictures: int, batch: int) -> int:
@@ -203,7 +203,8 @@ def _row(place: Place, losses: DistillationRecipe, seed: int, options: argparse.
 def _train(
     place: Place, losses: DistillationRecipe, seed: int, options: argparse.Namespace, folder: Path
 ) -> dict[str, float]:
-    """Train one student; its score, steps and seconds."""
+    """Train one student, before the first of a set its teacher; the student's score, steps and seconds."""
+    Pipeline(place.run).run_stage("teacher")
     start = time.perf_counter()
     recipe = place.run.recipe.model_copy(update={"distillation": losses, "seed": seed})
     data, run = place.run.data, Run(recipe.model_copy(update={"seed": place.run.recipe.seed}))
