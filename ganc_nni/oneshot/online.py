@@ -100,12 +100,14 @@ class OnlineModule(DistillationModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the teachers hold beside weights."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["tutors"] = {name: {} for name in self.tutors()}
         for name, tutor in self.tutors().items():
             tutor.on_save_checkpoint(checkpoint["tutors"][name])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with it."""
+        super().on_load_checkpoint(checkpoint)
         for name, tutor in self.tutors().items():
             tutor.on_load_checkpoint(checkpoint["tutors"][name])
 
