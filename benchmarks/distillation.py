@@ -91,7 +91,7 @@ def _race(run: Run, teacher: ResnetGenerator, folder: Path, warmup: int, steps: 
     sliced.network.load_state_dict(space.state_dict())
     plans = {
         step: sliced.plan(run.student_blueprint.build(list(sampler.draw(step).values())))
-        for step in range(0, 2 * (warmup + steps), 2)  # Lightning counts the steps of both optimisers
+        for step in range(warmup + steps)
     }
     _check(supernet, sliced, sampler.draw(0), plans[0], run.data.train[0].source[None])
 
@@ -238,10 +238,10 @@ class Race(Callback):
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """A step of Lightning has ended; now the rivals take theirs, then Lightning goes on."""
-        step = trainer.global_step
+        step = trainer.global_step // 2  # which counts those of both optimisers
         if step > 0:
             self.watch.stop("ours")
-        if step == 2 * self.steps:
+        if step == self.steps:
             raise _Finished
         for name, rival in self.rivals.items():
             self.watch.start()

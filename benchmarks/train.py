@@ -213,7 +213,7 @@ def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
     sampler = _sampler(run.recipe, run)
 
     def step(batch: Batch, number: int) -> dict[str, Tensor]:
-        activate(student, sampler.draw(2 * number))  # Lightning counts the steps of both optimisers
+        activate(student, sampler.draw(number))
         with torch.no_grad():
             taught, goals = teacher.forward_with_features(batch.source)
         fake, features = student.forward_with_features(batch.source)

@@ -62,6 +62,16 @@ class PatchDiscriminator(nn.Module):
         _check_size(pictures, self.smallest, "n_layers")
         return self.model(pictures)
 
+    def layers(self, pictures: Tensor) -> list[Tensor]:
+        """What every activation puts out, ``N x C x H' x W'``, and the logits last; see :meth:`forward`."""
+        _check_size(pictures, self.smallest, "n_layers")
+        features, x = [], pictures
+        for layer in self.model:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return [*features, x]
+
 
 class ScaleDiscriminator(nn.Module):
     """A PatchGAN under spectral and instance norm that hands out what every layer computes.

@@ -103,18 +103,18 @@ class Adversary:
             real: The same with real pictures; only read for feature matching, for which they are the truth.
         """
         if self.lambda_feat == 0:
-            (judged,) = _judge(discriminator, fake)
-            return {"gan": self.lambda_gan * _over_scales(self.loss.generator, judged)}
-        judged, goal = _judge(discriminator, fake, real)
+            (judged,) = judge(discriminator, fake)
+            return {"gan": self.lambda_gan * over_scales(self.loss.generator, judged)}
+        judged, goal = judge(discriminator, fake, real)
         return {
-            "gan": self.lambda_gan * _over_scales(self.loss.generator, judged),
+            "gan": self.lambda_gan * over_scales(self.loss.generator, judged),
             "feat": self.lambda_feat * feature_matching(judged, goal),
         }
 
     def discriminator(self, discriminator: Discriminator, fake: Tensor, real: Tensor) -> Tensor:
         """What the discriminator minimises; no gradient flows into ``fake`` (see :meth:`generator`)."""
-        judged_real, judged_fake = _judge(discriminator, real, fake.detach())
-        return _over_scales(self.loss.discriminator, judged_real, judged_fake)
+        judged_real, judged_fake = judge(discriminator, real, fake.detach())
+        return over_scales(self.loss.discriminator, judged_real, judged_fake)
 
 
 def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
@@ -129,16 +129,16 @@ def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
     return torch.stack(distances).mean()
 
 
-def _judge(discriminator: Discriminator, *pictures: Tensor) -> list[Judgement]:
+def judge(discriminator: Discriminator, *pictures: Tensor) -> list[Judgement]:
     """One judgement for each batch of pictures."""
     if isinstance(discriminator, PatchDiscriminator):
-        return [[[discriminator(batch)]] for batch in pictures]
+        return [[discriminator.layers(batch)] for batch in pictures]
     # All at once, as published: the power iteration of the spectral norm goes on with every call.
     scales = [[layer.chunk(len(pictures)) for layer in scale] for scale in discriminator(torch.cat(pictures))]
     return [[[chunks[i] for chunks in scale] for scale in scales] for i in range(len(pictures))]
 
 
-def _over_scales(loss: Callable[..., Tensor], *judged: Judgement) -> Tensor:
+def over_scales(loss: Callable[..., Tensor], *judged: Judgement) -> Tensor:
     """The mean of ``loss(logits, ...)`` over the scales."""
     return torch.stack([loss(*(layers[-1] for layers in scales)) for scales in zip(*judged, strict=True)]).mean()
 

@@ -1,4 +1,4 @@
-"""The perceptual loss: distance in the features of a VGG19."""
+"""VGG19 as a judge of pictures, and the perceptual loss: distance in its features."""
 
 from __future__ import annotations
 
@@ -31,15 +31,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class PerceptualLoss(nn.Module):
-    """Weighted sum of the distances of VGG19 features.
+class Vgg19(nn.Module):
+    """The activations relu1_1 to relu5_1 of VGG19 (arXiv 1409.1556).
 
-    The feature reconstruction loss of arXiv 1603.08155 (equation 2), with the layers, the weights and the L1 distance
-    of pix2pixHD (arXiv 1711.11585).
-
-    The VGG's weights are buffers that no state dict holds: they follow the module to its device, are never trained,
-    and do not swell a checkpoint. Pictures are normalised as torchvision's weights expect; the reference
-    implementations feed them as they are.
+    The weights are buffers that no state dict holds: they follow the module to its device, are never trained, and do
+    not swell a checkpoint. Pictures are normalised as torchvision's weights expect; the reference implementations of
+    the losses feed them as they are.
 
     Args:
         weights: torchvision's VGG19 state dict (``.pth`` or ``.safetensors``), whole or ``features.*`` alone, or the
@@ -59,6 +56,37 @@ class PerceptualLoss(nn.Module):
         for name, values in {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Look at pictures, ``N x C x H x W`` in [-1, 1]; C is 1 (repeated to grey RGB) or 3, H and W at least 16."""
+        x = ((pictures.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
+        features = []
+        for index in CONVOLUTIONS:
+            if index in SLICE_WEIGHTS and index > 0:
+                x = F.max_pool2d(x, 2)
+            weight, bias = (self.get_buffer(_buffer(f"features.{index}.{part}")) for part in ("weight", "bias"))
+            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            if index in SLICE_WEIGHTS:
+                features.append(x)
+        return features
+
+
+class PerceptualLoss(nn.Module):
+    """Weighted sum of the distances of VGG19 features.
+
+    The feature reconstruction loss of arXiv 1603.08155 (equation 2), with the layers, the weights and the L1 distance
+    of pix2pixHD (arXiv 1711.11585).
+
+    Args:
+        weights: See :class:`Vgg19`.
+
+    Raises:
+        InputError: The file is missing, cannot be read or downloaded, or lacks a weight.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.vgg = Vgg19(weights)
+
     def forward(self, generated: Tensor, target: Tensor) -> Tensor:
         """The distance of ``generated`` to ``target``.
 
@@ -70,23 +98,10 @@ class PerceptualLoss(nn.Module):
             A scalar, 0 for equal pictures.
         """
         with torch.no_grad():
-            wanted = self._features(target)
-        distances = [F.l1_loss(got, want) for got, want in zip(self._features(generated), wanted, strict=True)]
+            wanted = self.vgg(target)
+        distances = [F.l1_loss(got, want) for got, want in zip(self.vgg(generated), wanted, strict=True)]
         weights = torch.tensor(list(SLICE_WEIGHTS.values()), device=generated.device)
         return (weights * torch.stack(distances)).sum()
-
-    def _features(self, pictures: Tensor) -> list[Tensor]:
-        """relu1_1 .. relu5_1."""
-        x = ((pictures.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
-        features = []
-        for index in CONVOLUTIONS:
-            if index in SLICE_WEIGHTS and index > 0:
-                x = F.max_pool2d(x, 2)
-            weight, bias = (self.get_buffer(_buffer(f"features.{index}.{part}")) for part in ("weight", "bias"))
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
-            if index in SLICE_WEIGHTS:
-                features.append(x)
-        return features
 
 
 def _buffer(key: str) -> str:

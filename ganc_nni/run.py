@@ -14,6 +14,7 @@ from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import load_into, load_weights
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
 from ganc_nni.discriminators import build_discriminator
+from ganc_nni.distilling import Objective
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import LABELS, Generator
@@ -215,9 +216,9 @@ class Run:
         else:
             _ = self.metric_name
         _ = self._teacher_file
-        for losses in (self.recipe.teacher, self.recipe.distillation):
-            if losses.lambda_recon > 0:
-                build_reconstruction(losses.recon_loss, losses.perceptual_weights)
+        if self.recipe.teacher.lambda_recon > 0:
+            build_reconstruction(self.recipe.teacher.recon_loss, self.recipe.teacher.perceptual_weights)
+        Objective(self.recipe.distillation)
         size, n_layers = self.recipe.data.image_size, self.recipe.discriminator.n_layers
         smallest_side = build_discriminator(self.recipe.discriminator, 1).smallest
         if min(size) < smallest_side:

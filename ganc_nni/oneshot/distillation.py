@@ -1,8 +1,7 @@
 """Training the once-for-all student: distillation as NNI's one-shot strategy (GAN Compression, arXiv 2003.08936).
 
-The objective of section 3.1: adversarial loss, reconstruction (the truth where pairs exist, else the teacher's output)
-and the teacher's intermediate activations through learned 1x1 mappings; a new sample of widths each step (section 3.2).
-For GauGAN also the feature matching that its teacher is trained with.
+What the student minimises is the recipe's choice from the table in :mod:`ganc_nni.distilling`, published: adversarial
+loss, reconstruction and the teacher's intermediate activations (section 3.1). A new sample of widths each step (3.2).
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from torchmetrics import Metric
 from ganc_nni import generators
 from ganc_nni.calibration import calibrated
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import build_discriminator
-from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction
+from ganc_nni.discriminators import Discriminator, build_discriminator
+from ganc_nni.distilling import Objective, Step
+from ganc_nni.losses import GAN_LOSSES, Adversary
 from ganc_nni.oneshot.operations import MixedBatchNorm2d, MixedConv2d, MixedConvTranspose2d, MixedInstanceNorm2d
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.space import Sample
-from ganc_nni.training.gan import GanModule, Generator, initialise, pairs
+from ganc_nni.training.gan import GanModule, Generator, initialise
 
 Space = TypeVar("Space", bound=generators.Generator)
 
@@ -57,9 +57,10 @@ class DistillationModule(GanModule):
         samples: The sub-generators of a supernet that validation scores, by name; empty: the student as it is.
         calibration: Inputs, ``N x C x H x W`` each, on which the batch norms of ``samples`` are calibrated before they
             are scored; only read for generators that have any.
+        teacher_discriminator: The one with which the teacher was trained, if it is known; it is frozen, too.
 
     Raises:
-        InputError: The weights of the perceptual loss are missing.
+        InputError: The weights of VGG19 are missing.
     """
 
     def __init__(
@@ -71,10 +72,10 @@ class DistillationModule(GanModule):
         metric: Callable[[], Metric] | None,
         samples: Mapping[str, Sample] | None = None,
         calibration: Sequence[Tensor] = (),
+        teacher_discriminator: Discriminator | None = None,
     ) -> None:
         super().__init__(schedule, recipe.acceleration, metric)
         losses, data, family = recipe.distillation, recipe.data, recipe.generator.family
-        self.recipe = losses
         self.paired = data.paired
         self.samples = dict(samples or {})
         self.calibration = calibration
@@ -85,11 +86,11 @@ class DistillationModule(GanModule):
         channels = zip(student_channels, teacher.feature_channels, strict=True)
         self.mappings = nn.ModuleList(FeatureMapping(learnt, int(taught), 1) for learnt, taught in channels)
         initialise(self.mappings, family)
-        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss], losses.lambda_gan, losses.lambda_feat)
-        if losses.lambda_recon > 0:
-            self.reconstruction = build_reconstruction(losses.recon_loss, losses.perceptual_weights)
-        # In a list, so that it is neither trained nor saved with the student.
-        self._frozen = [teacher.eval().requires_grad_(False)]
+        self.objective = Objective(losses, teacher_discriminator)
+        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss]) if losses.lambda_gan > 0 else None
+        # In lists, so that they are neither trained nor saved with the student.
+        self._teacher = [teacher.eval().requires_grad_(False)]
+        self._frozen: list[nn.Module] = [*self._teacher, *filter(None, [teacher_discriminator])]
 
     def generator_modules(self) -> Iterable[nn.Module]:
         """The student and the mappings."""
@@ -109,35 +110,33 @@ class DistillationModule(GanModule):
         self._statistics = {name: self._calibrated(sample) for name, sample in self.samples.items()}
 
     def frozen(self) -> Iterable[nn.Module]:
-        """The teacher."""
+        """The teacher and its discriminator."""
         return self._frozen
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generator's step, then the discriminator's on the same generated pictures, as published."""
-        generator_optimizer, discriminator_optimizer = self.optimizers()
-        (teacher,) = self._frozen
+        generator_optimizer, discriminator_optimizer, *_ = self.optimizers()
+        step = self._step(batch)
+        self.discriminator.requires_grad_(False)
+        self.minimise(generator_optimizer, self.student_losses(step))
+        self.discriminator.requires_grad_(True)
+        if self.adversary is not None:
+            loss = self.adversary.discriminator(self.discriminator, step.shown("fake"), step.shown("real"))
+            self.minimise(discriminator_optimizer, {"discriminator": loss})
+
+    def student_losses(self, step: Step) -> dict[str, Tensor]:
+        """What the student minimises, weighted."""
+        return self.objective(step, self.discriminator)
+
+    def _step(self, batch: Batch) -> Step:
+        """What the teacher and the student make of a batch."""
+        (teacher,) = self._teacher
         with torch.no_grad():
             taught, taught_features = teacher.forward_with_features(batch.source)
         fake, features = self.model.forward_with_features(batch.source)
-
-        self.discriminator.requires_grad_(False)
-        losses = self.adversary.generator(self.discriminator, *self._judged(batch, fake))
-        if self.recipe.lambda_recon > 0:
-            goal = batch.target if self.paired else taught
-            losses["recon"] = self.recipe.lambda_recon * self.reconstruction(fake, goal)
-        if self.recipe.lambda_distill > 0:
-            layers = zip(self.mappings, features, taught_features, strict=True)
-            distances = [F.mse_loss(mapping(feature), goal) for mapping, feature, goal in layers]
-            losses["distill"] = self.recipe.lambda_distill * torch.stack(distances).sum()
-        self.minimise(generator_optimizer, losses)
-
-        self.discriminator.requires_grad_(True)
-        loss = self.adversary.discriminator(self.discriminator, *self._judged(batch, fake))
-        self.minimise(discriminator_optimizer, {"discriminator": loss})
-
-    def _judged(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What the discriminator judges, fake and real; it sees the source too where pairs exist."""
-        return pairs(batch, fake) if self.paired else (fake, batch.target)
+        return Step(
+            batch.source, batch.target, self.paired, fake, taught, features, taught_features, list(self.mappings)
+        )
 
     def _calibrated(self, sample: Sample) -> dict[str, Tensor]:
         """All buffers of the student as they are for one sub-generator."""
@@ -166,7 +165,7 @@ class DistillationOneShotModule(RandomSamplingLightningModule):
 
     def resample(self) -> Sample:
         """Draw the widths of this step and activate them."""
-        sample = self.sampler.draw(self.trainer.global_step)
+        sample = self.sampler.draw(self.training_module.step)
         activate(self.model, sample)
         return sample
 
@@ -184,6 +183,10 @@ class DistillationOneShotModule(RandomSamplingLightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :class:`GanModule`."""
         self.training_module.on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :class:`~ganc_nni.oneshot.online.OnlineModule`."""
+        self.training_module.on_load_checkpoint(checkpoint)
 
     def on_validation_epoch_start(self) -> None:
         """See :class:`GanModule`."""

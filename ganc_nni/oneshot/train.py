@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
+from torch import Tensor
+from torchmetrics import Metric
 
 from ganc_nni.calibration import calibrated
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
+from ganc_nni.oneshot.online import WIDE, OnlineModule, build_tutors
 from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.recipe import Schedule
 from ganc_nni.run import Run
+from ganc_nni.space import Sample
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import Report, StageFit, part
+from ganc_nni.training.teacher import load_teacher_discriminator
 
 
 class OpenEngine(SequentialExecutionEngine):
@@ -30,11 +38,28 @@ def student_channels(run: Run) -> list[int]:
     return [int(channels) for channels in widest.feature_channels]
 
 
+def distillation_module(
+    run: Run,
+    schedule: Schedule,
+    metric: Callable[[], Metric] | None,
+    samples: Mapping[str, Sample] | None = None,
+    calibration: Sequence[Tensor] = (),
+) -> DistillationModule:
+    """What trains a student on the run's teacher, which stays as it is or trains on, as the recipe says."""
+    recipe, channels = run.recipe, student_channels(run)
+    blocks, judge = recipe.distillation.online_blocks, load_teacher_discriminator(run)
+    if blocks is None:
+        teacher = run.load_teacher()
+        return DistillationModule(recipe, schedule, teacher, channels, metric, samples, calibration, judge)
+    wide, deep = build_tutors(run, schedule, blocks)
+    return OnlineModule(recipe, schedule, wide, deep, channels, metric, samples, calibration, judge)
+
+
 def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     """Distil the supernet; returns the scores of its largest and smallest sub-generator.
 
     Leaves ``supernet.safetensors`` (the student) and ``helpers.safetensors`` (discriminator and mappings, with which
-    fine-tuning goes on).
+    fine-tuning goes on), and ``teacher.safetensors`` if the teacher has trained on.
     """
     recipe, folder = run.recipe, run.folder / "supernet"
     calibration = run.calibration()  # before the seed, because a loader takes random numbers
@@ -42,8 +67,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     evaluator = run.evaluator("search")
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
     schedule, family = recipe.supernet.schedule, recipe.generator.family
-    teacher, channels = run.load_teacher(), student_channels(run)
-    module = DistillationModule(recipe, schedule, teacher, channels, evaluator.metric, extremes, calibration)
+    module = distillation_module(run, schedule, evaluator.metric, extremes, calibration)
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     fit = StageFit("supernet", recipe, schedule, run.data, folder, report)
@@ -56,6 +80,8 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
 
     weights = part(fit.run(distil), "training_module.")
     save_weights(run.supernet_weights, part(weights, "_model."))
+    if isinstance(module, OnlineModule):
+        save_weights(folder / "teacher.safetensors", part(weights, WIDE))
     helpers = {key: value for key, value in weights.items() if key.startswith(("discriminator.", "mappings."))}
     save_weights(folder / "helpers.safetensors", helpers)
     supernet = run.load_supernet()

@@ -132,6 +132,59 @@ class DistillationRecipe(_PairLosses):
     gan_loss: GanLoss = Field("hinge", description=_GAN_LOSS)
     lambda_gan: Weight = Field(1, description="weight of the adversarial loss")
     lambda_distill: Weight = Field(1, description="weight of the intermediate-feature distillation")
+    lambda_kernel_alignment: Weight = Field(
+        0, description="weight of the kernel alignment of intermediate features, without mappings (CAT, 2103.03467)"
+    )
+    lambda_channel: Weight = Field(
+        0, description="weight of the distance of intermediate channels' means (OMGD, 2108.06908, published: 500)"
+    )
+    lambda_ssim: Weight = Field(
+        0, description="weight of 1 - SSIM to the teacher's output (OMGD, 2108.06908, published: 10)"
+    )
+    lambda_style: Weight = Field(
+        0,
+        description="weight of the distance to the teacher's output in Gram matrices of VGG19, needs "
+        "perceptual_weights (OMGD, 2108.06908, published: 10000)",
+    )
+    lambda_content: Weight = Field(
+        0,
+        description="weight of the distance to the teacher's output in relu2_1 of VGG19, needs perceptual_weights "
+        "(OMGD, 2108.06908, published: 10)",
+    )
+    lambda_tv: Weight = Field(
+        0, description="weight of the total variation, a sum over each picture (OMGD, 2108.06908, published: 0.00001)"
+    )
+    lambda_discriminator_features: Weight = Field(
+        0,
+        description="weight of the distance to the teacher's output in features of the teacher's discriminator, or "
+        "of the student's where teacher.checkpoint is given (DCD, 2212.14169)",
+    )
+    lambda_wavelet: Weight = Field(
+        0, description="weight of the distance to the teacher's output in high wavelet bands (Wavelet-KD, 2203.06321)"
+    )
+
+    online_blocks: PositiveInt | None = Field(
+        None,
+        description="online distillation (OMGD, 2108.06908): while the supernet learns, the teacher trains on, and so "
+        "does a second one of the student's greatest width with this many residual blocks more than the student; "
+        "left out: the teacher stays as it is",
+    )
+
+    @model_validator(mode="after")
+    def _vgg(self) -> Self:
+        for key, weight in (("lambda_style", self.lambda_style), ("lambda_content", self.lambda_content)):
+            if weight > 0 and self.perceptual_weights is None:
+                raise ValueError(
+                    f"{key} {weight:g} needs perceptual_weights, a file of torchvision's VGG19 weights or the word "
+                    "download; 0 needs none"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not any(getattr(self, key) for key in type(self).model_fields if key.startswith("lambda_")):
+            raise ValueError("every weight (lambda_...) is 0, so that nothing would be learned; raise one")
+        return self
 
 
 class AccelerationRecipe(Section):

@@ -69,6 +69,28 @@ class Recipe(Section):
             raise ValueError("acceleration.gradient_checkpointing works by residual blocks, which a unet has none of")
         return self
 
+    @model_validator(mode="after")
+    def _discriminator_features(self) -> Recipe:
+        losses = self.distillation
+        if losses.lambda_discriminator_features > 0 and losses.lambda_gan == 0 and self.teacher.checkpoint is not None:
+            raise ValueError(
+                f"distillation.lambda_discriminator_features {losses.lambda_discriminator_features:g} needs "
+                "distillation.lambda_gan above 0: a teacher from teacher.checkpoint has no discriminator, and the "
+                "student's would not be trained"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _online(self) -> Recipe:
+        if self.distillation.online_blocks is not None and (
+            self.generator.family != "resnet" or self.teacher.checkpoint is not None
+        ):
+            raise ValueError(
+                f"distillation.online_blocks {self.distillation.online_blocks} needs a teacher of generator.family "
+                "resnet that the run trains, because it trains on; leave it out, or teacher.checkpoint"
+            )
+        return self
+
     @property
     def run_folder(self) -> Path:
         """Where the run's outputs lie."""

@@ -16,7 +16,7 @@ from ganc_nni.errors import InputError
 from ganc_nni.losses import GAN_LOSSES, Adversary
 from ganc_nni.planned import planned_blueprint, teacher_widths
 from ganc_nni.recipe import Recipe
-from ganc_nni.training.gan import GanModule, Generator, initialise
+from ganc_nni.training.gan import GanModule, Generator, initialise, prefixed
 from ganc_nni.training.pool import ImagePool
 
 
@@ -84,11 +84,15 @@ class CycleGanModule(GanModule):
             TrainingError: A loss is not finite.
         """
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
-        with self.toggled_optimizer(optimizer_g):
+        self.learn(batch, self, optimizer_g, optimizer_d)
+
+    def learn(self, batch: Batch, host: GanModule, optimizer_g: Any, optimizer_d: Any, prefix: str = "") -> None:
+        """One step as a part of ``host``, which has the optimisers and logs the losses, their names after a prefix."""
+        with host.toggled_optimizer(optimizer_g):
             fakes = Batch(source=self.reverse_generator(batch.target), target=self.generator(batch.source))
-            self.minimise(optimizer_g, self._generator_losses(batch, fakes))
-        with self.toggled_optimizer(optimizer_d):
-            self.minimise(optimizer_d, self._discriminator_losses(batch, fakes))
+            host.minimise(optimizer_g, prefixed(prefix, self._generator_losses(batch, fakes)))
+        with host.toggled_optimizer(optimizer_d):
+            host.minimise(optimizer_d, prefixed(prefix, self._discriminator_losses(batch, fakes)))
 
     def _generator_losses(self, real: Batch, fake: Batch) -> dict[str, Tensor]:
         losses = {

@@ -14,9 +14,11 @@ from ganc_nni.calibration import calibrate
 from ganc_nni.checkpoints import load_into, load_weights, save_weights
 from ganc_nni.generators import Generator
 from ganc_nni.oneshot.distillation import DistillationModule
+from ganc_nni.oneshot.online import load_online_teacher
 from ganc_nni.oneshot.train import student_channels
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report, StageFit, part
+from ganc_nni.training.teacher import load_teacher_discriminator
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +45,10 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     before, before_weights = evaluator.score(student), {k: v.clone() for k, v in student.state_dict().items()}
 
     channels = student_channels(run)  # the mappings are the supernet's
-    module = DistillationModule(recipe, recipe.finetune, run.load_teacher(), channels, evaluator.metric)
+    teacher, judge = load_online_teacher(run), load_teacher_discriminator(run)
+    module = DistillationModule(
+        recipe, recipe.finetune, teacher, channels, evaluator.metric, teacher_discriminator=judge
+    )
     module.set_model(student.train())
     path = run.folder / "supernet" / "helpers.safetensors"
     helpers = load_weights(path)

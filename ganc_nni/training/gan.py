@@ -56,6 +56,11 @@ def pairs(batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat((batch.source, fake), 1), torch.cat((batch.source, batch.target), 1)
 
 
+def prefixed(prefix: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same losses under longer names."""
+    return {f"{prefix}{name}": value for name, value in losses.items()}
+
+
 class GanModule(LightningModule):
     """Trains generators and discriminators in turn, and scores generators on the validation loader.
 
@@ -130,6 +135,13 @@ class GanModule(LightningModule):
         ]
         return optimizers, [LambdaLR(optimizer, linear_decay(self.schedule)) for optimizer in optimizers]
 
+    @property
+    def step(self) -> int:
+        """The number of the optimiser step that is being taken, counted from 0; each side takes one."""
+        batches, epoch = self.schedule.accumulate, self.trainer.current_epoch
+        per_epoch = math.ceil(int(self.trainer.num_training_batches) / batches)
+        return epoch * per_epoch + self.trainer.fit_loop.batch_idx // batches
+
     def minimise(self, optimizer: Optimizer, losses: Mapping[str, Tensor]) -> None:
         """A batch's share of an optimiser step on the sum of ``losses`` (scalars, already weighted), each logged.
 
@@ -160,7 +172,7 @@ class GanModule(LightningModule):
         if self._losses and not math.isfinite(torch.stack(list(self._losses.values())).sum().item()):
             values = ", ".join(f"{name} {value.item():g}" for name, value in self._losses.items())
             raise TrainingError(
-                f"losses are not finite at step {self.trainer.global_step // 2} (epoch {self.trainer.current_epoch}): "
+                f"losses are not finite at step {self.step} (epoch {self.trainer.current_epoch}): "
                 f"{values}; lower the learning rate or the weight of the loss that grew"
             )
 
@@ -171,7 +183,8 @@ class GanModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Let the learning rates fall."""
         for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
-            scheduler.step()
+            if scheduler.optimizer.state:  # a discriminator that nobody asks takes no steps
+                scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the pictures of the last validation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -13,7 +14,7 @@ from ganc_nni.discriminators import build_discriminator
 from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction
 from ganc_nni.planned import planned_blueprint, teacher_widths
 from ganc_nni.recipe import Recipe
-from ganc_nni.training.gan import GanModule, Generator, initialise, pairs
+from ganc_nni.training.gan import GanModule, Generator, initialise, pairs, prefixed
 
 
 class PairedModule(GanModule):
@@ -90,8 +91,12 @@ class Pix2PixModule(PairedModule):
             TrainingError: A loss is not finite.
         """
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+        self.learn(batch, self, optimizer_g, optimizer_d)
+
+    def learn(self, batch: Batch, host: GanModule, optimizer_g: Any, optimizer_d: Any, prefix: str = "") -> None:
+        """One step as a part of ``host``, which has the optimisers and logs the losses, their names after a prefix."""
         fake = self.generator(batch.source)
-        with self.toggled_optimizer(optimizer_d):
-            self.minimise(optimizer_d, self.discriminator_losses(batch, fake))
-        with self.toggled_optimizer(optimizer_g):
-            self.minimise(optimizer_g, self.generator_losses(batch, fake))
+        with host.toggled_optimizer(optimizer_d):
+            host.minimise(optimizer_d, prefixed(prefix, self.discriminator_losses(batch, fake)))
+        with host.toggled_optimizer(optimizer_g):
+            host.minimise(optimizer_g, prefixed(prefix, self.generator_losses(batch, fake)))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ganc_nni.checkpoints import save_weights
+from ganc_nni.checkpoints import load_into, load_weights, save_weights
+from ganc_nni.discriminators import Discriminator, build_discriminator
+from ganc_nni.errors import InputError
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.training.cyclegan import CycleGanModule
@@ -16,12 +20,15 @@ from ganc_nni.training.pix2pix import Pix2PixModule
 
 
 def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Train GauGAN (spade), CycleGAN (unpaired) or pix2pix, or take the recipe's checkpoint; returns its score."""
+    """Train GauGAN (spade), CycleGAN (unpaired) or pix2pix, or take the recipe's checkpoint; returns its score.
+
+    A trained one leaves ``teacher.safetensors``, and in ``helpers.safetensors`` all else that was trained.
+    """
     recipe = run.recipe
     torch.manual_seed(recipe.seed)
     evaluator = run.evaluator("search")
     if recipe.teacher.checkpoint is None:
-        module = _kind(recipe)(recipe, evaluator.metric)
+        module = module_of(recipe)(recipe, evaluator.metric)
         folder = run.folder / "teacher"
         fit = StageFit(
             "teacher",
@@ -33,11 +40,45 @@ def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
             sync_batchnorm=recipe.generator.family == "spade",
         )
         weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
+        helpers = {key: value for key, value in weights.items() if not key.startswith("generator.")}
+        save_weights(folder / "helpers.safetensors", helpers)
         save_weights(folder / "teacher.safetensors", deployable(module, part(weights, "generator.")))
     return {"score": evaluator.score(run.load_teacher().to(run.device))}
 
 
-def _kind(recipe: Recipe) -> type[GauGanModule | CycleGanModule | Pix2PixModule]:
+def load_teacher_discriminator(run: Run) -> Discriminator | None:
+    """The one that the teacher was trained with; None if the teacher is a checkpoint, or if no loss asks for it.
+
+    Raises:
+        InputError: It is not there.
+    """
+    recipe = run.recipe
+    if recipe.teacher.checkpoint is not None or recipe.distillation.lambda_discriminator_features == 0:
+        return None
+    helpers, path = load_helpers(run)
+    condition = recipe.data.in_channels if recipe.data.paired else 0
+    discriminator = build_discriminator(recipe.discriminator, condition + recipe.data.out_channels)
+    load_into(discriminator, part(helpers, "discriminator."), path)
+    return discriminator
+
+
+def load_helpers(run: Run) -> tuple[dict[str, Tensor], Path]:
+    """What was trained along with the teacher, and its file.
+
+    Raises:
+        InputError: It is not there.
+    """
+    path = run.folder / "teacher" / "helpers.safetensors"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; a teacher that an older version trained has no discriminator; remove "
+            f"{path.parent} to train it anew, or set lambda_discriminator_features to 0 and leave out online_blocks"
+        )
+    return load_weights(path), path
+
+
+def module_of(recipe: Recipe) -> type[GauGanModule | CycleGanModule | Pix2PixModule]:
+    """How the recipe's teacher is trained."""
     if recipe.generator.family == "spade":
         return GauGanModule
     return CycleGanModule if recipe.data.layout == "unpaired" else Pix2PixModule
