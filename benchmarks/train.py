@@ -203,8 +203,8 @@ def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
     assert isinstance(module, DistillationModule)
     weights, (teacher,) = run.recipe.distillation, module.frozen()
     teacher.to(device)
-    torch.manual_seed(run.recipe.seed + 1)
     student = make_supernet(run.new_space())
+    torch.manual_seed(run.recipe.seed + 1)
     initialise(student)
     student.to(device)
     judge, mappings, gan = module.discriminator, module.mappings, module.adversary.loss
