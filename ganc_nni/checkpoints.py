@@ -16,15 +16,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ganc_nni.distributed import is_first, wait
 from ganc_nni.errors import InputError, TrainingError, cannot_write
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path`` and put it there in one step.
 
+    Of several processes that train together the first one does.
+
     Raises:
         TrainingError: The disk is full, the folder read-only, or the like; what was at ``path`` is still there.
     """
+    if not is_first():
+        return
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +77,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
                 torch.save(tensors, file)
 
         write_atomically(path, save)
+    wait()  # who trains along may read it now
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from ganc_nni.data import IGNORE_ID, LabelMaps, Split
+from ganc_nni.distributed import share
 from ganc_nni.errors import InputError
 from ganc_nni.kernels import FasterKernels
 from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
@@ -119,11 +120,13 @@ class Evaluator:
         if isinstance(generator, nn.Module) and generator.training:  # to visit each layer takes milliseconds
             generator.eval()
         metric, first = self.metric(), 0
-        for batch in self._sources():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                pictures = translate(generator, batch)
-            metric.update(pictures.float(), first)
-            first += len(batch)
+        for whole in self._sources():
+            own = share(len(whole))  # where several processes score together, the metric puts their parts together
+            if len(whole[own]) > 0:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    pictures = translate(generator, whole[own])
+                metric.update(pictures.float(), first + own.start)
+            first += len(whole)
         return float(metric.compute())
 
     def _sources(self) -> Iterable[Tensor]:

@@ -100,4 +100,8 @@ def _settings(stage: str, recipe: Recipe) -> str:
         value = attrgetter(key)(recipe)
         found += [f"{key} (now {value})"] if value > 1 else []
     height, width = recipe.data.image_size
-    return " or ".join([*found, f"data.image_size (now {height}x{width})"])
+    lower = " or ".join([*found, f"data.image_size (now {height}x{width})"])
+    blocks = stage != "segmenter" and recipe.generator.family != "unet"
+    if blocks and not recipe.acceleration.gradient_checkpointing:
+        return f"{lower}, or set acceleration.gradient_checkpointing,"
+    return lower

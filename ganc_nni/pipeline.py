@@ -7,10 +7,12 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ganc_nni.checkpoints import read_json, write_text
+from ganc_nni.distributed import by_the_first, is_first, processes
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import WRITTEN, export
 from ganc_nni.lock import run_lock, stage_lock
@@ -38,6 +40,9 @@ STAGES: dict[str, Stage] = {
     "export": export,
 }
 """All stages, in order; each takes what the ones before it left in the run folder."""
+
+SHARED = ("teacher", "supernet", "finetune")
+"""The stages that several processes can make together."""
 
 _SECTIONS = {
     "segmenter": ("seed", "data", "segmenter"),
@@ -192,15 +197,24 @@ class Pipeline:
 
     def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
         """Run one stage unless it is done; returns its ``stage.json``."""
-        if not self.done(stage):
-            with stage_lock(self.run.folder):
+        if not self._all_done(stage):
+            if processes() > 1 and stage not in SHARED:
+                raise InputError(
+                    f"stage {stage}: is not done, and only {', '.join(SHARED)} are for several processes; first make "
+                    "it by one, without torchrun"
+                )
+            with stage_lock(self.run.folder) if is_first() else nullcontext():
                 self._run_stage(stage, report)
         return self.record(stage)
 
+    def _all_done(self, stage: str) -> bool:
+        """The same for all processes that train together."""
+        return by_the_first(lambda: self.done(stage))
+
     def _run_stage(self, stage: str, report: Report | None) -> None:
-        if not self.done(stage):  # else another process has made it while this one waited
-            self.prepare(stage)
-        if not self.done(stage):
+        if not self._all_done(stage):  # else another process has made it while this one waited
+            by_the_first(lambda: self.prepare(stage))
+        if not self._all_done(stage):
             start = time.perf_counter()
             with watch(stage, self.run.recipe) as peaks:
                 figures = STAGES[stage](self.run, report)
@@ -226,9 +240,9 @@ class Pipeline:
             InputError: Another process works in the run folder.
         """
         names = self.stages(last)
-        if all(self.done(stage) for stage in names):
+        if all(self._all_done(stage) for stage in names):
             return
-        with run_lock(self.run.folder):
+        with run_lock(self.run.folder) if is_first() else nullcontext():
             for stage in names:
                 self.run_stage(stage)
 

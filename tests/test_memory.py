@@ -39,7 +39,7 @@ def test_too_little_memory_is_one_line_with_a_cure(use, stage, key):
     assert message.startswith(f"{stage}: out of memory, with ")
     assert f"; lower {key}" in message
     assert "metric.batch_size (now " in message
-    assert "data.image_size (now 32x32) and call again" in message
+    assert "data.image_size (now 32x32), or set acceleration.gradient_checkpointing, and call again" in message
     assert "\n" not in message
     assert len(message) < 400
 

@@ -26,6 +26,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run,
 def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
     """Run all stages up to ``stage`` that are not done yet; with ``resume`` only if there are evaluations to reuse."""
     # torch and NNI take seconds to import; --help and argument errors should not wait for them.
+    from ganc_nni.distributed import together
     from ganc_nni.pipeline import Pipeline
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
@@ -37,8 +38,9 @@ def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
             f"--resume: {run.folder / 'search'} has no evaluations of this recipe's supernet; leave --resume out to "
             "begin the search"
         )
-    run.check()
-    pipeline.run_until(stage)
+    with together(run.device):
+        run.check()
+        pipeline.run_until(stage)
 
 
 @app.command(name="run")

@@ -28,17 +28,22 @@ class EpochOrder(Sampler[int]):
     number, and so other draws. Lightning calls :meth:`set_epoch` before each epoch.
 
     Args:
-        length: Pictures an epoch.
+        length: Pictures an epoch, of all processes together.
         seed: Any integer from 0.
+        number: Which of the processes that train together this one is; they take turns, so that all their batches
+            together are those of one process with as many times the batch size.
+        processes: How many there are; the last pictures of an epoch are left out if they are not enough for all.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
+    def __init__(self, length: int, seed: int, number: int = 0, processes: int = 1) -> None:
         self.length = length
         self.seed = seed
+        self.number = number
+        self.processes = processes
         self.begin_at(0)
 
     def begin_at(self, epoch: int, shown: int = 0) -> None:
-        """Go on in ``epoch`` after its first ``shown`` pictures."""
+        """Go on in ``epoch`` after this process's first ``shown`` pictures."""
         self.epoch = epoch
         self.shown = shown
 
@@ -48,10 +53,10 @@ class EpochOrder(Sampler[int]):
             self.begin_at(epoch)
 
     def __len__(self) -> int:
-        """Pictures of a whole epoch, whatever is left of this one."""
-        return self.length
+        """Pictures of a whole epoch for this process, whatever is left of this one."""
+        return self.length // self.processes
 
     def __iter__(self) -> Iterator[int]:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(_ORDERS, self.epoch))
-        order = np.random.default_rng(sequence).permutation(self.length)[self.shown :]
-        return iter((self.epoch * self.length + order).tolist())
+        order = np.random.default_rng(sequence).permutation(self.length)[self.number :: self.processes]
+        return iter((self.epoch * self.length + order[self.shown : len(self)]).tolist())

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ganc_nni.checkpoints import write_atomically
+from ganc_nni.distributed import processes
 from ganc_nni.errors import TrainingError
 
 _log = logging.getLogger(__name__)
@@ -39,12 +40,14 @@ class Start(NamedTuple):
     Attributes:
         path: The checkpoint; None: none, it begins anew.
         epoch: Counted from 0.
-        batches: How many of that epoch are done.
+        batches: How many of that epoch are done, by each process.
+        processes: How many processes have trained together.
     """
 
     path: Path | None = None
     epoch: int = 0
     batches: int = 0
+    processes: int = 1
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -99,7 +102,7 @@ class Checkpoints(Checkpoint):
         """Say where the training goes on from here; see :func:`find_start`."""
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         ended = batches >= trainer.num_training_batches
-        checkpoint["goes_on"] = (trainer.current_epoch + ended, 0 if ended else batches)
+        checkpoint["goes_on"] = (trainer.current_epoch + ended, 0 if ended else batches, processes())
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how much disk is needed.
@@ -189,8 +192,7 @@ def find_start(folder: Path) -> Start:
     for name in (LAST, PREVIOUS, BEST):
         if (checkpoint := read_whole(folder / name)) is not None:
             # checkpoints of earlier versions, all of which end an epoch, do not say it
-            epoch, batches = checkpoint.get("goes_on", (checkpoint["epoch"] + 1, 0))
-            return Start(folder / name, epoch, batches)
+            return Start(folder / name, *checkpoint.get("goes_on", (checkpoint["epoch"] + 1,)))
         damaged = damaged or (folder / f"{name}.damaged").is_file()
     if damaged:
         _log.warning("%s: no checkpoint there is whole; the training begins anew", folder)

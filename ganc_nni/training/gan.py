@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from torchvision.utils import make_grid
 
 from ganc_nni.data import Batch, as_rgb
+from ganc_nni.distributed import processes, share
 from ganc_nni.errors import TrainingError
 from ganc_nni.evaluate import translate
 from ganc_nni.generators import Family
@@ -161,7 +162,7 @@ class GanModule(LightningModule):
         if batch == last:
             optimizer.step()
         for name, value in self._losses.items():
-            self.log(f"loss/{name}", value)
+            self.log(f"loss/{name}", value, sync_dist=processes() > 1)
 
     def check_losses(self) -> None:
         """Look at the last losses.
@@ -197,11 +198,15 @@ class GanModule(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Generate from ``batch`` with everything that is scored, in fp32, whatever it trains in."""
+        own = share(len(batch))
+        first, self._validated = self._validated + own.start, self._validated + len(batch)
+        batch = batch[own]
+        if len(batch) == 0:  # the last pictures of the split may be fewer than the processes
+            return
         with torch.autocast(batch.device.type, enabled=False):
             outputs = {name: translate(generator, batch) for name, generator in self.scored().items()}
         for name, metric in self._metrics.items():
-            metric.update(outputs[name], self._validated)
-        self._validated += len(batch)
+            metric.update(outputs[name], first)
         if batch_idx == 0:
             shown = [batch, *outputs.values()]
             self._rows = [as_rgb(pictures[:4]) for pictures in shown]

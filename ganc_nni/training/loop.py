@@ -14,11 +14,21 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from ganc_nni.data import Data, EpochOrder
-from ganc_nni.errors import WRITE_ERRORS, TrainingError, cannot_write
+from ganc_nni.distributed import by_the_first, is_first, lightning, number, processes, wait
+from ganc_nni.errors import WRITE_ERRORS, InputError, TrainingError, cannot_write
 from ganc_nni.kernels import FasterKernels
 from ganc_nni.logs import progress_bar
 from ganc_nni.recipe import Recipe, Schedule
-from ganc_nni.training.checkpointing import BEST, LAST, PREVIOUS, Checkpoints, WholeCheckpoints, find_start, read_whole
+from ganc_nni.training.checkpointing import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    Checkpoints,
+    Start,
+    WholeCheckpoints,
+    find_start,
+    read_whole,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +57,8 @@ class StageProgress(Callback):
         per_epoch = int(trainer.num_training_batches)
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.task = self.bar.add_task(self.stage, total=(trainer.max_epochs or 0) * per_epoch, completed=done)
-        self.bar.start()
+        if is_first():
+            self.bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """One step more."""
@@ -70,6 +81,26 @@ class StageProgress(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self.bar.stop()
+
+
+def check_shares(start: Start, data: Data, recipe: Recipe) -> None:
+    """Refuse what the processes that train together cannot divide up.
+
+    Raises:
+        InputError: Too few pictures, or an epoch that another number of processes has begun.
+    """
+    scored = min(recipe.metric.batch_size, len(data.search.sources))
+    for name, count in (("training pictures", len(data.train)), ("pictures a batch (metric.batch_size)", scored)):
+        if count < processes():
+            raise InputError(
+                f"{count} {name} cannot be shared by {processes()} processes; start fewer (torchrun --nproc-per-node)"
+            )
+    if start.batches > 0 and start.processes != processes():
+        raise InputError(
+            f"{start.path}: stands amid an epoch that {start.processes} processes have begun, now there are "
+            f"{processes()}; go on with {start.processes} (torchrun --nproc-per-node), or remove it to go on from an "
+            "earlier checkpoint"
+        )
 
 
 class StageFit:
@@ -98,8 +129,9 @@ class StageFit:
         sync_batchnorm: bool = False,
     ) -> None:
         self.folder = folder
-        self.start = find_start(folder)
-        order = EpochOrder(len(data.train), recipe.seed)
+        self.start = by_the_first(lambda: find_start(folder))
+        check_shares(self.start, data, recipe)
+        order = EpochOrder(len(data.train), recipe.seed, number(), processes())
         order.begin_at(self.start.epoch, self.start.batches * schedule.batch_size)
         self.train_loader = DataLoader(
             data.train,
@@ -107,7 +139,7 @@ class StageFit:
             sampler=order,
             num_workers=recipe.data.workers,
             persistent_workers=recipe.data.workers > 0,
-            drop_last=len(data.train) > schedule.batch_size,
+            drop_last=len(order) > schedule.batch_size,
             generator=torch.Generator().manual_seed(recipe.seed),  # else torch's own would be used up
         )
         done = self.start.epoch * len(self.train_loader) + self.start.batches
@@ -115,7 +147,7 @@ class StageFit:
         self.trainer = Trainer(
             max_epochs=schedule.total_epochs,
             accelerator="auto" if recipe.device == "auto" else recipe.device,
-            devices=1,
+            **lightning(),
             plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done),
             callbacks=[
@@ -126,7 +158,7 @@ class StageFit:
             log_every_n_steps=min(10, len(self.train_loader)),
             num_sanity_val_steps=0,
             precision=PRECISIONS[recipe.acceleration.precision],
-            sync_batchnorm=sync_batchnorm,
+            sync_batchnorm=sync_batchnorm and processes() > 1,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -151,6 +183,7 @@ class StageFit:
             if error.errno not in WRITE_ERRORS:
                 raise
             raise cannot_write(self.folder, error) from None
+        wait()
         for name in (BEST, LAST, PREVIOUS):
             if (checkpoint := read_whole(self.folder / name)) is not None:
                 return checkpoint["state_dict"]
