@@ -56,7 +56,7 @@ _SECTIONS = {
 
 _NO_INFLUENCE = {
     "data": {"cache", "workers"},
-    "acceleration": {"channels_last", "compile", "fused_adam", "gradient_checkpointing"},
+    "acceleration": {"channels_last", "compile", "fused_adam", "data_on_device", "gradient_checkpointing"},
     "metric": {"batch_size"},
     "search": {"timeout", "max_failures", "repeats"},
 }

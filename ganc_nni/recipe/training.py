@@ -201,6 +201,11 @@ class AccelerationRecipe(Section):
         False, description="torch.compile for teacher, discriminator and all else of fixed widths; needs a C++ compiler"
     )
     fused_adam: bool = Field(True, description="Adam updates all weights in one pass")
+    data_on_device: bool = Field(
+        False,
+        description="all training pictures lie on the device, a byte a pixel and channel, and are cut and mirrored "
+        "there; data.workers has nothing to do then; not for label maps",
+    )
     gradient_checkpointing: bool = Field(
         False,
         description="keep only the inputs of the generators' blocks and compute the rest again in the backward pass: "

@@ -70,6 +70,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _resident(self) -> Recipe:
+        if self.acceleration.data_on_device and self.data.layout == "labels":
+            raise ValueError("acceleration.data_on_device is for pictures; data.layout is labels; set it to false")
+        return self
+
+    @model_validator(mode="after")
     def _discriminator_features(self) -> Recipe:
         losses = self.distillation
         if losses.lambda_discriminator_features > 0 and losses.lambda_gan == 0 and self.teacher.checkpoint is not None:

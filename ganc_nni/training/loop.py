@@ -14,8 +14,10 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from ganc_nni.data import Data, EpochOrder
+from ganc_nni.data.on_device import Numbers, OnDevice
 from ganc_nni.distributed import by_the_first, is_first, lightning, number, processes, wait
 from ganc_nni.errors import WRITE_ERRORS, InputError, TrainingError, cannot_write
+from ganc_nni.evaluate import pick_device
 from ganc_nni.kernels import FasterKernels
 from ganc_nni.logs import progress_bar
 from ganc_nni.recipe import Recipe, Schedule
@@ -133,12 +135,15 @@ class StageFit:
         check_shares(self.start, data, recipe)
         order = EpochOrder(len(data.train), recipe.seed, number(), processes())
         order.begin_at(self.start.epoch, self.start.batches * schedule.batch_size)
+        resident = recipe.acceleration.data_on_device
+        workers = 0 if resident else recipe.data.workers
         self.train_loader = DataLoader(
-            data.train,
+            Numbers(len(data.train)) if resident else data.train,
             schedule.batch_size,
             sampler=order,
-            num_workers=recipe.data.workers,
-            persistent_workers=recipe.data.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=OnDevice(data.train, pick_device(recipe.device)) if resident else None,
             drop_last=len(order) > schedule.batch_size,
             generator=torch.Generator().manual_seed(recipe.seed),  # else torch's own would be used up
         )

@@ -1,0 +1,66 @@
+"""Training pictures that lie on the device: read once, cut and mirrored there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ganc_nni.data.batch import Batch
+from ganc_nni.data.folders import Shown, TrainSet
+from ganc_nni.data.pictures import PictureSet
+
+
+class Numbers(Dataset[int]):
+    """Item n is n: what a loader asks for, passed on to :class:`OnDevice`."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+class OnDevice:
+    """Makes the batches of a training set from bytes on a device; the same as the set's own, to the bit.
+
+    Args:
+        train: Of pictures, no label maps. All of it is read now.
+        device: Where the batches will be. Takes a byte a pixel and channel.
+
+    Raises:
+        InputError: A picture cannot be read.
+    """
+
+    def __init__(self, train: TrainSet, device: torch.device) -> None:
+        self.train = train
+        self._sources, self._targets = (_bytes(pictures, device) for pictures in (train.sources, train.targets))
+
+    def __call__(self, numbers: Sequence[int]) -> Batch:
+        """The items of these numbers, ``N x C x H x W`` in [-1, 1]."""
+        sources, targets = zip(*(self.train.draw(number) for number in numbers), strict=True)
+        return Batch(_cut(self._sources, sources), _cut(self._targets, targets))
+
+
+def _bytes(pictures: PictureSet, device: torch.device) -> Tensor:
+    """All pictures, ``N x C x H x W`` uint8."""
+    everything = torch.empty(len(pictures), pictures.channels, *pictures.size, dtype=torch.uint8)
+    for index in range(len(pictures)):
+        pixels = torch.from_numpy(np.array(pictures.image(index)))
+        everything[index] = pixels.reshape(*pictures.size, pictures.channels).permute(2, 0, 1)
+    return everything.to(device)
+
+
+def _cut(pictures: Tensor, shown: Sequence[Shown]) -> Tensor:
+    parts = []
+    for number, placement in shown:
+        (height, width), top, left = placement.size, placement.top, placement.left
+        part = pictures[number, :, top : top + height, left : left + width]
+        parts.append(part.flip(2) if placement.mirrored else part)
+    return torch.stack(parts).float() / 127.5 - 1
