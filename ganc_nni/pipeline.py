@@ -66,22 +66,6 @@ PEAKS = "peak_memory_mib"
 """In a ``stage.json``: the most memory that the stage has needed."""
 
 
-_SILENT_AT_ZERO = {
-    "distillation": {
-        "lambda_kernel_alignment",
-        "lambda_channel",
-        "lambda_ssim",
-        "lambda_style",
-        "lambda_content",
-        "lambda_tv",
-        "lambda_discriminator_features",
-        "lambda_wavelet",
-        "online_blocks",
-    }
-}
-"""Settings that came later; without a weight a run is the same as one from before them, and stays done."""
-
-
 class Pipeline:
     """Runs the stages of a recipe that are not done yet."""
 
@@ -97,10 +81,6 @@ class Pipeline:
 
     def _hash(self, stage: str) -> str:
         recipe = self.run.recipe.model_dump(mode="json", exclude=_NO_INFLUENCE)
-        if recipe["generator"]["family"] != "unet":  # so that runs from before there were U-Nets are still done
-            del recipe["generator"]["n_downs"]
-        for section, later in _SILENT_AT_ZERO.items():
-            recipe[section] = {key: value for key, value in recipe[section].items() if key not in later or value}
         names = self.stages(stage)
         parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
         checkpoint = self.run.recipe.teacher.checkpoint
