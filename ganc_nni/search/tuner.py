@@ -104,8 +104,8 @@ class EvolutionTuner(Tuner):
             self.lock.release()
         _log.error("%s", message, exc_info=error if not known else None)
         # NNI leaves an experiment whose tuner has failed in RUNNING, unless its dispatcher reports the error; a tuner
-        # is given no handle on its dispatcher.
-        for dispatcher in [each for each in gc.get_objects() if isinstance(each, MsgDispatcherBase)]:
+        # is given no handle on its dispatcher. isinstance would ask torch for names that it warns of.
+        for dispatcher in [each for each in gc.get_objects() if issubclass(type(each), MsgDispatcherBase)]:
             dispatcher.report_error(message)
 
 
