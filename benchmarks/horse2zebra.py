@@ -157,7 +157,7 @@ class Work:
         """All that is not done yet."""
         checkpointing.SECONDS = CHECKPOINT_SECONDS
         pipeline = Pipeline(self.run)
-        budgets = [self._with_budget(budget) for budget in self.options.budgets]
+        budgets = [within(self.run, budget) for budget in self.options.budgets]
         for each in budgets:
             each.check()
         with run_lock(self.folder):
@@ -188,15 +188,6 @@ class Work:
         rows = [read_json(path) for path in sorted((self.folder / "scores").glob("*.json"))]
         path = self.folder / "estimate.json"
         show(self.run, rows, self.clock.stages, read_json(path) if path.is_file() else {})
-
-    def _with_budget(self, budget: float) -> Run:
-        """The same run with that many published MACs at 256x256, as many fewer as the pictures are smaller."""
-        recipe, (height, width) = self.run.recipe, self.run.recipe.data.image_size
-        scaled = budget * height * width / math.prod(PUBLISHED_SIZE)
-        search = recipe.search.model_copy(update={"budget": scaled, "convention": "published"})
-        run = Run(recipe.model_copy(update={"search": search}))
-        run.data = self.run.data  # decoded once
-        return run
 
     def _stage(self, pipeline: Pipeline, stage: str, label: str) -> None:
         if pipeline.done(stage):
@@ -260,6 +251,15 @@ class Work:
             figures = score(self._zebras)
             noted["done"] = True
         write_text(self._path(name), json.dumps({"name": name, "key": key, **figures}, indent=2) + "\n")
+
+
+def within(run: Run, budget: float) -> Run:
+    """The same run with that many published MACs at 256x256, as many fewer as the pictures are smaller."""
+    scaled = budget * math.prod(run.recipe.data.image_size) / math.prod(PUBLISHED_SIZE)
+    search = run.recipe.search.model_copy(update={"budget": scaled, "convention": "published"})
+    found = Run(run.recipe.model_copy(update={"search": search}))
+    found.data = run.data  # decoded once
+    return found
 
 
 def name_of(budget: float) -> str:

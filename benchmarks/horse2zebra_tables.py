@@ -51,7 +51,7 @@ def show(
 
 
 def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Sequence[str], Rows]:
-    columns = ["pictures", "widths", "MACs, published", "parameters", "search split", "test", "test, KID"]
+    columns = ["pictures", "widths", "MACs, published", "parameters", "search split", "test", "test, KID x 1000"]
     ordered = sorted(scores, key=lambda row: -row.get("macs_published", 1e99))
     rows = [
         [
@@ -61,7 +61,7 @@ def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Seque
             f"{row['params']:,}" if "params" in row else "",
             f"{row['search']:.3f}" if "search" in row else "",
             f"{row['frechet']:.3f}",
-            f"{row['kid']:.4f}",
+            f"{1000 * row['kid']:.3f}",
         ]
         for row in ordered
     ]
