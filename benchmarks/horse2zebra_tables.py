@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import common
 
 from ganc_nni.checkpoints import write_text
 from ganc_nni.pipeline import PEAKS
@@ -44,14 +43,14 @@ def show(
     if not sections:
         return
     for section in sections:
-        _print(*section)
+        common.show(*section)
     write_text(run.folder / "results.md", "\n".join(_markdown(*section) for section in sections))
     content = {"size": [height, width], "scores": list(scores), "stages": stages, "estimate": estimate}
     write_text(run.folder / "results.json", json.dumps(content, indent=2) + "\n")
 
 
 def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Sequence[str], Rows]:
-    columns = ["pictures", "widths", "MACs, published", "parameters", "search split", "test", "test, KID x 1000"]
+    columns = ["pictures", "widths", "published MACs", "parameters", "search split", "test", "KID x 1000"]
     ordered = sorted(scores, key=lambda row: -row.get("macs_published", 1e99))
     rows = [
         [
@@ -83,7 +82,7 @@ def _stages(stages: Mapping[str, Mapping[str, Any]]) -> tuple[Sequence[str], Row
         shown = str(steps or "") if done else "not done yet"
         rows.append([label, f"{seconds:.1f}", shown, str(stage.get("batch", "")), each, peaks])
     rows.append(["in all", f"{sum(stage['seconds'] for stage in stages.values()):.1f}", "", "", "", ""])
-    return ("stage", "seconds", "steps", "pictures a step", "ms a step, all told", "peak, MiB"), rows
+    return ("stage", "seconds", "steps", "pictures a step", "ms a step, all in", "peak, MiB"), rows
 
 
 def _estimate(estimate: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
@@ -100,15 +99,6 @@ def _estimate(estimate: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     ]
     rows.append(["in all", "", "", "", "", f"{estimate['seconds'] / 60:.1f}"])
     return ("part", "steps or scores", "pictures a step", "ms each", "times", "minutes"), rows
-
-
-def _print(title: str, columns: Sequence[str], rows: Rows) -> None:
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 140).print(table)
 
 
 def _markdown(title: str, columns: Sequence[str], rows: Rows) -> str:

@@ -21,7 +21,7 @@ def script(monkeypatch):
 
 
 def recipe(script, tmp_path, *arguments):
-    return script.recipe_of(script._parser().parse_args(["--device", "cpu", "--out", str(tmp_path), *arguments]))
+    return script.recipe_of(script.parser().parse_args(["--device", "cpu", "--out", str(tmp_path), *arguments]))
 
 
 def test_published_but_for_lengths(script, tmp_path):
@@ -50,7 +50,7 @@ def test_an_unknown_setting_is_refused(script, tmp_path):
 
 @pytest.mark.parametrize("budget", [2.55e9, 1.41e9])
 def test_both_budgets_are_in_reach_at_any_size(script, tmp_path, budget):
-    options = script._parser().parse_args(["--device", "cpu", "--out", str(tmp_path), "--size", "64", "64"])
+    options = script.parser().parse_args(["--device", "cpu", "--out", str(tmp_path), "--size", "64", "64"])
     options.budgets = [budget]
     run = script.Run(script.recipe_of(options))
     scaled = script.within(run, budget)
@@ -73,7 +73,7 @@ def test_times_add_up_over_calls_until_the_key_changes(script, tmp_path):
 
 
 def test_a_call_ends_in_time(script, tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "TICK", 0.05)
+    monkeypatch.setattr("horse2zebra_parts.TICK", 0.05)
     clock = script.Clock(tmp_path / "times.json", 0.1 / 60)
     with pytest.raises(SystemExit) as ended, clock.stage("teacher", "a"):
         time.sleep(30)
