@@ -116,7 +116,7 @@ class Work:
 
     def _compress(self, name: str, run: Run) -> None:
         """Search, fine-tune, export and score within one budget; the next takes the same folders for its own."""
-        pipeline, place = Pipeline(run), self.folder / "compressed" / name
+        pipeline, place = Pipeline(run), self.folder / "compressed" / name.split()[-1]
         key = pipeline.key("export")
         if self._known(name, key):
             return
