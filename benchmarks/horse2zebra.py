@@ -45,7 +45,8 @@ from ganc_nni.training import checkpointing
 CHECKPOINT_SECONDS = 20.0
 """Between two checkpoints: what the end of a call costs at most."""
 
-RELEASED = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
+RELEASED_FILE = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
+REAL, SOURCES, RELEASED = "real zebras (testB)", "horses as they are (testA)", "released by GAN Compression"
 
 
 class Work:
@@ -67,10 +68,8 @@ class Work:
         for each in budgets:
             each.check()
         with run_lock(self.folder):
-            self._row("real zebras (testB)", self._test, lambda zebras: zebras.distance(self.run.data.test.targets))
-            self._row(
-                "horses as they are (testA)", self._test, lambda zebras: zebras.distance(self.run.data.test.sources)
-            )
+            self._row(REAL, self._test, lambda zebras: zebras.distance(self.run.data.test.targets))
+            self._row(SOURCES, self._test, lambda zebras: zebras.distance(self.run.data.test.sources))
             self._released()
             self._stage(pipeline, "teacher", "teacher")
             self._row("teacher", pipeline.key("teacher"), lambda zebras: self._teacher(zebras, pipeline))
@@ -91,7 +90,10 @@ class Work:
 
     def show(self) -> None:
         """The tables of what there is, on the terminal and in files."""
-        rows = [read_json(path) for path in sorted((self.folder / "scores").glob("*.json"))]
+        keys = {name: self._test for name in (REAL, SOURCES, RELEASED)}
+        keys["teacher"] = Pipeline(self.run).key("teacher")
+        keys |= {name_of(each): Pipeline(within(self.run, each)).key("export") for each in self.options.budgets}
+        rows = [read_json(self._path(name)) for name, key in keys.items() if self._known(name, key)]
         path = self.folder / "estimate.json"
         show(self.run, rows, self.clock.stages, read_json(path) if path.is_file() else {})
 
@@ -131,12 +133,11 @@ class Work:
         self._row(name, key, lambda zebras: {**_costs(cost), **figures, **zebras.score(file.network())})
 
     def _released(self) -> None:
-        path = Path(os.environ["GANC_DATA"]) / "weights" / RELEASED
+        path = Path(os.environ["GANC_DATA"]) / "weights" / RELEASED_FILE
         if path.is_file():
             file = read_generator(path)
             figures = {**_costs(file.cost(self.run.recipe.data.image_size)), "widths": config_str(file.sample)}
-            name = "released by GAN Compression"
-            self._row(name, self._test, lambda zebras: {**figures, **zebras.score(file.network())})
+            self._row(RELEASED, self._test, lambda zebras: {**figures, **zebras.score(file.network())})
 
     def _teacher(self, zebras: Zebras, pipeline: Pipeline) -> dict[str, Any]:
         score = {"search": pipeline.figures("teacher")["score"]}

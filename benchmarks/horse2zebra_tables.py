@@ -51,7 +51,6 @@ def show(
 
 def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Sequence[str], Rows]:
     columns = ["pictures", "widths", "published MACs", "parameters", "search split", "test", "KID x 1000"]
-    ordered = sorted(scores, key=lambda row: -row.get("macs_published", 1e99))
     rows = [
         [
             row["name"],
@@ -62,11 +61,11 @@ def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Seque
             f"{row['frechet']:.3f}",
             f"{1000 * row['kid']:.3f}",
         ]
-        for row in ordered
+        for row in scores
     ]
     if published:
         columns.append("goal")
-        for row, cells in zip(ordered, rows, strict=True):
+        for row, cells in zip(scores, rows, strict=True):
             goal = GOALS.get(row["name"])
             cells.append("" if goal is None else f"{'meets' if row['frechet'] <= goal else 'misses'} {goal:.2f}")
     return columns, rows
