@@ -90,7 +90,7 @@ class Work:
 
     def show(self) -> None:
         """The tables of what there is, on the terminal and in files."""
-        keys = {name: self._test for name in (REAL, SOURCES, RELEASED)}
+        keys = dict.fromkeys((REAL, SOURCES, RELEASED), self._test)
         keys["teacher"] = Pipeline(self.run).key("teacher")
         keys |= {name_of(each): Pipeline(within(self.run, each)).key("export") for each in self.options.budgets}
         rows = [read_json(self._path(name)) for name, key in keys.items() if self._known(name, key)]
