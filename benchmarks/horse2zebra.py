@@ -11,11 +11,12 @@ also after a kill. The table of what there is comes at the end of each call, and
 
 from __future__ import annotations
 
-from common import ROOT as _first  # noqa: F401  (first: it says how torch's threads wait)
+from common import quiet  # first: it says how torch's threads wait
 
 # isort: split
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
@@ -46,7 +47,7 @@ CHECKPOINT_SECONDS = 20.0
 """Between two checkpoints: what the end of a call costs at most."""
 
 RELEASED_FILE = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
-REAL, SOURCES, RELEASED = "real zebras (testB)", "horses as they are (testA)", "released by GAN Compression"
+REAL, SOURCES, RELEASED = "zebras (testB)", "horses (testA)", "released"
 
 
 class Work:
@@ -86,6 +87,7 @@ class Work:
             full = parser().parse_args(["--device", self.options.device])
             full.out = self.options.out
             recipe = recipe_of(full)
+        quiet()  # trainings that are ended after a few steps are no news, and nothing comes after
         write_text(path, json.dumps(estimate(recipe, self.options.budgets), indent=2) + "\n")
 
     def show(self) -> None:
@@ -170,6 +172,7 @@ def main() -> int:
     """Do what is missing and print what there is; returns the exit code."""
     options = parser(__doc__).parse_args()
     logs.set_up(RichHandler(console=logs.STDERR, show_path=False))
+    logging.getLogger("nni").setLevel(logging.WARNING)  # the project's own messages say as much of each candidate
     options.out = options.out.resolve()
     os.environ["GANC_DATA"] = str(Path(os.environ.get("GANC_DATA", "")).resolve())
     os.environ["GANC_RUNS"] = str(options.out)
