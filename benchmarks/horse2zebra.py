@@ -185,6 +185,7 @@ def main() -> int:
             if options.estimate or tuple(options.size) != PUBLISHED_SIZE:
                 work.estimate()
         finally:
+            work.clock.stop()
             work.show()
     except (InputError, TrainingError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
