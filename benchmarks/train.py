@@ -68,7 +68,7 @@ def main() -> None:
         for way in ways:
             batch = options.batch if way in ("batch", "all") else 1
             plain = _plain(_run(options, 1), stage, device, options)
-            ours = _ours(_run(options, batch, WAYS[way]), stage, device, options)
+            ours = step_seconds(_run(options, batch, WAYS[way]), stage, device, options)
             name = f"{way} of {batch}" if batch > 1 else way
             rows.append((name, *_row(plain, ours, batch)))
         height, width = options.size
@@ -144,7 +144,7 @@ class _Finished(Exception):
     """All steps are measured."""
 
 
-def _ours(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> tuple[np.ndarray, float]:
+def step_seconds(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> tuple[np.ndarray, float]:
     """Seconds of each step and the last step's losses of the stage as the toolkit trains it."""
     recipe, module = run.recipe, _module(run, stage)
     timer = _Timer(options.warmup + options.steps, device)

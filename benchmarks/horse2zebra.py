@@ -1,0 +1,197 @@
+"""Real horse2zebra from pictures to compressed generators, beside the generator that GAN Compression released.
+
+Teacher, supernet, then for each budget search, fine-tuning and export; then every generator's score: Frechet distance
+(768 features of torchvision's Inception) and kernel distance (KID) of the 120 translated horses of testA to the first
+300 zebras of trainB. All that is chosen, is chosen by other pictures: a part of trainA and trainB that trains nothing.
+GANC_DATA names the folder with datasets/horse2zebra and weights/.
+
+With --minutes a call ends by itself in time, with exit code 75 where there is more to do: the same command goes on,
+also after a kill. The table of what there is comes at the end of each call, and lies in the run's folder.
+"""
+
+from __future__ import annotations
+
+from common import quiet  # first: it says how torch's threads wait
+
+# isort: split
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from horse2zebra_estimate import estimate
+from horse2zebra_options import PUBLISHED_SIZE, name_of, parser, recipe_of, within
+from horse2zebra_parts import Clock, Zebras
+from horse2zebra_tables import show
+from rich.logging import RichHandler
+
+from ganc_nni import logs
+from ganc_nni.architecture import Architecture
+from ganc_nni.checkpoints import read_json, write_text
+from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.interop import read_generator
+from ganc_nni.lock import run_lock
+from ganc_nni.macs import Cost
+from ganc_nni.pipeline import PEAKS, Pipeline
+from ganc_nni.recipe import Recipe
+from ganc_nni.run import Run
+from ganc_nni.space import config_str
+from ganc_nni.training import checkpointing
+
+CHECKPOINT_SECONDS = 20.0
+"""Between two checkpoints: what the end of a call costs at most."""
+
+RELEASED_FILE = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
+REAL, SOURCES, RELEASED = "zebras (testB)", "horses (testA)", "released"
+
+
+class Work:
+    """The run, and what is already known of it."""
+
+    def __init__(self, recipe: Recipe, options: argparse.Namespace) -> None:
+        self.run = Run(recipe)
+        self.options = options
+        self.folder = self.run.folder
+        self.clock = Clock(self.folder / "times.json", options.minutes)
+        self._zebras: Zebras | None = None
+        self._test = f"{recipe.metric.name} {recipe.metric.dims} {recipe.data.root}"
+
+    def everything(self) -> None:
+        """All that is not done yet."""
+        checkpointing.SECONDS = CHECKPOINT_SECONDS
+        pipeline = Pipeline(self.run)
+        budgets = [within(self.run, budget) for budget in self.options.budgets]
+        for each in budgets:
+            each.check()
+        with run_lock(self.folder):
+            self._row(REAL, self._test, lambda zebras: zebras.distance(self.run.data.test.targets))
+            self._row(SOURCES, self._test, lambda zebras: zebras.distance(self.run.data.test.sources))
+            self._released()
+            self._stage(pipeline, "teacher", "teacher")
+            self._row("teacher", pipeline.key("teacher"), lambda zebras: self._teacher(zebras, pipeline))
+            self._stage(pipeline, "supernet", "supernet")
+            for budget, each in zip(self.options.budgets, budgets, strict=True):
+                self._compress(name_of(budget), each)
+
+    def estimate(self) -> None:
+        """What the run would take or, if it is a small one and not known, a full one of the defaults."""
+        path, recipe = self.folder / "estimate.json", self.run.recipe
+        if not self.options.estimate:
+            if path.is_file():
+                return
+            full = parser().parse_args(["--device", self.options.device])
+            full.out = self.options.out
+            recipe = recipe_of(full)
+        quiet()  # trainings that are ended after a few steps are no news, and nothing comes after
+        write_text(path, json.dumps(estimate(recipe, self.options.budgets), indent=2) + "\n")
+
+    def show(self) -> None:
+        """The tables of what there is, on the terminal and in files."""
+        keys = dict.fromkeys((REAL, SOURCES, RELEASED), self._test)
+        keys["teacher"] = Pipeline(self.run).key("teacher")
+        keys |= {name_of(each): Pipeline(within(self.run, each)).key("export") for each in self.options.budgets}
+        rows = [read_json(self._path(name)) for name, key in keys.items() if self._known(name, key)]
+        path = self.folder / "estimate.json"
+        show(self.run, rows, self.clock.stages, read_json(path) if path.is_file() else {})
+
+    def _stage(self, pipeline: Pipeline, stage: str, label: str) -> None:
+        if pipeline.done(stage):
+            return
+        run, key = pipeline.run, pipeline.key(stage)
+        with self.clock.stage(label, key) as noted:
+            record = pipeline.run_stage(stage)
+            noted.update({name: record[name] for name in (PEAKS,) if name in record})
+            schedules = {
+                "teacher": run.recipe.teacher.schedule,
+                "supernet": run.recipe.supernet.schedule,
+                "finetune": run.recipe.finetune,
+            }
+            if (schedule := schedules.get(stage)) is not None:
+                noted["steps"] = schedule.total_epochs * max(1, len(run.data.train) // schedule.batch_size)
+                noted["batch"] = schedule.batch_size
+            elif stage == "search":
+                noted["steps"] = run.recipe.search.evaluations
+            noted["done"] = True
+
+    def _compress(self, name: str, run: Run) -> None:
+        """Search, fine-tune, export and score within one budget; the next takes the same folders for its own."""
+        pipeline, place = Pipeline(run), self.folder / "compressed" / name.split()[-1]
+        key = pipeline.key("export")
+        if self._known(name, key):
+            return
+        for stage in ("search", "finetune", "export"):
+            self._stage(pipeline, stage, f"{stage} {name}")
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.folder / "export", place)
+        file = read_generator(place / "compressed.safetensors")
+        found = Architecture.load(place / "architecture.json")
+        figures = {"search": min(pipeline.figures("finetune").values()), "widths": found.config_str}
+        cost = run.student_cost.at(found.sample)
+        self._row(name, key, lambda zebras: {**_costs(cost), **figures, **zebras.score(file.network())})
+
+    def _released(self) -> None:
+        path = Path(os.environ["GANC_DATA"]) / "weights" / RELEASED_FILE
+        if path.is_file():
+            file = read_generator(path)
+            figures = {**_costs(file.cost(self.run.recipe.data.image_size)), "widths": config_str(file.sample)}
+            self._row(RELEASED, self._test, lambda zebras: {**figures, **zebras.score(file.network())})
+
+    def _teacher(self, zebras: Zebras, pipeline: Pipeline) -> dict[str, Any]:
+        score = {"search": pipeline.figures("teacher")["score"]}
+        return {**_costs(self.run.teacher_cost), **score, **zebras.score(self.run.load_teacher())}
+
+    def _known(self, name: str, key: str) -> bool:
+        path = self._path(name)
+        return path.is_file() and read_json(path)["key"] == key
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "scores" / f"{name.replace(' ', '_')}.json"
+
+    def _row(self, name: str, key: str, score: Callable[[Zebras], dict[str, Any]]) -> None:
+        """A line of the table, unless it is there; ``key`` is of all that it depends on beside the test's pictures."""
+        if self._known(name, key):
+            return
+        with self.clock.stage(f"score of {name}", key) as noted:
+            if self._zebras is None:
+                self._zebras = Zebras(self.run)
+            figures = score(self._zebras)
+            noted["done"] = True
+        write_text(self._path(name), json.dumps({"name": name, "key": key, **figures}, indent=2) + "\n")
+
+
+def _costs(cost: Cost) -> dict[str, float]:
+    return {"macs_published": cost.macs_published, "macs_true": cost.macs_true, "params": cost.params}
+
+
+def main() -> int:
+    """Do what is missing and print what there is; returns the exit code."""
+    options = parser(__doc__).parse_args()
+    logs.set_up(RichHandler(console=logs.STDERR, show_path=False))
+    logging.getLogger("nni").setLevel(logging.WARNING)  # the project's own messages say as much of each candidate
+    options.out = options.out.resolve()
+    os.environ["GANC_DATA"] = str(Path(os.environ.get("GANC_DATA", "")).resolve())
+    os.environ["GANC_RUNS"] = str(options.out)
+    try:
+        recipe = recipe_of(options)
+        work = Work(recipe, options)
+        try:
+            if not options.estimate:
+                work.everything()
+            if options.estimate or tuple(options.size) != PUBLISHED_SIZE:
+                work.estimate()
+        finally:
+            work.clock.stop()
+            work.show()
+    except (InputError, TrainingError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
