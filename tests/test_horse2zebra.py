@@ -1,6 +1,7 @@
 """benchmarks/horse2zebra.py but its trainings: the recipe that options make, times over several calls, tables."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -48,6 +49,7 @@ def test_an_unknown_setting_is_refused(script, tmp_path):
         recipe(script, tmp_path, "--set", "teacher.widht=16")
 
 
+@pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs real pictures; set GANC_DATA to their folder")
 @pytest.mark.parametrize("budget", [2.55e9, 1.41e9])
 def test_both_budgets_are_in_reach_at_any_size(script, tmp_path, budget):
     options = script.parser().parse_args(["--device", "cpu", "--out", str(tmp_path), "--size", "64", "64"])
