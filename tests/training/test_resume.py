@@ -128,7 +128,7 @@ def test_a_training_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before
         train(run, 7)
     last = run.folder / "teacher" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-500])
-    assert find_start(last.parent)[1:] == (1, 1)
+    assert find_start(last.parent)[1:] == (1, 1, 1)
     run = new_run()
     assert train(run) == undisturbed[0]
     assert_same(outcome(run.folder), undisturbed[1])
