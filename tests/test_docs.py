@@ -1,5 +1,6 @@
 """Every command in README.md and docs/ is run on tiny data; what cannot be is at least spelled right."""
 
+import logging
 import re
 import runpy
 import subprocess
@@ -11,6 +12,7 @@ import yaml
 from docs_blocks import DOCUMENTS, ROOT, blocks, is_shell, lines, simple_commands, spans
 from docs_place import make_place, shrink
 from nni.tools.nnictl.nnictl import get_parser
+from torch.distributed.run import get_args_parser
 from typer.main import get_command
 
 from ganc_nni.cli import app, main
@@ -30,6 +32,7 @@ NOT_RUN = {
     "ganc benchmark": "minutes; tests/test_latency.py measures",
     "ganc demo": "a server that does not end; tests/demo opens it",
     "python -m pytest": "a test runs itself elsewhere",
+    "torchrun": "several processes; tests/test_distributed.py has them; only the command's options are checked",
     "GANC_RUNS=": "needs other machines; tests/search/test_remote.py has them",
     "docs/RESULTS.md": "real pictures, and hours",
 }
@@ -40,6 +43,9 @@ PLACEHOLDERS = {"RUN": "runs/tiny", "RECIPE": "tiny.recipe.yml"}
 
 INSTEAD = {"ganc score": ["--metric", "frechet_random"], "ganc stats": ["--metric", "frechet_random"]}
 """Options that keep a command from downloading; what it would download is tested in tests/metrics."""
+
+TINY = {"benchmarks/train.py": ["--size", "32", "32", "--ways", "as it is", "--warmup", "1", "--steps", "1"]}
+"""Options that make minutes of a program seconds."""
 
 
 def reason_not_to_run(document, line):
@@ -67,6 +73,7 @@ def here(place, monkeypatch):
     monkeypatch.chdir(place)
     for name in ("GANC_DATA", "GANC_RUNS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)  # benchmarks silence their whole process
     return place
 
 
@@ -95,7 +102,7 @@ def test_commands_that_can_be_run_do_run(block, here, ganc, monkeypatch):
         if command[0] == "ganc":
             run_ganc(command, ganc)
         elif command[0] == "python":
-            monkeypatch.setattr(sys, "argv", command[1:])
+            monkeypatch.setattr(sys, "argv", [*command[1:], *TINY.get(command[1], [])])
             monkeypatch.syspath_prepend(str(Path(command[1]).parent))
             runpy.run_path(command[1], run_name="__main__")
         elif command[0] in SHELL:
@@ -126,6 +133,7 @@ def test_commands_have_the_options_that_they_are_given(block):
     for line in lines(block.text):
         for command in simple_commands(line):
             check = {"ganc": check_ganc, "nnictl": check_nnictl, "make": check_make, "python": check_python}
+            check["torchrun"] = check_torchrun
             if command[0] in check:
                 check[command[0]](command[1:])
 
@@ -140,6 +148,11 @@ def check_nnictl(arguments):
     parsed = get_parser().parse_args(arguments)
     config = getattr(parsed, "config", None)
     assert config is None or "mine" in config or (ROOT / config).is_file(), f"{config}: no such experiment"
+
+
+def check_torchrun(arguments):
+    assert get_args_parser().parse_args(arguments).training_script == "ganc_nni"
+    check_ganc(arguments[arguments.index("ganc_nni") + 1 :])
 
 
 def check_make(arguments):

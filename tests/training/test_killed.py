@@ -48,7 +48,9 @@ class Commands:
     def __init__(self, log):
         self.log = log.open("w")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.server = subprocess.Popen([sys.executable, "-c", COMMANDS], text=True, bufsize=1, **pipes)
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as this process; more add up in another order
+        start = [sys.executable, "-c", COMMANDS]
+        self.server = subprocess.Popen(start, text=True, bufsize=1, env=one_thread, **pipes)
 
     def run(self, command, folder=None, delay=0.0):
         """The exit code; with a folder the command is killed so many seconds after its first checkpoint there."""
