@@ -29,7 +29,7 @@ test: setup  ## the whole test suite
 check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ganc_nni
+	$(BIN)/mypy ganc_nni benchmarks
 
 format: setup  ## put style right
 	$(BIN)/ruff check --fix .

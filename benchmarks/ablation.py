@@ -49,7 +49,10 @@ DRAWN: dict[str, dict[str, Any]] = {
 }
 """The section data of a recipe by name."""
 
-PUBLISHED = {True: {"lambda_recon": 100, "lambda_distill": 1}, False: {"lambda_recon": 10, "lambda_distill": 0.01}}
+PUBLISHED: dict[bool, dict[str, float]] = {
+    True: {"lambda_recon": 100, "lambda_distill": 1},
+    False: {"lambda_recon": 10, "lambda_distill": 0.01},
+}
 """GAN Compression's weights, with pairs and without; the adversarial loss has 1."""
 
 UNTAUGHT = {"lambda_distill": 0}
@@ -98,8 +101,8 @@ class Place:
 
     def losses(self, vgg: Path | None) -> dict[str, DistillationRecipe]:
         """What is compared on this set."""
-        base = {"gan_loss": "lsgan", "lambda_gan": 1, **PUBLISHED[self.run.recipe.data.paired]}
-        unit = float(base["lambda_recon"]) / 10
+        published = PUBLISHED[self.run.recipe.data.paired]
+        base, unit = {"gan_loss": "lsgan", "lambda_gan": 1, **published}, published["lambda_recon"] / 10
         return {name: DistillationRecipe(**{**base, **changes}) for name, changes in choices(unit, vgg).items()}
 
 
@@ -194,7 +197,7 @@ def _schedule(epochs: int, batch: int) -> Schedule:
 
 def _row(place: Place, losses: DistillationRecipe, seed: int, options: argparse.Namespace) -> Path:
     """Where the outcome of a training lies; the name depends on all that the outcome does."""
-    depends = [losses.model_dump(mode="json", exclude_defaults=True), Pipeline(place.run).key("teacher")]
+    depends: list[Any] = [losses.model_dump(mode="json", exclude_defaults=True), Pipeline(place.run).key("teacher")]
     depends += [options.steps, options.batch, options.width, options.blocks, seed]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return place.run.folder / "students" / digest[:16] / "row.json"

@@ -17,8 +17,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ganc_nni.recipe import DataRecipe, load_recipe
-from ganc_nni.run import Run
+from ganc_nni import logs
+
+with warnings.catch_warnings():
+    logs.ignore_noise()  # of NNI, while it is imported
+    from ganc_nni.recipe import DataRecipe, load_recipe
+    from ganc_nni.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL = 1.10

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from ganc_nni.data import Batch
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import ResnetBlock
+from ganc_nni.losses import GAN_LOSSES
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.oneshot.train import student_channels
@@ -188,8 +189,9 @@ class PlainLoop:
         self.student = student
         self.set_widths = set_widths
         self.teacher = teacher
-        self.discriminator, self.mappings, self.gan_loss = parts.discriminator, parts.mappings, parts.adversary.loss
+        self.discriminator, self.mappings = parts.discriminator, parts.mappings
         self.weights = run.recipe.distillation
+        self.gan_loss = GAN_LOSSES[self.weights.gan_loss]
         parts.set_model(student)
         (self.optimizer, self.discriminator_optimizer), _ = parts.configure_optimizers()
         self.batches = _forever(DataLoader(run.data.train, run.recipe.supernet.schedule.batch_size, shuffle=True))

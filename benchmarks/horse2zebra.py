@@ -59,7 +59,7 @@ class Work:
         self.folder = self.run.folder
         self.clock = Clock(self.folder / "times.json", options.minutes)
         self._zebras: Zebras | None = None
-        self._test = f"{recipe.metric.name} {recipe.metric.dims} {recipe.data.root}"
+        self._test = f"{recipe.metric.name} {recipe.metric.dims} clean {recipe.data.root}"
 
     def everything(self) -> None:
         """All that is not done yet."""

@@ -18,6 +18,7 @@ import torch
 from train import step_seconds
 
 from ganc_nni.data import Split
+from ganc_nni.data.pictures import Redrawn
 from ganc_nni.evaluate import Evaluator
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
@@ -102,23 +103,15 @@ def _seconds_a_picture(run: Run, cache: Path) -> float:
     student.to(run.device)
     metric = run.recipe.metric.model_copy(update={"min_images": 2})
     search = run.data.search
-    count = min(PICTURES, len(search.sources))
-    sources, targets = ([pictures[index] for index in range(count)] for pictures in (search.sources, search.targets))
-    evaluator = Evaluator(metric, Split(_Digested(sources), _Digested(targets), paired=False), "few", run.device, cache)
+    sources, targets = (Redrawn((each,), PICTURES, seed=0) for each in (search.sources, search.targets))
+    few = Split(sources, targets, paired=False)
+    evaluator = Evaluator(metric, few, "few", run.device, cache)
     taken = []
     for _ in range(2):  # the first loads the pictures and chooses kernels
         start = time.perf_counter()
         evaluator.score(student, run.recipe.search.precision)
         taken.append(time.perf_counter() - start)
-    return taken[-1] / count
-
-
-class _Digested(list):  # type: ignore[type-arg]
-    """Pictures in memory, whose statistics nobody will look for again."""
-
-    def digest(self) -> str:
-        """The same for all."""
-        return str(id(self))
+    return taken[-1] / len(few.sources)
 
 
 def _device_name(device: torch.device) -> str:

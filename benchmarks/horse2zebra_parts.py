@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ganc_nni.checkpoints import load_weights, read_json, save_weights, write_text
 from ganc_nni.data import list_images
 from ganc_nni.data.folders import Pictures
+from ganc_nni.data.transforms import to_image
 from ganc_nni.evaluate import translate
 from ganc_nni.metrics import Gaussian, build_extractor, extract_features, frechet_distance, kernel_distance
+from ganc_nni.metrics.pictures import resize_clean
 from ganc_nni.metrics.statistics import Pictures as PictureSequence
 from ganc_nni.run import Run
 
@@ -88,7 +90,7 @@ class Zebras:
         self.run, metric, size = run, run.recipe.metric, run.recipe.data.image_size
         root = run.recipe.data.root or Path()
         self.extractor = build_extractor(metric, run.device)
-        zebras = Pictures(list_images(root / "trainB")[:ZEBRAS], 3, size)
+        zebras = _Clean(Pictures(list_images(root / "trainB")[:ZEBRAS], 3, size))
         digest = hashlib.sha256(f"{zebras.digest()} {self.extractor.weights_sha256} {metric.dims}".encode()).hexdigest()
         path = run.folder / "statistics" / f"zebras_{digest[:16]}.safetensors"
         if not path.is_file():
@@ -96,8 +98,8 @@ class Zebras:
         self.zebras = load_weights(path)["features"]
 
     def distance(self, pictures: PictureSequence) -> dict[str, float]:
-        """Both distances of a set of pictures."""
-        features = extract_features(self.extractor, pictures, self.run.recipe.metric.batch_size)
+        """Both distances of a set of pictures in [-1, 1]."""
+        features = extract_features(self.extractor, _Clean(pictures), self.run.recipe.metric.batch_size)
         gaussians = [Gaussian.from_features(each) for each in (features, self.zebras)]
         return {"frechet": frechet_distance(*gaussians), "kid": kernel_distance(features, self.zebras)}
 
@@ -108,3 +110,19 @@ class Zebras:
         batches = DataLoader(self.run.data.test.sources, self.run.recipe.metric.batch_size)
         made = [translate(generator, batch.to(self.run.device)).float().cpu() for batch in batches]
         return self.distance(torch.cat(made))  # type: ignore[arg-type]
+
+
+class _Clean:
+    """Pictures as 8-bit files of them would reach the network with ``ganc score --resize clean``."""
+
+    def __init__(self, pictures: PictureSequence) -> None:
+        self._pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return resize_clean(to_image(self._pictures[index])) / 127.5 - 1
+
+    def digest(self) -> str:
+        return hashlib.sha256(f"clean {self._pictures.digest()}".encode()).hexdigest()

@@ -11,6 +11,7 @@ from common import Stopwatch, quiet, show
 # isort: split
 import argparse
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,8 +33,8 @@ def main() -> None:
     run = Run(load_recipe(options.recipe))
     supernet, evaluator, calibration = run.load_supernet(), run.evaluator("search"), run.calibration()
     space, state = build_space(run.budget), np.random.RandomState(options.seed)
-    scores: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    watch, seen = Stopwatch(), set()
+    scores: dict[Literal["fp32", "bf16"], list[float]] = {"fp32": [], "bf16": []}
+    watch, seen = Stopwatch(), set[tuple[int, ...]]()
     while len(seen) < options.candidates:
         sample = space.random(random_state=state).sample
         if (widths := tuple(sample.values())) in seen:

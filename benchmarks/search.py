@@ -69,6 +69,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        os.environ["GANC_DATA"] = folder
         run = prepared(options)
         ours, plain = in_process(run, options)
         if options.trials:
@@ -127,7 +128,8 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
     """Seconds a candidate in process and the straightforward way, after a table of all three."""
     supernet, evaluator, extractor = run.load_supernet(), run.evaluator("search"), build_extractor(run.recipe.metric)
     record, watch = SearchRecord(run, evaluator.metric_name), Stopwatch()
-    np.savez("real.npz", **_moments(extractor, run.data.search.targets, options.batch_size))
+    mu, sigma = _moments(extractor, run.data.search.targets, options.batch_size)
+    np.savez("real.npz", mu=mu, sigma=sigma)
     space, state = build_space(run.budget), np.random.RandomState(options.seed)
     for sample in [space.random(random_state=state).sample for _ in range(options.candidates + 1)]:
         watch.start()
@@ -208,9 +210,9 @@ def _pytorch_fid(dims: int) -> Callable[[Tensor], Tensor]:
     return lambda pictures: network((pictures + 1) / 2)[0].mean(dim=(2, 3))
 
 
-def _moments(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> dict[str, np.ndarray]:
+def _moments(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     features = extract_features(extractor, pictures, batch_size).double().numpy()
-    return {"mu": features.mean(axis=0), "sigma": np.cov(features, rowvar=False)}
+    return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
 def under_nnictl(options: argparse.Namespace, run: Run) -> float:

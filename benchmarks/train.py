@@ -14,7 +14,7 @@ from common import published, quiet, show  # first: it says how torch's threads 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ganc_nni.data import Batch
+from ganc_nni.generators import Generator
+from ganc_nni.losses import GAN_LOSSES
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, make_supernet
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.oneshot.train import student_channels
@@ -165,14 +167,14 @@ def step_seconds(run: Run, stage: str, device: torch.device, options: argparse.N
 
 def _noted(module: GanModule) -> dict[str, Tensor]:
     """The losses of the module's last step, kept current."""
-    minimise, losses = module.minimise, {}
+    minimise, noted = module.minimise, dict[str, Tensor]()
 
-    def note(optimizer: Optimizer, new: dict[str, Tensor]) -> None:
-        losses.update({name: value.detach() for name, value in new.items()})
-        minimise(optimizer, new)
+    def note(optimizer: Optimizer, losses: Mapping[str, Tensor]) -> None:
+        noted.update({name: value.detach() for name, value in losses.items()})
+        minimise(optimizer, losses)
 
     module.minimise = note  # type: ignore[method-assign]
-    return losses
+    return noted
 
 
 def _distil(run: Run, module: GanModule, fit: StageFit) -> None:
@@ -202,12 +204,13 @@ def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespa
 def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
     assert isinstance(module, DistillationModule)
     weights, (teacher,) = run.recipe.distillation, module.frozen()
+    assert isinstance(teacher, Generator)
     teacher.to(device)
     student = make_supernet(run.new_space())
     torch.manual_seed(run.recipe.seed + 1)
     initialise(student)
     student.to(device)
-    judge, mappings, gan = module.discriminator, module.mappings, module.adversary.loss
+    judge, mappings, gan = module.discriminator, module.mappings, GAN_LOSSES[weights.gan_loss]
     adam = _adam(run.recipe, [*student.parameters(), *mappings.parameters()])
     adam_d = _adam(run.recipe, judge.parameters())
     sampler = _sampler(run.recipe, run)

@@ -29,7 +29,7 @@ def progress_bar(unit: str) -> Progress:
 
 
 def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
-    """Send the project's messages of ``level`` and more to ``handler``; drop known noise of the libraries.
+    """Send the project's messages of ``level`` and more to ``handler``; :func:`ignore_noise`.
 
     In a process of NNI's they also reach NNI's own log, as all messages do there.
     """
@@ -41,5 +41,10 @@ def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
     logging.getLogger("py.warnings").addHandler(handler)
     for name in ("pytorch_lightning", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    ignore_noise()
+
+
+def ignore_noise() -> None:
+    """Drop warnings of the libraries that are known and harmless; some come when they are imported."""
     for message in NOISE:
         warnings.filterwarnings("ignore", message)

@@ -8,9 +8,8 @@ import signal
 import hypothesis
 import pytest
 import torch
-from tiny import recipe, write_space
+from tiny import finish, recipe, write_space
 
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 
 torch.set_num_threads(1)
@@ -23,14 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A folder in which all stages of the tiny recipe have run; only to be read."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_space(folder / "space.json")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run = Run(recipe("space.json"))
-        run.check()
-        Pipeline(run).run_until("export")
-    return folder
+    return finish(tmp_path_factory.mktemp("finished"), lambda: Run(recipe("space.json")))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import SCHEDULE, recipe, settings, write_space
+from tiny import SCHEDULE, finish, recipe, settings, write_space
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import batch_norms, calibrate, calibrated
@@ -45,14 +45,7 @@ def gaugan(**changes):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder in which all stages of GauGAN have run."""
-    folder = tmp_path_factory.mktemp("gaugan")
-    write_space(folder / "space.json", labels=spade.LABELS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run = gaugan()
-        run.check()
-        Pipeline(run).run_until("export")
-    return folder
+    return finish(tmp_path_factory.mktemp("gaugan"), gaugan, spade.LABELS)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from public_unet import public_state
-from tiny import recipe, write_space
+from tiny import finish, recipe
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import batch_norms
@@ -40,14 +40,7 @@ def pix2pix(**changes):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder in which all stages have run."""
-    folder = tmp_path_factory.mktemp("unet")
-    write_space(folder / "space.json", labels=LABELS["unet"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run = pix2pix()
-        run.check()
-        Pipeline(run).run_until("export")
-    return folder
+    return finish(tmp_path_factory.mktemp("unet"), pix2pix, LABELS["unet"])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The smallest run that has every stage: 32x32 pictures, widths 4 and 8, three residual blocks."""
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.macs import count
 from ganc_nni.oneshot.distillation import make_supernet
+from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import Recipe
 from ganc_nni.space import SearchSpace
 
@@ -46,6 +48,16 @@ def settings(space, **sections):
 def recipe(space, name="tiny", **sections):
     """The tiny recipe."""
     return Recipe.model_validate({"name": name, **settings(space, **sections)})
+
+
+def finish(folder, make_run, labels=LABELS, until="export"):
+    """Run all stages in an empty folder; ``make_run`` is called there, beside the space. Returns the folder."""
+    write_space(folder / "space.json", labels=labels)
+    with contextlib.chdir(folder):
+        run = make_run()
+        run.check()
+        Pipeline(run).run_until(until)
+    return folder
 
 
 def search_space(widths=WIDTHS):

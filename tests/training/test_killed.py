@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import recipe, settings, write_space
+from tiny import finish, recipe, settings
 
 from ganc_nni.checkpoints import load_weights
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 
 SCHEDULE = {"epochs": 2, "decay_epochs": 2, "batch_size": 2, "validate_every": 2}
@@ -90,12 +89,9 @@ def changed(folder):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The weights of a run that nothing disturbs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
-        write_space(Path("space.json"))
-        run = Run(recipe("space.json", **SECTIONS))
-        Pipeline(run).run_until("finetune")
-        return {name: load_weights(run.folder / f"{name}.safetensors") for name in WEIGHTS}
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder, lambda: Run(recipe("space.json", **SECTIONS)), until="finetune")
+    return {name: load_weights(folder / "runs/tiny" / f"{name}.safetensors") for name in WEIGHTS}
 
 
 @pytest.fixture
