@@ -266,11 +266,16 @@ def _options() -> argparse.Namespace:
         "--dims", type=int, choices=(0, 64, 192, 768, 2048), default=2048, help="features of Inception; 0: random ones"
     )
     parser.add_argument("--budget", type=float, default=40e3, help="published MACs a pixel (2.6e9 at 256x256: 40e3)")
-    parser.add_argument("--trials", type=int, default=12, help="trials under nnictl; 0: without nnictl")
+    parser.add_argument(
+        "--trials", type=int, default=12, help="trials under nnictl, at least 2 more than at once; 0: without nnictl"
+    )
     parser.add_argument("--concurrency", type=int, default=2, help="trials at once")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and candidates")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # a sample to score the straightforward way
-    return parser.parse_args()
+    options = parser.parse_args()
+    if 0 < options.trials < options.concurrency + 2:
+        parser.error(f"--trials: got {options.trials}; expected 0, or {options.concurrency + 2} or more")
+    return options
 
 
 if __name__ == "__main__":
