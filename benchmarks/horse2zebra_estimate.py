@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from train import step_seconds
+from train import measure
 
 from ganc_nni.data import Split
 from ganc_nni.data.pictures import Redrawn
@@ -84,7 +84,7 @@ def _with_schedule(recipe: Recipe, schedule: Schedule) -> Recipe:
 def _training(run: Run, stage: str, measured: tuple[int, int]) -> dict[str, Any]:
     """Median seconds of a step, and how many steps there are."""
     options = argparse.Namespace(steps=measured[0], warmup=measured[1])
-    seconds, _ = step_seconds(run, stage, run.device, options)
+    seconds = measure(run, stage, run.device, options).seconds
     schedule = run.recipe.teacher.schedule
     steps = schedule.total_epochs * max(1, len(run.data.train) // schedule.batch_size)
     return {

@@ -12,11 +12,12 @@ from common import published, quiet, show  # first: it says how torch's threads 
 
 # isort: split
 import argparse
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from torch.optim import Adam, Optimizer
 from ganc_nni.data import Batch
 from ganc_nni.generators import Generator
 from ganc_nni.losses import GAN_LOSSES
+from ganc_nni.memory import peaks_mib, start_peak
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, make_supernet
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.oneshot.train import student_channels
@@ -54,9 +56,25 @@ WAYS: dict[str, dict[str, Any]] = {
 CPU_WAYS = ("as it is", "plain_adam", "channels_last", "compile", "gradient_checkpointing", "batch")
 """bf16 is left out where it is only emulated; ``--ways`` can name it."""
 
+COLUMNS = ("medians", "plain, ms", "ours", "pictures/s", "as fast", "loss, plain", "ours", "MiB, plain", "ours")
+
 STAGES = ("supernet", "teacher")
 
 Step = Callable[[Batch, int], dict[str, Tensor]]
+
+
+class Steps(NamedTuple):
+    """What some steps took.
+
+    Attributes:
+        seconds: Of each.
+        loss: All losses of the last, added up.
+        peak: Most memory, MiB: of CUDA, or of the whole process on a CPU, libraries and all.
+    """
+
+    seconds: np.ndarray
+    loss: float
+    peak: float
 
 
 def main() -> None:
@@ -70,12 +88,12 @@ def main() -> None:
         for way in ways:
             batch = options.batch if way in ("batch", "all") else 1
             plain = _plain(_run(options, 1), stage, device, options)
-            ours = step_seconds(_run(options, batch, WAYS[way]), stage, device, options)
+            ours = measure(_run(options, batch, WAYS[way]), stage, device, options)
             name = f"{way} of {batch}" if batch > 1 else way
             rows.append((name, *_row(plain, ours, batch)))
         height, width = options.size
         title = f"{stage}, {height}x{width}, {options.steps} steps each, {device.type}"
-        show(title, ("medians", "plain, ms", "ours, ms", "pictures/s", "as fast", "loss, plain", "loss, ours"), rows)
+        show(title, COLUMNS, rows)
 
 
 def _options() -> argparse.Namespace:
@@ -146,8 +164,9 @@ class _Finished(Exception):
     """All steps are measured."""
 
 
-def step_seconds(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> tuple[np.ndarray, float]:
-    """Seconds of each step and the last step's losses of the stage as the toolkit trains it."""
+def measure(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> Steps:
+    """Steps of the stage as the toolkit trains it."""
+    _begin()
     recipe, module = run.recipe, _module(run, stage)
     timer = _Timer(options.warmup + options.steps, device)
     losses = _noted(module)
@@ -162,7 +181,20 @@ def step_seconds(run: Run, stage: str, device: torch.device, options: argparse.N
                 fit.run(lambda **at: _distil(run, module, fit))
         except _Finished:
             pass
-    return np.diff(timer.stamps)[options.warmup :], sum(value.item() for value in losses.values())
+    return _measured(timer, losses, options)
+
+
+def _begin() -> None:
+    """Leave what was before out of the peak, as far as it can be."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    start_peak()
+
+
+def _measured(timer: _Timer, losses: dict[str, Tensor], options: argparse.Namespace) -> Steps:
+    peaks = peaks_mib()
+    loss = sum(value.item() for value in losses.values())
+    return Steps(np.diff(timer.stamps)[options.warmup :], loss, peaks.get("cuda", peaks["ram"]))
 
 
 def _noted(module: GanModule) -> dict[str, Tensor]:
@@ -186,8 +218,9 @@ def _distil(run: Run, module: GanModule, fit: StageFit) -> None:
     strategy.run()
 
 
-def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> tuple[np.ndarray, float]:
+def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> Steps:
     """The same of a plain loop."""
+    _begin()
     module = _module(run, stage).to(device)
     schedule = run.recipe.teacher.schedule
     timer, losses = _Timer(options.warmup + options.steps, device), {}
@@ -198,7 +231,7 @@ def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespa
         timer.stamp()
         losses = step(Batch(*(pictures.to(device) for pictures in batch)), number)
     timer.stamp()
-    return np.diff(timer.stamps)[options.warmup :], sum(value.item() for value in losses.values())
+    return _measured(timer, losses, options)
 
 
 def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
@@ -280,11 +313,12 @@ def _minimise(optimizer: Optimizer, losses: dict[str, Tensor]) -> None:
     optimizer.step()
 
 
-def _row(plain: tuple[np.ndarray, float], ours: tuple[np.ndarray, float], batch: int) -> list[str]:
-    seconds, taken = np.median(plain[0]), np.median(ours[0])
+def _row(plain: Steps, ours: Steps, batch: int) -> list[str]:
+    seconds, taken = np.median(plain.seconds), np.median(ours.seconds)
     speed = batch * seconds / taken
     times = [f"{1000 * seconds:.0f}", f"{1000 * taken:.0f}", f"{batch / taken:.2f}", f"{speed:.2f}"]
-    return [*times, f"{plain[1]:.4f}", f"{ours[1]:.4f}" if batch == 1 else "other pictures"]
+    losses = [f"{plain.loss:.4f}", f"{ours.loss:.4f}" if batch == 1 else "other pictures"]
+    return [*times, *losses, f"{plain.peak:.0f}", f"{ours.peak:.0f}"]
 
 
 if __name__ == "__main__":

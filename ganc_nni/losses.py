@@ -85,17 +85,15 @@ class Adversary:
 
     Args:
         loss: The objective.
-        lambda_gan: Weight of the generator's adversarial loss.
         lambda_feat: Weight of the feature matching, see :func:`feature_matching`; 0: none.
     """
 
-    def __init__(self, loss: AdversarialLoss, lambda_gan: float = 1, lambda_feat: float = 0) -> None:
+    def __init__(self, loss: AdversarialLoss, lambda_feat: float = 0) -> None:
         self.loss = loss
-        self.lambda_gan = lambda_gan
         self.lambda_feat = lambda_feat
 
     def generator(self, discriminator: Discriminator, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """What the generator minimises, weighted: ``gan`` and, where it has a weight, ``feat``.
+        """What the generator minimises: ``gan`` and, where it has a weight, ``feat``.
 
         Args:
             discriminator: Its parameters should not require gradients.
@@ -104,10 +102,10 @@ class Adversary:
         """
         if self.lambda_feat == 0:
             (judged,) = judge(discriminator, fake)
-            return {"gan": self.lambda_gan * over_scales(self.loss.generator, judged)}
+            return {"gan": over_scales(self.loss.generator, judged)}
         judged, goal = judge(discriminator, fake, real)
         return {
-            "gan": self.lambda_gan * over_scales(self.loss.generator, judged),
+            "gan": over_scales(self.loss.generator, judged),
             "feat": self.lambda_feat * feature_matching(judged, goal),
         }
 

@@ -80,9 +80,9 @@ def judged_pictures(count, channels=3):
 def test_one_scale_is_the_plain_loss(name):
     torch.manual_seed(0)
     discriminator, loss, (fake, real) = PatchDiscriminator(3, 4, 2), GAN_LOSSES[name], judged_pictures(2)
-    adversary = Adversary(loss, lambda_gan=3)
+    adversary = Adversary(loss)
     losses = adversary.generator(discriminator, fake, real)
-    assert losses == {"gan": 3 * loss.generator(discriminator(fake))}
+    assert losses == {"gan": loss.generator(discriminator(fake))}
     expected = loss.discriminator(discriminator(real), discriminator(fake))
     assert adversary.discriminator(discriminator, fake, real) == expected
 
@@ -92,11 +92,11 @@ def test_several_scales_are_averaged(name):
     torch.manual_seed(0)
     discriminator, loss = MultiscaleDiscriminator(3, 4, 3, n_scales=3).eval(), GAN_LOSSES[name]
     fake, real = judged_pictures(2)
-    adversary = Adversary(loss, lambda_gan=3)
+    adversary = Adversary(loss)
     fakes, reals = ([layers[-1] for layers in discriminator(pictures)] for pictures in (fake, real))
     (key, value), *others = adversary.generator(discriminator, fake, real).items()
     assert (key, others) == ("gan", [])
-    torch.testing.assert_close(value, sum(3 * loss.generator(logits) for logits in fakes) / 3)
+    torch.testing.assert_close(value, sum(loss.generator(logits) for logits in fakes) / 3)
     expected = sum(loss.discriminator(*logits) for logits in zip(reals, fakes, strict=True)) / 3
     torch.testing.assert_close(adversary.discriminator(discriminator, fake, real), expected)
 
