@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import recipe
+from tiny import recipe, write_space
 
 from ganc_nni.checkpoints import load_weights
+from ganc_nni.generators import spade
 from ganc_nni.run import Run
 from ganc_nni.training import checkpointing
 from ganc_nni.training.checkpointing import find_start, read_whole
@@ -70,8 +71,6 @@ def assert_same(found, expected):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What the training leaves that nothing disturbs."""
-    from tiny import write_space
-
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("undisturbed"))
         write_space(Path("space.json"))
@@ -132,3 +131,34 @@ def test_a_training_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before
     run = new_run()
     assert train(run) == undisturbed[0]
     assert_same(outcome(run.folder), undisturbed[1])
+
+
+def test_gaugan_goes_on_bit_for_bit(tmp_path, monkeypatch, often):
+    """Its batch norms keep running statistics, and its spectral norms a power iteration."""
+    whole = gaugan(tmp_path / "whole", monkeypatch)
+    score = train(whole)
+    expected = outcome(whole.folder.resolve())
+    with pytest.raises(Cut):
+        train(gaugan(tmp_path / "cut", monkeypatch), 3)
+    run = gaugan(tmp_path / "cut", monkeypatch)
+    assert train(run) == score
+    assert_same(outcome(run.folder), expected)
+
+
+def gaugan(folder, monkeypatch):
+    """A run in the folder, which becomes the current one."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    write_space(Path("space.json"), labels=spade.LABELS)
+    losses = {"gan_loss": "hinge", "lambda_recon": 10, "lambda_feat": 10}
+    schedule = {**SCHEDULE, "epochs": 1, "decay_epochs": 1, "validate_every": 1}
+    data = {"layout": "labels", "image_size": [64, 64], "void_id": 255, "instances": True}
+    sections = {
+        "generator": {"family": "spade", "upsampling": "normal"},
+        "data": {**data, "procedural_images": 12, "search_fraction": 0.45},
+        "teacher": {**losses, "width": 4, "schedule": schedule},
+        "discriminator": {"width": 4, "n_layers": 3, "n_scales": 2},
+        "distillation": losses,
+        "metric": {"name": "frechet_random", "min_images": 5, "calibration_images": 4},
+    }
+    return Run(recipe("space.json", **sections))
