@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from ganc_nni.checkpoints import load_into, load_weights
@@ -73,6 +73,10 @@ class OnlineModule(DistillationModule):
     def tutors(self) -> dict[str, Tutor]:
         """The teachers by name."""
         return {"wide": self.wide, "deep": self.deep}
+
+    def networks(self) -> Iterable[nn.Module]:
+        """The student's, and what trains with and against the teachers."""
+        return itertools.chain(super().networks(), *(tutor.networks() for tutor in self.tutors().values()))
 
     def configure_optimizers(self) -> Any:
         """Those of the student, then those of each teacher."""

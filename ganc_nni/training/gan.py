@@ -113,9 +113,13 @@ class GanModule(LightningModule):
         """The networks that are only asked."""
         return ()
 
+    def networks(self) -> Iterable[nn.Module]:
+        """All of them; one may be named more than once."""
+        return (*self.generator_modules(), *self.discriminator_modules(), *self.frozen())
+
     def on_fit_start(self) -> None:
         """Let all networks use the device as the recipe says."""
-        for network in (*self.generator_modules(), *self.discriminator_modules(), *self.frozen()):
+        for network in dict.fromkeys(self.networks()):
             accelerate(network.to(self.device), self.acceleration)
 
     def configure_optimizers(self) -> Any:

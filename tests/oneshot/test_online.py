@@ -9,7 +9,7 @@ from ganc_nni.distilling import Step
 from ganc_nni.oneshot.online import OnlineModule, build_tutors, load_online_teacher
 from ganc_nni.oneshot.train import student_channels, train_supernet
 from ganc_nni.pipeline import Pipeline
-from ganc_nni.recipe import DistillationRecipe, Recipe
+from ganc_nni.recipe import AccelerationRecipe, DistillationRecipe, Recipe
 from ganc_nni.run import Run
 from ganc_nni.training.teacher import train_teacher
 
@@ -119,6 +119,16 @@ def test_resumed_teachers_go_on(tiny_folder):
         int(state["step"]) for optimizer in after["optimizer_states"][2:] for state in optimizer["state"].values()
     }
     assert counts == {after["global_step"] // 5}
+
+
+def test_the_teachers_are_accelerated_as_well(tiny_folder):
+    run = new_run()
+    train_teacher(run)
+    channels_last = AccelerationRecipe(channels_last=True)
+    module = new_module(Run(run.recipe.model_copy(update={"acceleration": channels_last})))
+    module.on_fit_start()
+    kernels = [weight for weight in module.parameters() if weight.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
 def test_fine_tuning_follows_the_teacher_that_trained_on(tiny_folder):
