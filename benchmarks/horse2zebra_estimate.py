@@ -66,14 +66,19 @@ def estimate(recipe: Recipe, budgets: Sequence[float], steps: int = 3, warmup: i
     parts["validations"] = {"steps": scored, "seconds_a_step": search * picture, "times": 1}
     for part in parts.values():
         part["seconds"] = part["steps"] * part["seconds_a_step"] * part["times"]
-    height, width = recipe.data.image_size
     return {
-        "size": f"{height}x{width}",
+        "size": size_name(recipe),
         "device": _device_name(run.device),
         "precision": recipe.acceleration.precision,
         "parts": parts,
         "seconds": sum(part["seconds"] for part in parts.values()),
     }
+
+
+def size_name(recipe: Recipe) -> str:
+    """Height and width of the pictures."""
+    height, width = recipe.data.image_size
+    return f"{height}x{width}"
 
 
 def _with_schedule(recipe: Recipe, schedule: Schedule) -> Recipe:
