@@ -49,7 +49,7 @@ def painted(tmp_path_factory):
     return run.folder.resolve() if run.folder.is_absolute() else folder / run.folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     if not Path(CHROMIUM).is_file():
         pytest.skip("needs Chromium")
@@ -70,6 +70,6 @@ def browser():
     driver.quit()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shown(browser):
     return Shown(browser)
