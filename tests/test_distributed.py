@@ -19,7 +19,11 @@ from ganc_nni.run import Run
 from ganc_nni.training.checkpointing import Start
 from ganc_nni.training.loop import check_shares
 
-SCHEDULE = {"epochs": 1, "decay_epochs": 1, "validate_every": 1}
+STEP = 1e-6
+"""Of Adam: small, because it makes whole steps even of gradients that are nothing but rounding. At the published 2e-4 a
+relative change of 1e-7 of the initial weights moves the losses of step 7 by up to 0.9 %, of one process as of two."""
+
+SCHEDULE = {"epochs": 1, "decay_epochs": 1, "validate_every": 1, "learning_rate": STEP}
 
 
 def write_recipe(folder, name, batch_size):
@@ -79,14 +83,15 @@ def test_losses_and_scores_are_those_of_one_process_with_twice_the_batch(both, s
     for tag, values in one.items():
         assert [step for step, _ in values] == [step for step, _ in two[tag]] != [], tag
         for (_, value), (_, other) in zip(values, two[tag], strict=True):
-            # Adam makes whole steps of gradients that are nothing but rounding
-            assert other == pytest.approx(value, rel=2e-2), tag
+            assert other == pytest.approx(value, rel=1e-5), tag
 
 
-def test_weights_are_those_of_one_process_with_twice_the_batch(both):
-    one, two = (load_weights(folder / "supernet" / "supernet.safetensors") for folder in both[:2])
+@pytest.mark.parametrize("file", ["teacher/teacher", "supernet/supernet"])
+def test_weights_are_those_of_one_process_with_twice_the_batch(both, file):
+    """After 14 steps; gradients of half the batch alone would have other signs here and there."""
+    one, two = (load_weights(folder / f"{file}.safetensors") for folder in both[:2])
     for key in (key for key in one if key.endswith("weight")):
-        assert (one[key] - two[key]).norm() < 0.04 * one[key].norm(), key  # 14 steps of 1 % of the initial weights each
+        assert (one[key] - two[key]).square().mean().sqrt() < 0.05 * STEP, key
 
 
 def test_a_finished_stage_is_not_made_again_and_what_is_for_one_process_is_refused(both):
