@@ -131,7 +131,7 @@ class DistillationModule(GanModule):
     def _step(self, batch: Batch) -> Step:
         """What the teacher and the student make of a batch."""
         (teacher,) = self._teacher
-        with torch.no_grad():
+        with torch.no_grad():  # inference_mode's tensors cannot be kept for the student's backward pass
             taught, taught_features = teacher.forward_with_features(batch.source)
         fake, features = self.model.forward_with_features(batch.source)
         return Step(
