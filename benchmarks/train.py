@@ -3,7 +3,8 @@ plain PyTorch loop over the same modules.
 
 The plain loop has torch's own kernels, fp32, one picture a step, as published. Before each way the plain loop takes the
 same steps on the same pictures, so that whatever else the machine does slows both alike. A way's loss is that of its
-last step, beside the plain loop's; rounding grows from step to step, as two runs of different seeds grow apart faster.
+last step, beside the plain loop's. Rounding grows from step to step: by how much, says the way rounding, the plain loop
+itself on pictures of which each number is the next that fp32 has.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from torch.optim import Adam, Optimizer
 from ganc_nni.data import Batch
 from ganc_nni.generators import Generator
 from ganc_nni.losses import GAN_LOSSES
-from ganc_nni.memory import peaks_mib, start_peak
+from ganc_nni.memory import watch
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, make_supernet
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.oneshot.train import student_channels
@@ -43,6 +44,7 @@ from ganc_nni.training.gan import GanModule, initialise
 from ganc_nni.training.loop import StageFit
 
 WAYS: dict[str, dict[str, Any]] = {
+    "rounding": {},
     "as it is": {},
     "plain_adam": {"fused_adam": False},
     "channels_last": {"channels_last": True},
@@ -53,7 +55,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "batch": {},
     "all": {"precision": "bf16", "channels_last": True, "compile": True},
 }
-CPU_WAYS = ("as it is", "plain_adam", "channels_last", "compile", "gradient_checkpointing", "batch")
+CPU_WAYS = ("rounding", "as it is", "plain_adam", "channels_last", "compile", "gradient_checkpointing", "batch")
 """bf16 is left out where it is only emulated; ``--ways`` can name it."""
 
 COLUMNS = ("medians", "plain, ms", "ours", "pictures/s", "as fast", "loss, plain", "ours", "MiB, plain", "ours")
@@ -88,7 +90,10 @@ def main() -> None:
         for way in ways:
             batch = options.batch if way in ("batch", "all") else 1
             plain = _plain(_run(options, 1), stage, device, options)
-            ours = measure(_run(options, batch, WAYS[way]), stage, device, options)
+            if way == "rounding":
+                ours = _plain(_run(options, 1), stage, device, options, rounded=True)
+            else:
+                ours = measure(_run(options, batch, WAYS[way]), stage, device, options)
             name = f"{way} of {batch}" if batch > 1 else way
             rows.append((name, *_row(plain, ours, batch)))
         height, width = options.size
@@ -166,11 +171,11 @@ class _Finished(Exception):
 
 def measure(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> Steps:
     """Steps of the stage as the toolkit trains it."""
-    _begin()
     recipe, module = run.recipe, _module(run, stage)
     timer = _Timer(options.warmup + options.steps, device)
     losses = _noted(module)
-    with tempfile.TemporaryDirectory() as folder:
+    gc.collect()  # what was before is no part of the peak
+    with watch(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
         fit = StageFit(stage, recipe, recipe.teacher.schedule, run.data, Path(folder))
         fit.trainer.limit_val_batches = 0
         fit.trainer.callbacks.append(timer)
@@ -181,18 +186,10 @@ def measure(run: Run, stage: str, device: torch.device, options: argparse.Namesp
                 fit.run(lambda **at: _distil(run, module, fit))
         except _Finished:
             pass
-    return _measured(timer, losses, options)
+    return _measured(timer, losses, peaks, options)
 
 
-def _begin() -> None:
-    """Leave what was before out of the peak, as far as it can be."""
-    gc.collect()
-    torch.cuda.empty_cache()
-    start_peak()
-
-
-def _measured(timer: _Timer, losses: dict[str, Tensor], options: argparse.Namespace) -> Steps:
-    peaks = peaks_mib()
+def _measured(timer: _Timer, losses: dict[str, Tensor], peaks: dict[str, float], options: argparse.Namespace) -> Steps:
     loss = sum(value.item() for value in losses.values())
     return Steps(np.diff(timer.stamps)[options.warmup :], loss, peaks.get("cuda", peaks["ram"]))
 
@@ -218,20 +215,23 @@ def _distil(run: Run, module: GanModule, fit: StageFit) -> None:
     strategy.run()
 
 
-def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> Steps:
-    """The same of a plain loop."""
-    _begin()
+def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespace, rounded: bool = False) -> Steps:
+    """The same of a plain loop, if ``rounded`` on pictures that differ by a rounding."""
+    gc.collect()
     module = _module(run, stage).to(device)
     schedule = run.recipe.teacher.schedule
     timer, losses = _Timer(options.warmup + options.steps, device), {}
     with tempfile.TemporaryDirectory() as folder:
         loader = StageFit(stage, run.recipe, schedule, run.data, Path(folder)).train_loader
     step = _plain_teacher(module) if stage == "teacher" else _plain_supernet(run, module, device)
-    for number, batch in zip(range(timer.steps), loader, strict=False):
+    with watch(stage, run.recipe) as peaks:
+        for number, batch in zip(range(timer.steps), loader, strict=False):
+            timer.stamp()
+            if rounded:
+                batch = Batch(*(pictures.nextafter(torch.tensor(2.0)) for pictures in batch))
+            losses = step(Batch(*(pictures.to(device) for pictures in batch)), number)
         timer.stamp()
-        losses = step(Batch(*(pictures.to(device) for pictures in batch)), number)
-    timer.stamp()
-    return _measured(timer, losses, options)
+    return _measured(timer, losses, peaks, options)
 
 
 def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:

@@ -28,7 +28,11 @@ _BATCH_SIZES = {
 }
 """Where a recipe says how many pictures the training of a stage has in memory at once."""
 
-_TOO_LITTLE = re.compile(r"out.of.memory|can't allocate memory|not enough memory|bad.alloc|ALLOC_FAILED", re.IGNORECASE)
+_TOO_LITTLE = re.compile(
+    r"out.of.memory|can't allocate memory|not enough memory|bad.alloc|ALLOC_FAILED|could not create a primitive$",
+    re.IGNORECASE,
+)
+"""The last is oneDNN's where no memory is left for the code of a convolution."""
 
 
 def start_peak() -> None:
@@ -66,10 +70,10 @@ def watch(stage: str, recipe: Recipe) -> Iterator[dict[str, float]]:
             raise
         reason = re.split(r"\. |\n", f"{error}".strip() or type(error).__name__)[0][:160]
         raise TrainingError(
-            f"{stage}: out of memory, with {_in_words(peaks_mib())} at the peak ({reason}); "
+            f"{stage}: out of memory, with {_in_words(_peaks())} at the peak ({reason}); "
             f"lower {_settings(stage, recipe)} and call again: what was finished is kept"
         ) from None
-    peaks.update(peaks_mib())
+    peaks.update(_peaks())
     _log.info("%s: %s at the peak", stage, _in_words(peaks))
 
 
@@ -80,8 +84,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_TOO_LITTLE.search(str(error))))
 
 
-def peaks_mib() -> dict[str, float]:
-    """Peaks since :func:`start_peak`, MiB: ``ram`` of this process and, once it uses CUDA, ``cuda`` of tensors."""
+def _peaks() -> dict[str, float]:
     found = {"ram": round(peak_mib(), 1)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -28,7 +28,12 @@ def too_much_for_cuda():
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7 GiB")
 
 
-@pytest.mark.parametrize("use", [too_much_for_torch, too_much_for_python, too_much_for_cuda])
+def too_much_for_onednn():
+    """As torch 2.11 raises it now and then where the address space ends."""
+    raise RuntimeError("could not create a primitive")
+
+
+@pytest.mark.parametrize("use", [too_much_for_torch, too_much_for_python, too_much_for_cuda, too_much_for_onednn])
 @pytest.mark.parametrize(
     ("stage", "key"), [("supernet", "supernet.schedule.batch_size (now 8) or "), ("finetune", "finetune.batch_size")]
 )
@@ -51,7 +56,15 @@ def test_one_picture_at_a_time_cannot_be_lowered():
         too_much_for_python()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), TrainingError("trial: out of memory"), ValueError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes differ"),
+        RuntimeError("could not create a primitive descriptor"),
+        TrainingError("trial: out of memory"),
+        ValueError(),
+    ],
+)
 def test_other_failures_stay_what_they_are(error):
     assert not is_out_of_memory(error)
     with pytest.raises(type(error)) as caught, watch("teacher", recipe("space.json")):
