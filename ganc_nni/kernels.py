@@ -5,6 +5,7 @@ The networks keep torch's own layers; inside :class:`FasterKernels` these take t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -86,12 +87,12 @@ def wide_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _WideConv(torch.autograd.Function):
-    """The gradient of the input is such a convolution as well; that of the weight is torch's."""
+    """Both gradients are computed tile by tile as well: what is multiplied for ``y`` is multiplied for them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _winograd(x, weight)
+        return _convolved(x, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -99,11 +100,9 @@ class _WideConv(torch.autograd.Function):
         (gradient,) = gradients
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
-            to_x = _winograd(F.pad(gradient, (2,) * 4), weight.flip(2, 3).transpose(0, 1))
+            to_x = _convolved(F.pad(gradient, (2,) * 4), weight.flip(2, 3).transpose(0, 1))
         if ctx.needs_input_grad[1]:
-            geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-            mask = [False, True, False]
-            to_weight = torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, mask)[1]
+            to_weight = _correlated(x, gradient)
         return to_x, to_weight
 
 
@@ -111,18 +110,31 @@ TILE = 4
 """Height and width of what one tile of a wide convolution puts out, pixels."""
 
 
-def _winograd(x: Tensor, weight: Tensor) -> Tensor:
-    pictures, channels, outputs = x.shape[0], x.shape[1], weight.shape[0]
-    height, width = x.shape[2] - 2, x.shape[3] - 2
-    x = F.pad(x, (0, -width % TILE, 0, -height % TILE))
+def _convolved(x: Tensor, weight: Tensor) -> Tensor:
+    """``N x C x H x W`` with ``out x C x 3 x 3``."""
+    pictures, outputs, height, width = x.shape[0], weight.shape[0], x.shape[2] - 2, x.shape[3] - 2
     of_input, of_weight, of_output = _transforms(x.dtype)
-    kernel = (of_weight @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, outputs, channels)
-    tiles = x.unfold(2, TILE + 2, TILE).unfold(3, TILE + 2, TILE)  # N x C x rows x columns x 6 x 6
-    rows, columns = tiles.shape[2:4]
-    inputs = (of_input @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(36, -1)).view(36, channels, -1)
-    y = (of_output @ torch.bmm(kernel, inputs).view(36, -1)).view(TILE, TILE, outputs, pictures, rows, columns)
-    y = y.permute(3, 2, 4, 0, 5, 1).reshape(pictures, outputs, TILE * rows, TILE * columns)
-    return y[..., :height, :width]
+    kernel = (of_weight @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, outputs, -1)
+    y = of_output @ torch.bmm(kernel, _tiles(x, of_input)).view(36, -1)
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    y = y.view(TILE, TILE, outputs, pictures, rows, columns).permute(3, 2, 4, 0, 5, 1)
+    return y.reshape(pictures, outputs, TILE * rows, TILE * columns)[..., :height, :width]
+
+
+def _correlated(x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of the weight, ``out x C x 3 x 3``: what :func:`_convolved` does, backwards."""
+    of_input, of_weight, of_output = _transforms(x.dtype)
+    kernel = torch.bmm(_tiles(gradient, of_output.t()), _tiles(x, of_input).transpose(1, 2))
+    return (of_weight.t() @ kernel.view(36, -1)).view(3, 3, *kernel.shape[1:]).permute(2, 3, 0, 1)
+
+
+def _tiles(x: Tensor, transform: Tensor) -> Tensor:
+    """The tiles of ``N x C x H x W``, each taken to 36 numbers by ``transform``: ``36 x C x tiles``."""
+    side = math.isqrt(transform.shape[1])
+    height, width = x.shape[2:]
+    x = F.pad(x, (0, (side - width) % TILE, 0, (side - height) % TILE))
+    tiles = x.unfold(2, side, TILE).unfold(3, side, TILE)  # N x C x rows x columns x side x side
+    return (transform @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(side * side, -1)).view(36, x.shape[1], -1)
 
 
 @cache
@@ -169,4 +181,4 @@ def _narrows(weight: Tensor) -> bool:
 def _is_wide(x: Tensor, weight: Tensor) -> bool:
     """Whether multiplications are most of the work; smaller ones gain nothing (benchmarks/kernels.py)."""
     pixels = len(x) * x.shape[2:].numel()
-    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= 256 and pixels >= 64 * 64
+    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= 128 and pixels >= 64 * 64
