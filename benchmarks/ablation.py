@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,13 +28,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from ganc_nni.checkpoints import read_json, write_text
+from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.oneshot.train import distillation_module
 from ganc_nni.pipeline import Pipeline
-from ganc_nni.recipe import DistillationRecipe, Recipe, Schedule
+from ganc_nni.recipe import DistillationRecipe, Schedule, load_recipe
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import StageFit, part
@@ -106,10 +109,19 @@ class Place:
         return {name: DistillationRecipe(**{**base, **changes}) for name, changes in choices(unit, vgg).items()}
 
 
-def main() -> None:
-    """Train what is missing, and print the table."""
+def main() -> int:
+    """Train what is missing, and print the table; returns the exit code."""
     options = _options()
     quiet()
+    try:
+        _everything(options)
+    except (InputError, TrainingError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+def _everything(options: argparse.Namespace) -> None:
     os.environ["GANC_RUNS"] = str(options.out.resolve())
     start = time.monotonic()
     places = [_place(name, options) for name in options.sets]
@@ -166,18 +178,18 @@ def _place(name: str, options: argparse.Namespace) -> Place:
     data = {**{**SETS, **DRAWN}[name], "image_size": size, "load_size": [side * 9 // 8 for side in size], "cache": True}
     drawn, space = name in DRAWN, options.out.resolve() / f"width_{options.width}.json"
     write_text(space, json.dumps({label: {"_type": "choice", "_value": [options.width]} for label in LABELS}))
-    recipe = Recipe.model_validate(
-        {
-            "name": name,
-            "device": options.device,
-            "data": data,
-            "teacher": {"width": options.teacher_width, "n_blocks": options.blocks, "schedule": _schedule(1, 4)},
-            "student": {"space": str(space), "n_blocks": options.blocks},
-            "discriminator": {"width": 16, "n_layers": 2},
-            "metric": {"name": "frechet_random" if drawn else "frechet_imagenet", "dims": 768},
-            "search": {"budget": 1e12},
-        }
-    )
+    content = {
+        "device": options.device,
+        "data": data,
+        "teacher": {"width": options.teacher_width, "n_blocks": options.blocks},
+        "student": {"space": str(space), "n_blocks": options.blocks},
+        "discriminator": {"width": 16, "n_layers": 2},
+        "metric": {"name": "frechet_random" if drawn else "frechet_imagenet", "dims": 768},
+        "search": {"budget": 1e12},
+    }
+    path = options.out / f"{name}.recipe.yml"
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    recipe = load_recipe(path)
     pictures = len(Run(recipe).data.train)
     schedule = _schedule(_epochs(options.teacher_steps, pictures, options.batch), options.batch)
     return Place(
@@ -245,4 +257,4 @@ def _show(places: Sequence[Place], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
