@@ -22,8 +22,8 @@ from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.training.gan import initialise
 
-WAYS: dict[str, bool | None] = {"widths are fixed": False, "widths are symbols": True}
-"""What torch.compile's argument ``dynamic`` is. Symbols were given up after 8 minutes, before the first step."""
+WAYS = {"fixed": False, "symbols": True}
+"""What widths are to the compiler: its argument ``dynamic``. Symbols were given up after 8 minutes without a step."""
 
 AGAIN = 3
 """Steps of a sample after its first."""
@@ -45,7 +45,9 @@ def main() -> None:
         found = _steps(way, options)
         gain = float(np.median(eager[1]) - np.median(found[1]))
         pays = f"{np.median(found[0]) / gain:,.0f}" if gain > 0 else "never"
-        rows.append((way, *_figures(found), str(torch._dynamo.utils.counters["stats"]["unique_graphs"]), pays))
+        rows.append(
+            (f"widths {way}", *_figures(found), str(torch._dynamo.utils.counters["stats"]["unique_graphs"]), pays)
+        )
     title = f"supernet, {options.size}x{options.size}, {options.samples} samples of widths"
     show(title, ("CPU seconds, medians", "first step", "later ones", "graphs", "pays after steps"), rows)
 
@@ -56,9 +58,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, default=64, help="height and width, pixels, multiple of 4")
     parser.add_argument("--samples", type=int, default=3, help="of widths, drawn as the training draws them")
-    parser.add_argument("--ways", nargs="+", choices=[*WAYS], default=["widths are fixed"], help="to compile")
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS], default=["fixed"], help="what widths are to the compiler")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and widths")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.samples < 1:
+        parser.error(f"--samples: got {options.samples}; expected 1 or more")
+    return options
 
 
 def _figures(steps: tuple[list[float], list[float]]) -> tuple[str, str]:

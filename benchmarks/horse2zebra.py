@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from horse2zebra_estimate import estimate, size_name
+from horse2zebra_estimate import estimate
 from horse2zebra_options import PUBLISHED_SIZE, name_of, parser, recipe_of, within
 from horse2zebra_parts import Clock, Zebras
 from horse2zebra_tables import show
@@ -85,7 +85,7 @@ class Work:
             full = parser().parse_args(["--device", self.options.device])
             full.out = self.options.out
             recipe = recipe_of(full)
-            if path.is_file() and read_json(path)["size"] == size_name(recipe):  # not one of --estimate
+            if path.is_file() and read_json(path)["size"] == recipe.name:  # not one of --estimate
                 return
         quiet()  # trainings that are ended after a few steps are no news, and nothing comes after
         write_text(path, json.dumps(estimate(recipe, self.options.budgets), indent=2) + "\n")

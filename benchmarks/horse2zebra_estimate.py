@@ -35,7 +35,7 @@ def estimate(recipe: Recipe, budgets: Sequence[float], steps: int = 3, warmup: i
     """Seconds of each part and of the whole.
 
     Args:
-        recipe: The run at its full size and length.
+        recipe: The run at its full size and length, named by its size.
         budgets: Of its searches; the second finds no score of the first again, which is the worst case.
         steps: That are measured of each training.
         warmup: Steps before that are not.
@@ -67,18 +67,12 @@ def estimate(recipe: Recipe, budgets: Sequence[float], steps: int = 3, warmup: i
     for part in parts.values():
         part["seconds"] = part["steps"] * part["seconds_a_step"] * part["times"]
     return {
-        "size": size_name(recipe),
+        "size": recipe.name,
         "device": _device_name(run.device),
         "precision": recipe.acceleration.precision,
         "parts": parts,
         "seconds": sum(part["seconds"] for part in parts.values()),
     }
-
-
-def size_name(recipe: Recipe) -> str:
-    """Height and width of the pictures."""
-    height, width = recipe.data.image_size
-    return f"{height}x{width}"
 
 
 def _with_schedule(recipe: Recipe, schedule: Schedule) -> Recipe:

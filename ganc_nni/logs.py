@@ -29,7 +29,7 @@ def progress_bar(unit: str) -> Progress:
 
 
 def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
-    """Send the project's messages of ``level`` and more to ``handler``; :func:`ignore_noise`.
+    """Send the project's messages of ``level`` and more to ``handler``, and :func:`ignore_noise`.
 
     In a process of NNI's they also reach NNI's own log, as all messages do there.
     """

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TOOLS = ("ganc", "nnictl", "make", "python")
+TOOLS = ("ganc", "nnictl", "make", "python", "torchrun")
 
 
 class Block(NamedTuple):

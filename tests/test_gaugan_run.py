@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import SCHEDULE, finish, recipe, settings, write_space
+from tiny import GAUGAN, SCHEDULE, finish, recipe, settings, write_space
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import batch_norms, calibrate, calibrated
@@ -22,13 +22,9 @@ from ganc_nni.run import Run
 from ganc_nni.training.finetune import extract
 
 ADVERSARIAL = {**SCHEDULE, "discriminator_learning_rate": 4e-4, "beta1": 0, "beta2": 0.9}
-LOSSES = {"gan_loss": "hinge", "lambda_recon": 10, "lambda_feat": 10}
 SECTIONS = {
-    "generator": {"family": "spade", "upsampling": "normal"},
-    "data": {"layout": "labels", "image_size": [64, 64], "void_id": 255, "instances": True},
-    "teacher": {**LOSSES, "width": 4, "schedule": ADVERSARIAL},
-    "discriminator": {"width": 4, "n_layers": 3, "n_scales": 2},
-    "distillation": LOSSES,
+    **GAUGAN,
+    "teacher": {**GAUGAN["teacher"], "schedule": ADVERSARIAL},
     "supernet": {"schedule": ADVERSARIAL},
     "finetune": ADVERSARIAL,
     "segmenter": {"network": "lraspp_mobilenet_v3_large", "epochs": 2},

@@ -20,6 +20,17 @@ SIZE = (32, 32)
 SCHEDULE = {"epochs": 1, "decay_epochs": 1, "batch_size": 8, "validate_every": 1}
 
 
+_GAUGAN_LOSSES = {"gan_loss": "hinge", "lambda_recon": 10, "lambda_feat": 10}
+GAUGAN = {
+    "generator": {"family": "spade", "upsampling": "normal"},
+    "data": {"layout": "labels", "image_size": [64, 64], "void_id": 255, "instances": True},
+    "teacher": {**_GAUGAN_LOSSES, "width": 4},
+    "discriminator": {"width": 4, "n_layers": 3, "n_scales": 2},
+    "distillation": _GAUGAN_LOSSES,
+}
+"""Sections that make the tiny recipe one of GauGAN; schedules and metric are the test's."""
+
+
 def write_space(path, widths=WIDTHS, labels=LABELS):
     """A search-space JSON with the same widths everywhere."""
     path.write_text(json.dumps({label: {"_type": "choice", "_value": list(widths)} for label in labels}))

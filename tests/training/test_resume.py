@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import recipe, write_space
+from tiny import GAUGAN, recipe, write_space
 
 from ganc_nni.checkpoints import load_weights
 from ganc_nni.generators import spade
@@ -150,15 +150,11 @@ def gaugan(folder, monkeypatch):
     folder.mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
     write_space(Path("space.json"), labels=spade.LABELS)
-    losses = {"gan_loss": "hinge", "lambda_recon": 10, "lambda_feat": 10}
     schedule = {**SCHEDULE, "epochs": 1, "decay_epochs": 1, "validate_every": 1}
-    data = {"layout": "labels", "image_size": [64, 64], "void_id": 255, "instances": True}
     sections = {
-        "generator": {"family": "spade", "upsampling": "normal"},
-        "data": {**data, "procedural_images": 12, "search_fraction": 0.45},
-        "teacher": {**losses, "width": 4, "schedule": schedule},
-        "discriminator": {"width": 4, "n_layers": 3, "n_scales": 2},
-        "distillation": losses,
+        **GAUGAN,
+        "data": {**GAUGAN["data"], "procedural_images": 12, "search_fraction": 0.45},
+        "teacher": {**GAUGAN["teacher"], "schedule": schedule},
         "metric": {"name": "frechet_random", "min_images": 5, "calibration_images": 4},
     }
     return Run(recipe("space.json", **sections))
