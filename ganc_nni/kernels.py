@@ -5,8 +5,7 @@ The networks keep torch's own layers; inside :class:`FasterKernels` these take t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -109,32 +108,57 @@ class _WideConv(torch.autograd.Function):
 TILE = 4
 """Height and width of what one tile of a wide convolution puts out, pixels."""
 
+AT_ONCE = 256
+"""Tiles that are multiplied at once, about: as many as the caches hold (benchmarks/kernels.py)."""
+
 
 def _convolved(x: Tensor, weight: Tensor) -> Tensor:
     """``N x C x H x W`` with ``out x C x 3 x 3``."""
-    pictures, outputs, height, width = x.shape[0], weight.shape[0], x.shape[2] - 2, x.shape[3] - 2
     of_input, of_weight, of_output = _transforms(x.dtype)
+    outputs = len(weight)
     kernel = (of_weight @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, outputs, -1)
-    y = of_output @ torch.bmm(kernel, _tiles(x, of_input)).view(36, -1)
-    rows, columns = -(-height // TILE), -(-width // TILE)
-    y = y.view(TILE, TILE, outputs, pictures, rows, columns).permute(3, 2, 4, 0, 5, 1)
-    return y.reshape(pictures, outputs, TILE * rows, TILE * columns)[..., :height, :width]
+    tiles = _tiles(x, TILE + 2)
+    pictures, _, rows, columns = tiles.shape[:4]
+    y = x.new_empty(pictures, outputs, rows, TILE, columns, TILE)
+    for part in _parts(tiles):
+        of_part = of_output @ torch.bmm(kernel, _transformed(tiles[part], of_input)).view(36, -1)
+        in_y = y[part]
+        shape = (TILE, TILE, outputs, in_y.shape[0], in_y.shape[2], columns)
+        in_y.copy_(of_part.view(shape).permute(3, 2, 4, 0, 5, 1))
+    return y.view(pictures, outputs, TILE * rows, TILE * columns)[..., : x.shape[2] - 2, : x.shape[3] - 2]
 
 
 def _correlated(x: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of the weight, ``out x C x 3 x 3``: what :func:`_convolved` does, backwards."""
     of_input, of_weight, of_output = _transforms(x.dtype)
-    kernel = torch.bmm(_tiles(gradient, of_output.t()), _tiles(x, of_input).transpose(1, 2))
+    tiles, others = _tiles(x, TILE + 2), _tiles(gradient, TILE)
+    kernel = x.new_zeros(36, gradient.shape[1], x.shape[1])
+    for part in _parts(tiles):
+        of_x = _transformed(tiles[part], of_input)
+        kernel.baddbmm_(_transformed(others[part], of_output.t()), of_x.transpose(1, 2))
     return (of_weight.t() @ kernel.view(36, -1)).view(3, 3, *kernel.shape[1:]).permute(2, 3, 0, 1)
 
 
-def _tiles(x: Tensor, transform: Tensor) -> Tensor:
-    """The tiles of ``N x C x H x W``, each taken to 36 numbers by ``transform``: ``36 x C x tiles``."""
-    side = math.isqrt(transform.shape[1])
+def _tiles(x: Tensor, side: int) -> Tensor:
+    """The tiles of ``N x C x H x W``: ``N x C x rows x columns x side x side``."""
     height, width = x.shape[2:]
     x = F.pad(x, (0, (side - width) % TILE, 0, (side - height) % TILE))
-    tiles = x.unfold(2, side, TILE).unfold(3, side, TILE)  # N x C x rows x columns x side x side
-    return (transform @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(side * side, -1)).view(36, x.shape[1], -1)
+    return x.unfold(2, side, TILE).unfold(3, side, TILE)
+
+
+def _parts(tiles: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Which tiles are multiplied at once: several pictures, or some rows of one."""
+    pictures, _, rows, columns = tiles.shape[:4]
+    together, high = max(1, AT_ONCE // (rows * columns)), max(1, AT_ONCE // columns)
+    for first in range(0, pictures, together):
+        for top in range(0, rows, high):
+            yield slice(first, first + together), slice(None), slice(top, top + high)
+
+
+def _transformed(tiles: Tensor, transform: Tensor) -> Tensor:
+    """Each of the tiles ``N x C x rows x columns x side x side`` taken to 36 numbers: ``36 x C x tiles``."""
+    pixels = tiles.permute(4, 5, 1, 0, 2, 3).reshape(transform.shape[1], -1)
+    return (transform @ pixels).view(36, tiles.shape[1], -1)
 
 
 @cache
@@ -181,4 +205,4 @@ def _narrows(weight: Tensor) -> bool:
 def _is_wide(x: Tensor, weight: Tensor) -> bool:
     """Whether multiplications are most of the work; smaller ones gain nothing (benchmarks/kernels.py)."""
     pixels = len(x) * x.shape[2:].numel()
-    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= 128 and pixels >= 64 * 64
+    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= 192 and pixels >= 64 * 64

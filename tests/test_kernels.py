@@ -57,6 +57,13 @@ def test_a_wide_convolution_is_torch_s_forward_and_backward(n, inputs, outputs, 
     same(lambda x, weight: wide_conv(x, weight, None), F.conv2d, gradient, arguments[:2])
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 72, 70), (3, 2, 41, 66), (9, 2, 26, 27), (2, 2, 6, 1100)])
+def test_a_wide_convolution_that_is_taken_in_parts_is_torch_s(shape):
+    n, _, height, width = shape
+    gradient, *arguments = tensors(0, (n, 3, height - 2, width - 2), shape, (3, 2, 3, 3))
+    same(lambda x, weight: wide_conv(x, weight, None), F.conv2d, gradient, arguments)
+
+
 def test_a_wide_convolution_after_inference_mode_can_be_trained():
     x, weight = tensors(0, (1, 2, 8, 8), (3, 2, 3, 3))
     with torch.inference_mode():
