@@ -54,7 +54,8 @@ def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     As groups of one channel: on a CPU torch's group norm takes less than half the time of its instance norm
     (benchmarks/kernels.py), whose gradient besides is wrong for a batch of 1 in channels_last (torch 2.11).
     """
-    return F.group_norm(x, x.shape[1], eps=eps)
+    with torch.autocast(x.device.type, enabled=False):  # CUDA's would return float32 for half precision
+        return F.group_norm(x, x.shape[1], eps=eps)
 
 
 def output_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -4,29 +4,11 @@ import threading
 
 import pytest
 import torch
-from tiny import recipe
-from torch.utils._python_dispatch import TorchDispatchMode
+from tiny import Waits, recipe
 
 from ganc_nni.evaluate import _ahead
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
-
-WAITING = {"_local_scalar_dense", "nonzero", "bincount", "is_nonzero"}
-"""Operations that on an accelerator wait for their result."""
-
-
-class Waits(TorchDispatchMode):
-    """Collects the waiting operations of this thread."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        name = operation.overloadpacket.__name__
-        if name in WAITING:
-            self.found.append(name)
-        return operation(*args, **(kwargs or {}))
 
 
 def test_batches_come_in_order_each_before_it_is_asked_for():

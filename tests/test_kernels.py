@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import fake_cuda
 from torch import nn
 
 from ganc_nni.generators import ResnetGenerator
@@ -134,6 +135,12 @@ def test_a_norm_s_gradient_is_right_in_channels_last(pictures, dtype):
     with FasterKernels():
         F.instance_norm(z).backward(gradient.to(dtype).to(memory_format=torch.channels_last))
     assert (z.grad - y.grad).norm() < (1e-5 if dtype == torch.float32 else 2e-2) * y.grad.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_norm_keeps_the_precision_of_its_input_on_cuda(dtype):
+    with fake_cuda(autocast=True), FasterKernels():
+        assert F.instance_norm(torch.empty(2, 6, 8, 9, device="cuda", dtype=dtype)).dtype == dtype
 
 
 def test_bfloat16_and_float64_convolutions_stay_torch_s_to_the_bit():

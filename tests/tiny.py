@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
@@ -98,6 +100,34 @@ def supernet_of(space, seed, **options):
     for parameter in supernet.parameters():
         torch.nn.init.normal_(parameter, 0, 0.1)
     return supernet
+
+
+@contextlib.contextmanager
+def fake_cuda(autocast=False):
+    """Tensors have a shape, a type and a device, but no values, so that CUDA need not be there."""
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", autocast)  # torch.autocast does so only where there is CUDA
+    try:
+        with FakeTensorMode():
+            yield
+    finally:
+        torch.set_autocast_enabled("cuda", before)
+
+
+class Waits(TorchDispatchMode):
+    """Collects the operations of this thread that on an accelerator wait for their result."""
+
+    names = frozenset({"_local_scalar_dense", "nonzero", "bincount", "is_nonzero"})
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        if name in self.names:
+            self.found.append(name)
+        return operation(*args, **(kwargs or {}))
 
 
 def contents(folder):

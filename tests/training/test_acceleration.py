@@ -1,21 +1,28 @@
+import contextlib
 import copy
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import recipe, search_space, supernet_of
+from tiny import GAUGAN, Waits, fake_cuda, recipe, search_space, supernet_of, write_space
 from torch.autograd.graph import saved_tensors_hooks
 
 from ganc_nni.checkpoints import load_weights
+from ganc_nni.data import Batch
 from ganc_nni.discriminators import PatchDiscriminator
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator
+from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
+from ganc_nni.generators.resnet import LABELS
 from ganc_nni.kernels import FasterKernels
-from ganc_nni.oneshot.train import train_supernet
+from ganc_nni.oneshot.distillation import DistillationModule, make_supernet
+from ganc_nni.oneshot.sampling import activate
+from ganc_nni.oneshot.train import student_channels, train_supernet
 from ganc_nni.recipe import AccelerationRecipe
 from ganc_nni.run import Run
 from ganc_nni.training import gan
 from ganc_nni.training.acceleration import accelerate, checkpoint_blocks
 from ganc_nni.training.cyclegan import CycleGanModule
+from ganc_nni.training.gaugan import GauGanModule
 from ganc_nni.training.loop import PRECISIONS
 from ganc_nni.training.pix2pix import Pix2PixModule
 
@@ -138,6 +145,47 @@ def test_checkpointed_blocks_keep_less_and_learn_the_same_to_the_bit(network, sh
     expected = dict(plain.named_buffers())
     assert all(torch.equal(buffer, expected[name]) for name, buffer in checkpointed.named_buffers())
     assert checkpointed.state_dict().keys() == plain.state_dict().keys()
+
+
+EVERY_LOSS = ("recon", "distill", "kernel_alignment", "channel", "ssim", "tv", "discriminator_features", "wavelet")
+
+
+def student_module(tiny):
+    """Distils the smallest sub-generator with every loss that needs no weights of VGG19."""
+    run = Run(tiny)
+    teacher = run.teacher_blueprint.build(list(run.teacher_sample.values()))
+    module = DistillationModule(tiny, tiny.supernet.schedule, teacher, student_channels(run), None)
+    module.set_model(make_supernet(run.new_space()))
+    activate(module.model, run.space.smallest())
+    return module
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("make", "sections"),
+    [
+        (lambda tiny: CycleGanModule(tiny, None), {"data": {"layout": "unpaired"}}),
+        (lambda tiny: Pix2PixModule(tiny, None), {"data": {"layout": "paired"}}),
+        (lambda tiny: GauGanModule(tiny, None), GAUGAN),
+        (student_module, {"distillation": {f"lambda_{name}": 1 for name in EVERY_LOSS}}),
+    ],
+)
+def test_a_step_on_cuda_stays_there_and_waits_for_nothing(tiny_folder, monkeypatch, make, sections, precision):
+    write_space(Path("space.json"), labels=spade.LABELS if sections is GAUGAN else LABELS)
+    tiny, losses = recipe("space.json", **sections), {}
+    with fake_cuda(autocast=precision == "bf16"), FasterKernels():
+        with torch.device("cuda"):
+            module = make(tiny)
+            channels = (tiny.data.in_channels, tiny.data.out_channels)
+            batch = Batch(*(torch.empty(2, count, 64, 64) for count in channels))
+        monkeypatch.setattr(module, "optimizers", lambda: (None, None))
+        monkeypatch.setattr(module, "toggled_optimizer", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(module, "minimise", lambda _, found: losses.update(found))
+        with Waits() as waits:
+            module.training_step(batch, 0)
+    assert not waits.found
+    assert len(losses) >= 3
+    assert all(loss.device.type == "cuda" and loss.shape == () for loss in losses.values())
 
 
 def distilled(folder, **acceleration):
