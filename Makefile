@@ -23,8 +23,8 @@ quickstart: setup  ## the whole tour on procedural pictures, under nnictl: about
 	nnictl create --config experiments/quickstart.yml --foreground --port $(PORT)
 	$(BIN)/ganc report runs/quickstart
 
-test: setup  ## the whole test suite
-	$(BIN)/pytest
+test: setup  ## the whole test suite, two files at a time: many of them wait for NNI more than they compute
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup  ## style and types
 	$(BIN)/ruff check .
