@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ import torch
 import yaml
 
 from ganc_nni.checkpoints import read_json, write_text
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.errors import in_one_line
 from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.oneshot.train import distillation_module
@@ -109,19 +108,10 @@ class Place:
         return {name: DistillationRecipe(**{**base, **changes}) for name, changes in choices(unit, vgg).items()}
 
 
-def main() -> int:
-    """Train what is missing, and print the table; returns the exit code."""
+def main() -> None:
+    """Train what is missing, and print the table."""
     options = _options()
     quiet()
-    try:
-        _everything(options)
-    except (InputError, TrainingError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
-        return 2 if isinstance(error, InputError) else 1
-    return 0
-
-
-def _everything(options: argparse.Namespace) -> None:
     os.environ["GANC_RUNS"] = str(options.out.resolve())
     start = time.monotonic()
     places = [_place(name, options) for name in options.sets]
@@ -257,4 +247,5 @@ def _show(places: Sequence[Place], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with in_one_line():
+        main()

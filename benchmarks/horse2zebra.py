@@ -19,7 +19,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from rich.logging import RichHandler
 from ganc_nni import logs
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import read_json, write_text
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.errors import in_one_line
 from ganc_nni.interop import read_generator
 from ganc_nni.lock import run_lock
 from ganc_nni.macs import Cost
@@ -168,30 +167,25 @@ def _costs(cost: Cost) -> dict[str, float]:
     return {"macs_published": cost.macs_published, "macs_true": cost.macs_true, "params": cost.params}
 
 
-def main() -> int:
-    """Do what is missing and print what there is; returns the exit code."""
+def main() -> None:
+    """Do what is missing and print what there is."""
     options = parser(__doc__).parse_args()
     logs.set_up(RichHandler(console=logs.STDERR, show_path=False))
     logging.getLogger("nni").setLevel(logging.WARNING)  # the project's own messages say as much of each candidate
     options.out = options.out.resolve()
     os.environ["GANC_DATA"] = str(Path(os.environ.get("GANC_DATA", "")).resolve())
     os.environ["GANC_RUNS"] = str(options.out)
+    work = Work(recipe_of(options), options)
     try:
-        recipe = recipe_of(options)
-        work = Work(recipe, options)
-        try:
-            if not options.estimate:
-                work.everything()
-            if options.estimate or tuple(options.size) != PUBLISHED_SIZE:
-                work.estimate()
-        finally:
-            work.clock.stop()
-            work.show()
-    except (InputError, TrainingError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+        if not options.estimate:
+            work.everything()
+        if options.estimate or tuple(options.size) != PUBLISHED_SIZE:
+            work.estimate()
+    finally:
+        work.clock.stop()
+        work.show()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with in_one_line():
+        main()

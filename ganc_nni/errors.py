@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,6 +21,19 @@ class TrainingError(RuntimeError):
 
     The command line prints it alone and exits with code 1.
     """
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Let an expected failure end the program with one line on standard error.
+
+    Exit code 2: input that cannot be used; 1: a run that broke down, or a disk that failed.
+    """
+    try:
+        yield
+    except (InputError, TrainingError, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}

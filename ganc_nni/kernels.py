@@ -54,8 +54,10 @@ def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     As groups of one channel: on a CPU torch's group norm takes less than half the time of its instance norm
     (benchmarks/kernels.py), whose gradient besides is wrong for a batch of 1 in channels_last (torch 2.11).
     """
-    with torch.autocast(x.device.type, enabled=False):  # CUDA's would return float32 for half precision
-        return F.group_norm(x, x.shape[1], eps=eps)
+    if torch.is_autocast_enabled(x.device.type):  # CUDA's would return float32 for half precision
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, x.shape[1], eps=eps)
+    return F.group_norm(x, x.shape[1], eps=eps)
 
 
 def output_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -130,8 +130,13 @@ def run_in_shell(line, folder):
 
 @pytest.mark.parametrize("block", SHELL_BLOCKS, ids=names(SHELL_BLOCKS))
 def test_commands_have_the_options_that_they_are_given(block):
-    check = {"ganc": check_ganc, "nnictl": check_nnictl, "make": check_make, "python": check_python}
-    check |= {"torchrun": check_torchrun}
+    check = {
+        "ganc": check_ganc,
+        "nnictl": check_nnictl,
+        "make": check_make,
+        "python": check_python,
+        "torchrun": check_torchrun,
+    }
     for line in lines(block.text):
         for command in simple_commands(line):
             if command[0] in check:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ganc_nni.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -45,7 +47,7 @@ def test_settings_by_name(script, tmp_path):
 
 
 def test_an_unknown_setting_is_refused(script, tmp_path):
-    with pytest.raises(script.InputError, match=r"teacher\.widht: unknown key; did you mean width"):
+    with pytest.raises(InputError, match=r"teacher\.widht: unknown key; did you mean width"):
         recipe(script, tmp_path, "--set", "teacher.widht=16")
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ganc_nni import __version__, logs
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.errors import in_one_line
 
 app = typer.Typer(
     name="ganc",
@@ -49,18 +49,6 @@ def _main(
 
 
 def main() -> None:
-    """Entry point of ``ganc``: an expected failure is one line on standard error.
-
-    Exit code 2: input that cannot be used; 1: a run that broke down, or a disk that failed.
-    """
-    try:
+    """Entry point of ``ganc``: an expected failure is one line on standard error, see :func:`in_one_line`."""
+    with in_one_line():
         app()
-    except InputError as error:
-        _give_up(error, 2)
-    except (TrainingError, OSError) as error:
-        _give_up(error, 1)
-
-
-def _give_up(error: Exception, code: int) -> None:
-    sys.stderr.write(f"error: {' '.join(str(error).splitlines())}\n")
-    sys.exit(code)
