@@ -1,8 +1,9 @@
 """Real horse2zebra from pictures to compressed generators, beside the generator that GAN Compression released.
 
-Teacher, supernet, then for each budget search, fine-tuning and export; then every generator's score: Frechet distance
-(768 features of torchvision's Inception) and kernel distance (KID) of the 120 translated horses of testA to the first
-300 zebras of trainB. All that is chosen, is chosen by other pictures: a part of trainA and trainB that trains nothing.
+Teacher (trained, or the file that --teacher names), supernet, then for each budget search, fine-tuning and export; then
+every generator's score: Frechet distance (768 features of torchvision's Inception) and kernel distance (KID) of the 120
+translated horses of testA to the first 300 zebras of trainB. All that is chosen, is chosen by other images: a part of
+trainA and trainB that trains nothing.
 GANC_DATA names the folder with datasets/horse2zebra and weights/.
 
 With --minutes a call ends by itself in time, with exit code 75 where there is more to do: the same command goes on,
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from horse2zebra_estimate import estimate
-from horse2zebra_options import PUBLISHED_SIZE, name_of, parser, recipe_of, within
+from horse2zebra_options import PUBLISHED_SIZE, RELEASED, RELEASED_FILE, name_of, parser, recipe_of, within
 from horse2zebra_parts import Clock, Zebras
 from horse2zebra_tables import show
 from rich.logging import RichHandler
@@ -45,8 +46,7 @@ from ganc_nni.training import checkpointing
 CHECKPOINT_SECONDS = 20.0
 """Between two checkpoints: what the end of a call costs at most."""
 
-RELEASED_FILE = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
-REAL, SOURCES, RELEASED = "zebras (testB)", "horses (testA)", "released"
+REAL, SOURCES = "zebras (testB)", "horses (testA)"
 
 
 class Work:
@@ -70,7 +70,8 @@ class Work:
         with run_lock(self.folder):
             self._row(REAL, self._test, lambda zebras: zebras.distance(self.run.data.test.targets))
             self._row(SOURCES, self._test, lambda zebras: zebras.distance(self.run.data.test.sources))
-            self._released()
+            if self.options.teacher != RELEASED:  # else it is the teacher's line
+                self._released()
             self._stage(pipeline, "teacher", "teacher")
             self._row("teacher", pipeline.key("teacher"), lambda zebras: self._teacher(zebras, pipeline))
             self._stage(pipeline, "supernet", "supernet")
@@ -82,7 +83,7 @@ class Work:
         path, recipe = self.folder / "estimate.json", self.run.recipe
         if not self.options.estimate:
             full = parser().parse_args(["--device", self.options.device])
-            full.out = self.options.out
+            full.out, full.teacher = self.options.out, self.options.teacher
             recipe = recipe_of(full)
             if path.is_file() and read_json(path)["size"] == recipe.name:  # not one of --estimate
                 return
@@ -105,11 +106,9 @@ class Work:
         with self.clock.stage(label, key) as noted:
             record = pipeline.run_stage(stage)
             noted.update({name: record[name] for name in (PEAKS,) if name in record})
-            schedules = {
-                "teacher": run.recipe.teacher.schedule,
-                "supernet": run.recipe.supernet.schedule,
-                "finetune": run.recipe.finetune,
-            }
+            schedules = {"supernet": run.recipe.supernet.schedule, "finetune": run.recipe.finetune}
+            if run.recipe.teacher.checkpoint is None:  # else it is scored, not trained
+                schedules["teacher"] = run.recipe.teacher.schedule
             if (schedule := schedules.get(stage)) is not None:
                 noted["steps"] = schedule.total_epochs * max(1, len(run.data.train) // schedule.batch_size)
                 noted["batch"] = schedule.batch_size
@@ -141,8 +140,8 @@ class Work:
             self._row(RELEASED, self._test, lambda zebras: {**figures, **zebras.score(file.network())})
 
     def _teacher(self, zebras: Zebras, pipeline: Pipeline) -> dict[str, Any]:
-        score = {"search": pipeline.figures("teacher")["score"]}
-        return {**_costs(self.run.teacher_cost), **score, **zebras.score(self.run.load_teacher())}
+        figures = {"search": pipeline.figures("teacher")["score"], "widths": config_str(self.run.teacher_sample)}
+        return {**_costs(self.run.teacher_cost), **figures, **zebras.score(self.run.load_teacher())}
 
     def _known(self, name: str, key: str) -> bool:
         path = self._path(name)

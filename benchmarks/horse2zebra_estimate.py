@@ -58,6 +58,7 @@ def estimate(recipe: Recipe, budgets: Sequence[float], steps: int = 3, warmup: i
                 schedules,
                 strict=True,
             )
+            if name != "teacher" or recipe.teacher.checkpoint is None
         }
     parts["finetune"]["times"] = rounds
     parts["candidates"] = {"steps": recipe.search.evaluations, "seconds_a_step": search * picture, "times": rounds}

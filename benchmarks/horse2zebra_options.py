@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 from pathlib import Path
@@ -13,10 +14,15 @@ from common import ROOT
 
 from ganc_nni.checkpoints import write_text
 from ganc_nni.evaluate import pick_device
+from ganc_nni.interop import read_generator
 from ganc_nni.recipe import Recipe, load_recipe
 from ganc_nni.run import Run
 
 PUBLISHED_SIZE = (256, 256)
+RELEASED = "released"
+RELEASED_FILE = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
+NARROWEST, WIDTH_STEP = 8, 4
+"""Of the space that a given teacher's widths make: a quarter of each to all of it, in multiples of the step."""
 INCEPTION = "inception_v3_imagenet_to_mixed_7a.fp16.safetensors"
 
 
@@ -43,10 +49,19 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     batches, size = (teacher_batch, student_batch, student_batch), list(options.size)
     schedules = [_schedule(options, *each) for each in zip(options.epochs, batches, strict=True)]
     space = ROOT / "search_spaces" / "cyclegan_narrow.json"  # the published one begins at 1.42G MACs
+    path = options.out / f"{size[0]}x{size[1]}.recipe.yml"
+    teacher: dict[str, Any] = {"schedule": schedules[0]}
+    if options.teacher is not None:
+        checkpoint = Path("weights") / RELEASED_FILE if options.teacher == RELEASED else Path(options.teacher).resolve()
+        path = path.with_name(f"{size[0]}x{size[1]}_{Path(options.teacher).stem}.recipe.yml")
+        teacher["checkpoint"] = str(checkpoint)
+        space = path.with_name(path.name.replace("recipe.yml", "space.json"))
+        given = Path(os.environ.get("GANC_DATA", "")) / checkpoint
+        write_text(space, json.dumps(_space_within(given), indent=2) + "\n")
     changes: dict[str, Any] = {
         "device": options.device,
         "data": {"image_size": size, "load_size": [round(side * 286 / 256) for side in size], "cache": True},
-        "teacher": {"schedule": schedules[0]},
+        "teacher": teacher,
         "student": {"space": str(space)},
         "supernet": {"schedule": schedules[1]},
         "finetune": schedules[2],
@@ -61,9 +76,16 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         for key in reversed(name.split(".")):
             value = {key: yaml.safe_load(value) if isinstance(value, str) else value}
         content = _merged(content, value)
-    path = options.out / f"{size[0]}x{size[1]}.recipe.yml"
     write_text(path, yaml.safe_dump(content, sort_keys=False))
     return load_recipe(path)
+
+
+def _space_within(checkpoint: Path) -> dict[str, Any]:
+    """The channel choices from a quarter of each of the teacher's widths up to that width."""
+    return {
+        label: {"_type": "choice", "_value": [*range(max(NARROWEST, width // 4), width, WIDTH_STEP), width]}
+        for label, width in read_generator(checkpoint).sample.items()
+    }
 
 
 def _schedule(options: argparse.Namespace, epochs: int, batch: int) -> dict[str, Any]:
@@ -87,6 +109,11 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=description, formatter_class=_Formatter)
     found.add_argument("--minutes", type=float, help="end before that; left out: finish all")
     found.add_argument("--estimate", action="store_true", help="only measure what the whole would take here")
+    found.add_argument(
+        "--teacher",
+        metavar="FILE",
+        help=f"a generator to compress, or the word {RELEASED} for the one of GAN Compression; left out: train one",
+    )
     found.add_argument("--size", type=int, nargs=2, default=PUBLISHED_SIZE, help="height and width, pixels")
     names = ("TEACHER", "SUPERNET", "FINETUNING")
     found.add_argument("--epochs", type=int, nargs=3, default=(36, 80, 20), metavar=names, help="of all of trainB")

@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from ganc_nni.checkpoints import save_weights
 from ganc_nni.errors import InputError
+from ganc_nni.generators.resnet import ResnetGenerator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +52,18 @@ def test_settings_by_name(script, tmp_path):
 def test_an_unknown_setting_is_refused(script, tmp_path):
     with pytest.raises(InputError, match=r"teacher\.widht: unknown key; did you mean width"):
         recipe(script, tmp_path, "--set", "teacher.widht=16")
+
+
+def test_a_given_teacher_is_scored_instead_of_trained_and_its_widths_make_the_space(script, tmp_path):
+    widths = [16, 12, 32, 8, 16, 16, 16, 16]
+    torch.manual_seed(0)
+    file = tmp_path / "some.safetensors"
+    save_weights(file, ResnetGenerator(widths, separable=True).state_dict())
+    found = recipe(script, tmp_path, "--teacher", str(file))
+    assert (found.name, found.teacher.checkpoint) == ("256x256_some", file)
+    run = script.Run(found)
+    assert list(run.space.largest().values()) == list(run.teacher_sample.values()) == widths
+    assert list(run.space.choices.values())[:4] == [(8, 12, 16), (8, 12), (8, 12, 16, 20, 24, 28, 32), (8,)]
 
 
 @pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs real pictures; set GANC_DATA to their folder")
