@@ -19,6 +19,15 @@ hypothesis.settings.load_profile("any machine")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """``-m cuda`` imports no other test files, some of which need a browser, nnictl or packages of the demo."""
+    if config.option.markexpr != "cuda" or collection_path == config.rootpath / "tests":
+        return None
+    if collection_path.is_dir():
+        return True if not any(collection_path.rglob("test_*_cuda.py")) else None
+    return True if not collection_path.match("test_*_cuda.py") else None
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A folder in which all stages of the tiny recipe have run; only to be read."""

@@ -5,6 +5,7 @@ import itertools
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,6 +17,9 @@ from ganc_nni.oneshot.distillation import make_supernet
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import Recipe
 from ganc_nni.space import SearchSpace
+
+CUDA = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+"""Marks what runs on a real CUDA device, in files ``test_*_cuda.py``: ``pytest -m cuda`` is all of it."""
 
 WIDTHS = (4, 8)
 SIZE = (32, 32)
