@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Hashable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,6 +27,16 @@ def progress_bar(unit: str) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(*columns, *times, console=STDERR, disable=not STDERR.is_terminal)
+
+
+_SAID: set[Hashable] = set()
+
+
+def say_once(logger: logging.Logger, about: Hashable, message: str, *values: object) -> None:
+    """Log ``message`` unless this process, or the one it was forked from, has said something ``about`` the same."""
+    if about not in _SAID:
+        _SAID.add(about)
+        logger.info(message, *values)
 
 
 def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:

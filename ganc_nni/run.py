@@ -86,6 +86,10 @@ class Run:
         ):
             if expected != found:
                 raise InputError(f"{key}: the recipe says {expected}, {checkpoint} has {found}; correct the recipe")
+        if data.classes is not None:  # the number alone does not tell what the last channels are
+            parts = [f"{data.classes} classes", *(["void"] if data.void_id is not None else [])]
+            parts += ["boundary of instances"] if data.instances else []
+            _log.info("%s: its %d channels are read as %s", checkpoint, data.in_channels, ", ".join(parts))
         return file
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ganc_nni.errors import InputError
 from ganc_nni.evaluate import translate
 from ganc_nni.interop import GeneratorFile
 from ganc_nni.logs import progress_bar
+
+_log = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
@@ -79,6 +82,17 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
         return lambda path: to_tensor(read_image(path, 1 if channels == 1 else 3))
     last = channels - (instances is not None) - 1
     scheme = LabelScheme(last, void_id=last, remap={IGNORE_ID: last})
+    _log.info(
+        "%s: its %d channels are read as %d classes, void (id %d or %d)%s",
+        generator.path,
+        channels,
+        last,
+        last,
+        IGNORE_ID,
+        "; if its last channel is the boundary of instances, give --instances"
+        if instances is None
+        else " and boundary",
+    )
 
     def read(path: Path) -> Tensor:
         ids = torch.from_numpy(scheme.read(path).astype("int64"))

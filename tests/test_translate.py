@@ -1,3 +1,4 @@
+import logging
 import re
 from pathlib import Path
 
@@ -204,6 +205,27 @@ def test_void_is_the_last_class(tmp_path):
         Image.fromarray(changed).save(labels / f"{name}.png")
     translate_folder(file, labels, tmp_path / "out", 1, CPU)
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "out" / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(("with_instances", "told"), [(False, "5 classes, void"), (True, "4 classes, void")])
+def test_which_reading_of_the_channels_is_taken_is_told_once(tmp_path, caplog, with_instances, told):
+    caplog.set_level(logging.INFO, "ganc_nni")
+    sizes = {"a": (32, 32), "b": (32, 32)}
+    labels, instances = (save_ids(tmp_path / name, 4, **sizes) for name in ("labels", "instances"))
+    translate_folder(spade_file(tmp_path, 6), labels, tmp_path / "out", 1, CPU, instances if with_instances else None)
+    (message,) = caplog.messages
+    assert f"spade.pth: its 6 channels are read as {told} (id {told[0]} or 255)" in message
+    assert ("boundary" in message, "--instances" in message) == (True, not with_instances)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_pictures_are_translated_upright(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "in").mkdir()
+    Image.fromarray(noise(20, 32)).save(tmp_path / "in" / f"a.{suffix}", exif=exif)
+    translate_folder(generator_file(tmp_path), tmp_path / "in", tmp_path / "out", 1, CPU)
+    assert opened(tmp_path / "out" / "a.png").size == (20, 32)
 
 
 def test_bad_label_maps_cost_no_other(tmp_path):

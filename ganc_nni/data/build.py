@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ganc_nni.data.decoding import Channels
 from ganc_nni.data.folders import PairedTrain, Pictures, TrainSet, UnpairedTrain
-from ganc_nni.data.images import Channels, list_images, require_folders
+from ganc_nni.data.images import list_images, require_folders
 from ganc_nni.data.label_files import LabelledFile, LabelScheme
 from ganc_nni.data.label_folders import find_labelled
 from ganc_nni.data.labels import LabelFiles

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ganc_nni.data.batch import Batch
-from ganc_nni.data.images import Channels, Half, read_bytes, read_half, read_image
+from ganc_nni.data.decoding import Channels
+from ganc_nni.data.images import Half, read_bytes, read_half, read_image
 from ganc_nni.data.order import drawing
 from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Augmentation, Placement, Size

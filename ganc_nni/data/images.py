@@ -6,9 +6,9 @@ from typing import Literal
 
 from PIL import Image
 
+from ganc_nni.data.decoding import Channels, decode, opened, orientation
 from ganc_nni.errors import InputError
 
-Channels = Literal[1, 3]
 Half = Literal["left", "right"]
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm")
@@ -63,29 +63,32 @@ def _is_picture(path: Path) -> bool:
 
 
 def read_image(path: Path, channels: Channels) -> Image.Image:
-    """A whole picture, decoded, in mode ``L`` (1 channel) or ``RGB`` (3), whatever mode the file has.
+    """A whole image, decoded, in mode ``L`` (1 channel) or ``RGB`` (3), whatever mode the file has.
 
-    An orientation that EXIF asks for is not applied, and transparency is dropped, as in the published recipes.
+    Upright as EXIF says, its first frame if it has several, on white where it is transparent.
 
     Raises:
-        InputError: The file cannot be read or decoded to its end; the message names it.
+        InputError: The file cannot be read or decoded to its end, or has more than 8 bits and its white cannot be
+            known; the message names it.
     """
     try:
-        with Image.open(path) as image:
-            return _converted(image, channels)
+        return decode(path, channels)
+    except InputError:
+        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise unreadable(path, error) from error
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, pixels; reads the file's head only.
+    """Height and width of an image as :func:`read_image` shows it, pixels; reads no more than the file's head.
 
     Raises:
         InputError: The file cannot be read; the message names it.
     """
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        with opened(path) as image:
+            size = image.height, image.width
+            return size[::-1] if orientation(image) >= 5 else size
     except Exception as error:
         raise unreadable(path, error) from error
 
@@ -125,12 +128,3 @@ def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:
         )
     left = 0 if half == "left" else width // 2
     return image.crop((left, 0, left + width // 2, height))
-
-
-def _converted(image: Image.Image, channels: Channels) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow clips 16-bit grey at 255 instead of scaling it, which would turn nearly all of it white
-        image = image.point(lambda value: value * (1 / 256), "L")
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns
-    return image.convert("L" if channels == 1 else "RGB")

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from ganc_nni.data.decoding import opened, orientation, stored_mode, upright
 from ganc_nni.data.encoding import IGNORE_ID, allowed_ids
 from ganc_nni.data.images import unreadable
 from ganc_nni.errors import InputError
@@ -29,16 +29,32 @@ class LabelledFile(NamedTuple):
     instance: Path | None = None
 
 
+def holds_ids(path: Path) -> bool:
+    """Whether an image file may be one of ids, by its mode: grey or with a palette, not in colours.
+
+    Raises:
+        InputError: The file cannot be read; the message names it.
+    """
+    try:
+        with opened(path) as image:
+            return image.mode in _MODES
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
 def read_ids(path: Path) -> Integers:
-    """The numbers in a picture file of ids, ``H x W``, 0 to 65535; of a palette picture, the palette's indices.
+    """The numbers in an image file of ids, ``H x W``, 0 to 65535; of a palette image, the palette's indices.
+
+    Upright as EXIF says, like the image that it belongs to.
 
     Raises:
         InputError: The file cannot be read, or its pixels are no such numbers; the message names it.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
+            stored, kind, mode = stored_mode(image), image.format, image.mode
             image.load()
-            kind, mode, ids = image.format, image.mode, np.asarray(image)
+            ids = np.asarray(upright(image, orientation(image), path))
     except Exception as error:
         raise unreadable(path, error) from error
     if kind == "JPEG" or mode not in _MODES:
@@ -48,6 +64,8 @@ def read_ids(path: Path) -> Integers:
         )
     if mode == "I" and not 0 <= ids.min() <= ids.max() <= _MOST_ID:
         raise InputError(f"{path}: holds ids from {ids.min()} to {ids.max()}; expected 0 to {_MOST_ID}; renumber them")
+    if stored.startswith(("L;2", "L;4")):  # Pillow spreads 2 and 4 bits over 0 to 255
+        ids = ids // (85 if stored.startswith("L;2") else 17)
     return ids.astype(np.uint8) if mode == "1" else ids
 
 

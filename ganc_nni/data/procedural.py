@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from ganc_nni.data.decoding import Channels
 from ganc_nni.data.encoding import IGNORE_ID
-from ganc_nni.data.images import Channels
 from ganc_nni.data.label_files import Bytes
 from ganc_nni.data.labels import LabelMaps
 from ganc_nni.data.pictures import PictureSet

@@ -5,19 +5,23 @@ A picture is cut in the middle to the run's aspect ratio, then resized: nothing 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ganc_nni.data import IGNORE_ID, LabelScheme, encode, to_tensor
-from ganc_nni.data.images import Channels, image_size
+from ganc_nni.data import IGNORE_ID, LabelScheme, encode, read_image, to_tensor
+from ganc_nni.data.decoding import flat
+from ganc_nni.data.images import image_size
+from ganc_nni.data.label_files import holds_ids
 from ganc_nni.demo.palette import ids_of_colours
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
-_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
+T = TypeVar("T")
 
 
 def check_pixels(path: Path, name: str, most: int) -> None:
@@ -45,34 +49,26 @@ def check_pixels(path: Path, name: str, most: int) -> None:
 
 
 def open_picture(path: Path, name: str) -> Image.Image:
-    """A picture upright as EXIF says, decoded; its first frame if it has several.
+    """An image in mode ``RGB`` as training and scores read it, see :mod:`ganc_nni.data.decoding`.
 
     Raises:
-        InputError: It is no picture, or not a whole one.
+        InputError: It is no image, not a whole one, or its white cannot be known.
     """
+    return _by_name(path, name, lambda: read_image(path, 3))
+
+
+def _by_name(path: Path, name: str, read: Callable[[], T]) -> T:
+    """What ``read`` returns; its errors call the file by the name that the person knows."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise _no_picture(name) from None
+        return read()
+    except InputError as error:
+        if error.__cause__ is not None:  # Pillow's
+            raise _no_picture(name) from None
+        raise InputError(str(error).replace(str(path), name)) from None
 
 
 def _no_picture(name: str) -> InputError:
     return InputError(f"{name}: cannot be read as a picture; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
-
-
-def flat(image: Image.Image, channels: Channels) -> Image.Image:
-    """The picture in mode ``L`` (1 channel) or ``RGB`` (3), whatever mode it has; what is transparent lies on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16 bits and more, which Pillow would clip at 255
-        pixels = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        top = 65535.0 if pixels.max() > 255 else 255.0 if pixels.max() > 1 or image.mode != "F" else 1.0
-        image = Image.fromarray((pixels.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
 
 
 def cut(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
@@ -111,14 +107,11 @@ class Preparation:
         Raises:
             InputError: It cannot be read, or holds ids that mean nothing.
         """
-        image = open_picture(path, name)
-        if not self.labels or image.mode not in _LABEL_MODES:
-            return self.picture(image, name)
+        if not self.labels or not _by_name(path, name, lambda: holds_ids(path)):
+            return self.picture(open_picture(path, name), name)
         assert self.data.classes is not None
-        try:
-            ids = LabelScheme(self.data.classes, self.data.void_id, self.data.remap).read(path)
-        except InputError as error:
-            raise InputError(str(error).replace(str(path), name)) from None
+        scheme = LabelScheme(self.data.classes, self.data.void_id, self.data.remap)
+        ids = _by_name(path, name, lambda: scheme.read(path))
         return self._encoded(np.asarray(cut(Image.fromarray(ids), self.data.image_size, Image.Resampling.NEAREST)))
 
     def _encoded(self, ids: np.ndarray) -> torch.Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ganc_nni.checkpoints import write_atomically
-from ganc_nni.data import Split, as_rgb
+from ganc_nni.data import Split, as_rgb, read_image
 from ganc_nni.data.transforms import to_image
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import translate
@@ -83,12 +83,11 @@ def embed(kind: str, path: Path, largest_side: int = LARGEST_SIDE) -> Embedded:
         InputError: The file is no picture.
     """
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+        image = read_image(path, 3)
+    except InputError as error:
         raise InputError(
-            f"{path}: cannot be read as a picture: {error}; remove export/summary.json and run `ganc export` on "
-            "the recipe again"
+            f"{path}: cannot be read as a picture: {error.__cause__ or error}; remove export/summary.json and run "
+            "`ganc export` on the recipe again"
         ) from None
     image.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)
     content, form = _encoded(image, "PNG"), "png"

@@ -92,26 +92,6 @@ def test_cmyk_is_read(tmp_path: Path) -> None:
     assert max(green, blue) < 50
 
 
-def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
-    image = noise(1).quantize(16)
-    image.save(tmp_path / "palette.png", transparency=bytes(range(16)))
-    assert np.array_equal(read_image(tmp_path / "palette.png", 3), np.array(image.convert("RGB")))
-
-
-@pytest.mark.parametrize("extension", ["png", "tif"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, extension: str) -> None:
-    grey = np.array(noise(1, mode="L"))
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / f"deep.{extension}")
-    assert np.array_equal(read_image(tmp_path / f"deep.{extension}", 1), grey)
-
-
-def test_an_exif_orientation_is_left_alone(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    noise(1, (16, 32)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg", 3).size == (32, 16)
-
-
 def test_halves_are_left_and_right(tmp_path: Path) -> None:
     (path,) = save_folder(tmp_path / "pairs", 1, (8, 20))
     whole = np.array(Image.open(path))

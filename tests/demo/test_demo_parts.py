@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganc_nni.data import IGNORE_ID, as_rgb, encode
+from ganc_nni.data import IGNORE_ID, as_rgb, encode, read_image
+from ganc_nni.data.decoding import flat
 from ganc_nni.data.transforms import to_image
 from ganc_nni.demo.pair import NAMES, Pair
 from ganc_nni.demo.palette import class_colours, ids_of_colours
-from ganc_nni.demo.prepare import Preparation, check_pixels, flat, open_picture
+from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
 from ganc_nni.demo.texts import failure, figures, short, status
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
@@ -27,7 +28,7 @@ def label_preparation(**changes):
     return preparation(**{"layout": "labels", "void_id": 255, **changes})
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F"]))
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]))
 def test_any_size_and_mode_becomes_the_input(width, height, mode):
     source = preparation().picture(Image.new(mode, (width, height), 1), "it")
     assert source.shape == (3, *SIZE)
@@ -58,10 +59,20 @@ def test_transparent_is_white():
     assert flat(Image.new("LA", (2, 2), (0, 255)), 3).getpixel((0, 0)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_deep_pictures_are_scaled_not_clipped(dtype):
-    image = Image.fromarray(np.array([[0, 32768, 65535]]).astype(dtype))
-    assert np.asarray(flat(image, 1)).tolist() == [[0, 128, 255]]
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint16, 65535), (np.int32, 2**31 - 1), (np.float32, 1)])
+def test_deep_pictures_are_read_as_training_reads_them(tmp_path, dtype, white):
+    image = Image.fromarray((np.array([[0, 0.5, 1]]).repeat(3, 0) * white).astype(dtype))
+    image.save(tmp_path / "deep.tif")
+    source = preparation().upload(tmp_path / "deep.tif", "it")
+    assert torch.equal(source, preparation().picture(read_image(tmp_path / "deep.tif", 3), "it"))
+    assert (source.min(), source.max()) == (-1, 1)
+
+
+def test_a_white_that_cannot_be_known_is_refused_by_the_picture_s_name(tmp_path):
+    Image.fromarray(np.full((8, 8), 9, np.float32)).save(tmp_path / "secret.tif")
+    with pytest.raises(InputError, match=r"^mine\.tif: holds values from 9 to 9") as caught:
+        preparation().upload(tmp_path / "secret.tif", "mine.tif")
+    assert "secret" not in str(caught.value)
 
 
 def test_exif_says_which_side_is_up(tmp_path):
