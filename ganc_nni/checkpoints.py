@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from ganc_nni.distributed import is_first, wait
 from ganc_nni.errors import InputError, TrainingError, cannot_write
+from ganc_nni.file_kinds import AGAIN, EXPECTED, file_kind
+from ganc_nni.memory import is_out_of_memory
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -69,6 +71,10 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     """Save a state dict as safetensors (with ``metadata``) or, for any other ending, as torch's ``.pth``."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     if path.suffix == ".safetensors":
+        owners: dict[int, str] = {}
+        for key, value in tensors.items():  # which may be tied, and safetensors refuses that
+            if owners.setdefault(value.untyped_storage().data_ptr(), key) != key:
+                tensors[key] = value.clone()
         write_atomically(path, lambda temporary: save_file(tensors, temporary, dict(metadata or {})))
     else:
 
@@ -83,67 +89,99 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict in safetensors' or torch's format, told apart by content; runs no code from the file.
 
-    Of a checkpoint that holds more, like Lightning's, it is the entry ``state_dict``.
+    Of a checkpoint that holds more, like Lightning's, it is the entry ``state_dict``. Whether the values are finite is
+    seen where a network takes them, see :func:`check_shapes`.
 
     Raises:
-        InputError: No such file, a damaged one, one that holds code, or something else than tensors by name.
+        InputError: No such file, or anything else than tensors by name; the message says what the file is.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
-        # safetensors: the length of a JSON header in 8 bytes, then the header (huggingface/safetensors, "Format")
-        is_safetensors = start[4:9] == b"\0\0\0\0{" or path.suffix == ".safetensors"
-        content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such file; expected weights as .safetensors or .pth") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: cannot be read as weights: {_why_not_unpickled(error)}") from None
+        kind = file_kind(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise InputError(f"{path}: no such file; expected weights as .safetensors or .pth") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}; {EXPECTED}") from None
+    if kind.reader is None:
+        cure = f"; {kind.cure}" if kind.cure else ""
+        raise InputError(f"{path}: cannot be read as weights: it is {kind.words}; {EXPECTED}{cure}")
+    try:
+        content = load_file(path) if kind.reader == "safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise a dozen types for a damaged file
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise InputError(
-            f"{path}: cannot be read as weights: damaged, cut short or of another kind ({reason}); expected a whole "
-            ".safetensors file, or .pth or .ckpt that torch.save wrote"
-        ) from None
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"{path}: cannot be read as weights: {_why_not(kind.words, error)}") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
+    return _tensors(content, path)
+
+
+def _tensors(content: object, path: Path) -> dict[str, Tensor]:
+    """The content of a file, if it is a state dict."""
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected a state dict of tensors by name, got {_kind(content)}")
+    if {"state", "param_groups"} <= content.keys():
+        raise InputError(f"{path}: is the state of an optimiser; expected a state dict of tensors by name, a network's")
+    if parts := _parts(content):
+        shown = ", ".join(map(_quoted, parts[:6])) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
+        raise InputError(
+            f"{path}: is a training's checkpoint that holds {shown}; expected a state dict of tensors by name: save "
+            "the wanted network alone, with torch.save(torch.load(IN, weights_only=True)[NAME], OUT)"
+        )
     for key, value in content.items():
         if not isinstance(value, Tensor) or not isinstance(key, str):
             raise InputError(f"{path}: expected a state dict of tensors by name, got {key!r} of type {_kind(value)}")
+        if value.is_meta or value.layout != torch.strided:
+            found = "has a shape but no values" if value.is_meta else "is a sparse tensor"
+            raise InputError(f"{path}: {key} {found}; expected dense tensors; save the network with such ones")
     return dict(content)
+
+
+def _parts(content: Mapping[Any, Any]) -> list[str]:
+    """The names under which a checkpoint keeps state dicts, of networks or optimisers."""
+    return [
+        str(name)
+        for name, part in content.items()
+        if isinstance(part, Mapping)
+        and ("param_groups" in part or any(isinstance(value, Tensor | Mapping) for value in part.values()))
+    ]
+
+
+def _quoted(name: str) -> str:
+    return ascii(name)[1:-1][:60]
 
 
 def _kind(content: object) -> str:
     return "nothing" if content == {} else type(content).__name__
 
 
-def _why_not_unpickled(error: pickle.UnpicklingError) -> str:
+def _why_not(words: str, error: Exception) -> str:
     """Torch's page of text in a few words."""
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found is None:
-        return "damaged or of another kind; expected a whole .safetensors file, or .pth or .ckpt that torch.save wrote"
-    return (
-        f"it holds code ({found[1]}), which loading would run, and not only weights; ask for the state dict, which "
-        "torch.save(network.state_dict(), FILE) writes"
-    )
+    text = " ".join(f"{error}".split())
+    if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", text)):
+        return (
+            f"it holds code ({found[1]}), which loading would run, and not only weights; ask for the state dict, which "
+            "torch.save(network.state_dict(), FILE) writes"
+        )
+    if isinstance(error, EOFError) or re.search(r"unexpected EOF|failed reading|Ran out of input", text):
+        return f"it is {words} that is cut short; {EXPECTED}; {AGAIN}"
+    return f"it is {words} that is damaged ({type(error).__name__} {text[:160]}); {EXPECTED}; {AGAIN}"
 
 
 def load_metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself; empty for any other file. The file must be one that loads."""
-    if path.suffix != ".safetensors":
+    if file_kind(path).reader != "safetensors":
         return {}
     with safe_open(path, "pt") as file:
         return dict(file.metadata() or {})
 
 
-def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Fill ``network`` with exactly these weights; ``path`` names their file in errors.
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path, prefix: str = "") -> None:
+    """Fill ``network`` with exactly these weights; ``path`` names their file in errors, ``prefix`` what its keys lost.
 
     Raises:
-        InputError: A key is missing or too many, or a shape differs.
+        InputError: See :func:`check_shapes`.
     """
-    check_shapes(network.state_dict(), weights, path)
+    check_shapes(network.state_dict(), weights, path, lambda key: prefix + key)
     network.load_state_dict(dict(weights))
 
 
@@ -154,7 +192,7 @@ def check_shapes(
     name_in_file: Callable[[str], str] = lambda key: key,
     reason: str = "the recipe's network",
 ) -> None:
-    """Refuse weights that are not exactly of the expected keys and shapes.
+    """Refuse weights that are not exactly of the expected keys and shapes, or that no network can compute with.
 
     Args:
         expected: Tensors, of any device, with the shapes.
@@ -164,7 +202,7 @@ def check_shapes(
         reason: What expects these shapes, for errors.
 
     Raises:
-        InputError: A key is missing or too many, or a shape differs.
+        InputError: A key is missing or too many, a shape differs, or a value is not finite.
     """
     for key, value in expected.items():
         name, wanted = name_in_file(key), tuple(value.shape)
@@ -177,3 +215,37 @@ def check_shapes(
         name, found = name_in_file(extra[0]), tuple(weights[extra[0]].shape)
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
         raise InputError(f"{path}: key {name} of shape {found}{more} is not in {reason}; expected no such key")
+    check_values(weights, path, name_in_file)
+
+
+def check_values(
+    weights: Mapping[str, Tensor], path: Path, name_in_file: Callable[[str], str] = lambda key: key
+) -> None:
+    """Refuse values that make every image NaN: not finite in float32, or variances below zero.
+
+    Raises:
+        InputError: There are some; the message names the first tensor and the file.
+    """
+    bad = {key: found for key, value in weights.items() if (found := _not_usable(key, value))}
+    if bad:
+        key, found = next(iter(bad.items()))
+        more = f", and {len(bad) - 1} more tensors are like that" if len(bad) > 1 else ""
+        raise InputError(
+            f"{path}: {name_in_file(key)} holds {found}{more}; expected finite numbers: the training that made the "
+            "file has diverged, or it was converted wrongly; give an earlier checkpoint"
+        )
+
+
+def _not_usable(key: str, value: Tensor) -> str:
+    """What is wrong with a tensor's values; empty where nothing is."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return ""
+    single = value.detach().float() if value.is_floating_point() else torch.view_as_real(value.detach()).float()
+    count = value.numel()
+    if not bool(torch.isfinite(single).all()):
+        nan, infinite = int(single.isnan().sum()), int(single.isinf().sum())
+        words = [f"{number} {name}" for number, name in ((nan, "NaN"), (infinite, "infinite")) if number]
+        return f"{' and '.join(words)} of {count} values"
+    if key.endswith("running_var") and bool((single < 0).any()):  # a batch norm takes the root of it
+        return f"{int((single < 0).sum())} negative of {count} variances"
+    return ""

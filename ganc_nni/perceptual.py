@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights
 
-from ganc_nni.checkpoints import load_weights
+from ganc_nni.checkpoints import check_values, load_weights
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import DOWNLOAD
 
@@ -129,6 +129,7 @@ def _vgg19_weights(path: Path) -> dict[str, Tensor]:
                 raise InputError(f"{path}: {key} has shape {tuple(state[key].shape)}, expected {shape}; {cure}")
             weights[key] = state[key].float()
         in_channels = out_channels
+    check_values(weights, path)
     return weights
 
 

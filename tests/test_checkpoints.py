@@ -142,8 +142,8 @@ def test_truncated_files_are_refused(tmp_path, ending, kept):
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
-    for path in (tmp_path / "none.pth", tmp_path):
-        with pytest.raises(InputError, match="no such file"):
+    for path, told in ((tmp_path / "none.pth", "no such file"), (tmp_path, "it is a folder")):
+        with pytest.raises(InputError, match=told):
             load_weights(path)
 
 

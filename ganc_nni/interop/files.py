@@ -20,6 +20,8 @@ from ganc_nni.errors import InputError
 from ganc_nni.generators import Generator
 from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop.named import WRAPPERS, Named
+from ganc_nni.interop.others import like_ours, other
+from ganc_nni.interop.parametrised import plain
 from ganc_nni.interop.resnet import NamedResnet
 from ganc_nni.interop.spade import NamedSpade
 from ganc_nni.interop.unet import NamedPublicUnet, NamedUnet
@@ -29,13 +31,6 @@ from ganc_nni.space import Sample, config_str, parse_config_str
 _log = logging.getLogger(__name__)
 
 FAMILIES: tuple[type[Named], ...] = (NamedResnet, NamedSpade, NamedUnet, NamedPublicUnet)
-
-_OTHERS = {
-    "model.0.weight": "a PatchGAN discriminator",
-    "net.0.weight": "a pixel discriminator",
-    "discriminator_0.model0.0.weight": "a multi-scale discriminator",
-}
-"""Keys by which a network that is no generator of ours is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,16 +137,18 @@ def read_generator(path: Path, config: str | None = None, upsampling: Upsampling
 def _named(path: Path, content: Mapping[str, Tensor]) -> Named:
     """The generator among the tensors of a file."""
     found = [
-        (family, key.removesuffix(family.mark))
+        (family, plain(key).removesuffix(family.mark))
         for family in FAMILIES
         for key, value in content.items()
-        if f".{key}".endswith(f".{family.mark}") and family.is_mark(value)
+        if f".{plain(key)}".endswith(f".{family.mark}") and family.is_mark(value)
     ]
     # CycleGAN trains two; the one that translates from source to target is called generator here
     first = [(family, prefix) for family, prefix in found if prefix.split(".")[-2:] == ["generator", ""]]
     chosen = found if len(found) == 1 else first
     if len(chosen) == 1:
         family, prefix = chosen[0]
+        if words := like_ours({key.removeprefix(prefix): value for key, value in content.items()}):
+            raise InputError(f"{path}: looks like {words}, which ganc does not read; {_EXPECTED}")
         return family(path, content, prefix)
     if found:
         keys = ", ".join(prefix + family.mark for family, prefix in found)
@@ -190,13 +187,17 @@ def _origin(path: Path) -> Architecture | None:
         raise InputError(f"{path}: its metadata hold no architecture that can be read: {reason}") from None
 
 
+_EXPECTED = (
+    f"expected a ResNet generator's {NamedResnet.mark} of shape (width, channels, 7, 7), a SPADE generator's "
+    f"{NamedSpade.mark} or a U-Net generator's {NamedPublicUnet.mark}"
+)
+
+
 def _what_else(content: Mapping[str, Tensor]) -> str:
-    marks = f"{NamedResnet.mark} of shape (width, channels, 7, 7), a SPADE generator's {NamedSpade.mark}"
-    expected = f"expected a ResNet generator's {marks} or a U-Net generator's {NamedPublicUnet.mark}"
-    bare = {re.sub(rf"^({'|'.join(WRAPPERS)})\.", "", key): value for key, value in content.items()}
-    for key, kind in _OTHERS.items():
-        if key in bare:
-            return f"looks like {kind} ({key} has shape {tuple(bare[key].shape)}); {expected}"
+    bare = {re.sub(rf"^(({'|'.join(WRAPPERS)})\.)+", "", plain(key)): value for key, value in content.items()}
+    key = next(iter(bare))
+    if words := other(bare):
+        return f"looks like {words} ({key} has shape {tuple(bare[key].shape)}), which ganc does not read; {_EXPECTED}"
     if NamedResnet.mark in bare:
-        return f"{NamedResnet.mark} has shape {tuple(bare[NamedResnet.mark].shape)}; {expected}"
-    return f"its first key is {next(iter(content))}; {expected}"
+        return f"{NamedResnet.mark} has shape {tuple(bare[NamedResnet.mark].shape)}; {_EXPECTED}"
+    return f"its first key is {next(iter(content))}; {_EXPECTED}"

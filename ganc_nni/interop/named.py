@@ -12,6 +12,7 @@ from torch import Tensor
 from ganc_nni.architecture import Blueprint
 from ganc_nni.errors import InputError
 from ganc_nni.generators import LABELS, Family
+from ganc_nni.interop.parametrised import put_together
 from ganc_nni.space import Sample
 
 WRAPPERS = {"module", "_orig_mod"}
@@ -28,6 +29,8 @@ class Named(ABC):
 
     Attributes:
         weights: The tensors under this project's keys.
+        parametrised: What stands in the file for a weight that is there in parts, by the weight's key; see
+            :mod:`ganc_nni.interop.parametrised`.
 
     Raises:
         InputError: Tensors that no generator of the family has.
@@ -45,7 +48,8 @@ class Named(ABC):
         if set(prefix.split(".")[:-1]) <= WRAPPERS and len(inside) < len(content):
             strange = next(key for key in content if not key.startswith(prefix))
             raise InputError(f"{path}: key {strange} is too many; expected every key below {prefix!r}")
-        self.weights = self.translate(inside)
+        whole, self.parametrised = put_together(inside, path, lambda key: prefix + key)
+        self.weights = self.translate(whole)
         for key, value in self.weights.items():
             if not (value.is_floating_point() or key.endswith("num_batches_tracked")):
                 raise InputError(f"{path}: {self.in_file(key)} is of type {value.dtype}; expected a floating type")
@@ -88,7 +92,7 @@ class Named(ABC):
 
     def in_file(self, key: str) -> str:
         """What a key of ours is, or would be, called in the file."""
-        return self.prefix + key
+        return self.prefix + self.parametrised.get(key, key)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a convolution's weight.

@@ -1,7 +1,7 @@
 """SPADE generators of NVlabs/SPADE and gan-compression (mit-han-lab): spade, mobile_spade, sub_mobile_spade.
 
-Spectral norm is folded into the weights, which changes no output; statistics of batch norms that are wider than their
-layer, as gan-compression exports them with sub-generators, are cut to what is read.
+Statistics of batch norms that are wider than their layer, as gan-compression exports them with sub-generators, are cut
+to what is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ganc_nni.architecture import SpadeBlueprint
-from ganc_nni.errors import InputError
 from ganc_nni.generators.spade import LABELS, MULTIPLIERS
 from ganc_nni.interop.named import Named
 
@@ -32,11 +31,8 @@ class NamedSpade(Named):
         return value.shape[2:] == (3, 3)
 
     def translate(self, inside: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Folded, cut, and with the counters that torch before 0.4.1 did not save."""
-        self.spectral = {key.removesuffix("_orig") for key in inside if key.endswith(".weight_orig")}
-        weights = {key: value for key, value in inside.items() if not key.endswith(("_orig", "_u", "_v"))}
-        for key in self.spectral - set(weights):  # torch before 1.0 saved the folded weight too, and no right vector
-            weights[key] = self._folded(inside, key)
+        """Cut, and with the counters that torch before 0.4.1 did not save."""
+        weights = dict(inside)
         for key in [key for key in weights if key.endswith("param_free_norm.running_mean")]:
             weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
         for key, value in weights.items():
@@ -47,29 +43,6 @@ class NamedSpade(Named):
             if after is not None and after.ndim == 4:
                 weights[key] = value[: after.shape[1]]
         return weights
-
-    def _folded(self, inside: Mapping[str, Tensor], key: str) -> Tensor:
-        """A convolution's weight divided by its largest singular value (arXiv 1802.05957), as its training left it."""
-        missing = [name for name in (f"{key}_u", f"{key}_v") if name not in inside]
-        if missing:
-            raise InputError(f"{self.path}: key {self.prefix}{missing[0]} is missing; spectral norm needs it")
-        weight, u, v = (inside[f"{key}_{part}"] for part in ("orig", "u", "v"))
-        if weight.ndim != 4 or not weight.dtype == u.dtype == v.dtype:
-            raise InputError(
-                f"{self.path}: {self.prefix}{key}_orig has shape {tuple(weight.shape)} and type {weight.dtype}, its _u "
-                f"and _v {u.dtype} and {v.dtype}; expected a convolution's weight, 4-d, all of one type"
-            )
-        matrix = weight.flatten(1)
-        if u.shape != matrix.shape[:1] or v.shape != matrix.shape[1:]:
-            raise InputError(
-                f"{self.path}: {self.prefix}{key}_orig has shape {tuple(weight.shape)}, its _u {tuple(u.shape)} and _v "
-                f"{tuple(v.shape)}; expected {tuple(matrix.shape[:1])} and {tuple(matrix.shape[1:])}"
-            )
-        return weight / torch.dot(u, torch.mv(matrix, v))
-
-    def in_file(self, key: str) -> str:
-        """See the base class."""
-        return super().in_file(f"{key}_orig" if key in self.spectral else key)
 
     def blueprint(self) -> SpadeBlueprint:
         """See the base class; "normal" and "more" have the same tensors, so that "normal" has to be told."""

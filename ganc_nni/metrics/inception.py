@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format, fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, InceptionB, InceptionD
 
-from ganc_nni.checkpoints import load_weights
+from ganc_nni.checkpoints import check_values, load_weights
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.features import FeatureExtractor
 from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
@@ -137,8 +137,10 @@ def _load(dims: int, kind: Kind, path: Path) -> nn.Sequential:
     for key, value in needed.items():
         if state[key].shape != value.shape:
             raise InputError(f"{path}: {key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}")
+    used = {key: state[key] for key in needed}
+    check_values(used, path)
     network.to_empty(device="cpu")
-    network.load_state_dict({key: state[key] for key in needed}, strict=False)
+    network.load_state_dict(used, strict=False)
     return _quickened(network)
 
 

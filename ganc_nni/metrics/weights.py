@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ganc_nni.errors import InputError
+from ganc_nni.file_kinds import file_kind
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def file_sha256(path: Path) -> str:
         InputError: The file is not there or not readable.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path}: is no file; expected weights (.pth or .safetensors)")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
@@ -79,8 +82,10 @@ def _folders() -> list[Path]:
 def _check(path: Path, digits: str) -> None:
     found = file_sha256(path) if digits else ""
     if not found.startswith(digits):
+        kind = file_kind(path)
+        words = "damaged or another file" if kind.reader else kind.words
         raise InputError(
-            f"{path}: damaged or another file: its sha256 begins with {found[: len(digits)]}, expected {digits}; "
+            f"{path}: is {words}: its sha256 begins with {found[: len(digits)]}, expected {digits}; "
             "delete it, or name it in metric.weights to use it all the same"
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from ganc_nni.checkpoints import load_into, load_weights
+from ganc_nni.checkpoints import check_values, load_into, load_weights
 from ganc_nni.data import Batch
 from ganc_nni.discriminators import Discriminator
 from ganc_nni.distilling import Step
@@ -125,7 +125,9 @@ def build_tutors(run: Run, schedule: Schedule, blocks: int) -> tuple[Tutor, Tuto
     recipe, student = run.recipe, run.recipe.student
     wide = _tutor(recipe, {"schedule": schedule})
     helpers, path = load_helpers(run)
-    trained = {f"generator.{key}": value for key, value in load_weights(run.teacher_weights).items()}
+    teacher = load_weights(run.teacher_weights)
+    check_values(teacher, run.teacher_weights)
+    trained = {f"generator.{key}": value for key, value in teacher.items()}
     load_into(wide, {**trained, **helpers}, path)
     shape = {"width": max(run.space.largest().values()), "n_blocks": student.n_blocks + blocks}
     return wide, _tutor(recipe, {"schedule": schedule, "separable": student.separable, **shape})

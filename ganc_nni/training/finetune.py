@@ -52,8 +52,8 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     module.set_model(student.train())
     path = run.folder / "supernet" / "helpers.safetensors"
     helpers = load_weights(path)
-    load_into(module.discriminator, part(helpers, "discriminator."), path)
-    load_into(module.mappings, part(helpers, "mappings."), path)
+    load_into(module.discriminator, part(helpers, "discriminator."), path, "discriminator.")
+    load_into(module.mappings, part(helpers, "mappings."), path, "mappings.")
 
     synchronised = recipe.generator.family == "spade"
     fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report, sync_batchnorm=synchronised)

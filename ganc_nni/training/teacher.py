@@ -58,7 +58,7 @@ def load_teacher_discriminator(run: Run) -> Discriminator | None:
     helpers, path = load_helpers(run)
     condition = recipe.data.in_channels if recipe.data.paired else 0
     discriminator = build_discriminator(recipe.discriminator, condition + recipe.data.out_channels)
-    load_into(discriminator, part(helpers, "discriminator."), path)
+    load_into(discriminator, part(helpers, "discriminator."), path, "discriminator.")
     return discriminator
 
 
