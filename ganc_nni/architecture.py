@@ -15,6 +15,7 @@ from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerat
 from ganc_nni.generators.layers import Width
 from ganc_nni.generators.spade import DOUBLINGS, Upsampling
 from ganc_nni.generators.unet import DEPTHS, Norm
+from ganc_nni.recipe.words import all_in_words
 
 
 class _Blueprint(BaseModel, ABC):
@@ -176,6 +177,4 @@ class Architecture(BaseModel):
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read ({error}); expected an architecture.json") from None
         except ValidationError as error:
-            detail = error.errors()[0]
-            where = ".".join(str(key) for key in detail["loc"]) or "content"
-            raise InputError(f"{path}: {where}: {detail['msg']}; expected an architecture.json") from None
+            raise InputError(f"{path}: {all_in_words(cls, error)[0]}; it should be an architecture.json") from None

@@ -13,6 +13,7 @@ from ganc_nni.additive import Additive, Choices, Labels, combinations
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError
+from ganc_nni.recipe.words import all_in_words
 from ganc_nni.space import Sample, SearchSpace
 
 NANOSECONDS = 1_000_000
@@ -137,9 +138,7 @@ class LatencyTable(BaseModel):
         except OSError as error:
             raise InputError(f"{path}: cannot be read as latency table ({error.strerror}); {cure}") from None
         except ValidationError as error:
-            detail = error.errors()[0]
-            where = ".".join(map(str, detail["loc"])) or "content"
-            raise InputError(f"{path}: no whole latency table: {where}: {detail['msg']}; {cure}") from None
+            raise InputError(f"{path}: no whole latency table: {all_in_words(cls, error)[0]}; {cure}") from None
 
     @classmethod
     def load_for(

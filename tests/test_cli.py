@@ -393,3 +393,27 @@ def test_a_full_disk_is_one_line(ganc, horses):
     code, out, err = ganc("convert", "net.pth", "/dev/full/net.pth")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_paths_of_every_command_are_read_as_a_shell_reads_them(refused, monkeypatch, tmp_path, command):
+    """``--option=~/x`` is not expanded by a shell."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MINE", "none")
+    parameters = [each for each in get_command(app).commands[command].params if each.name not in ("help", "json")]
+    needed = {
+        "profile": ["--generator"],
+        "convert": ["", "out.pth"],
+        "benchmark": [""],
+        "init": [""],
+    }.get(command)
+    if needed is None:
+        required = [each for each in parameters if each.required]
+        needed = [each.opts[0] if each.opts[0].startswith("--") else "" for each in required]
+
+    def line(path):
+        values = [name if name == "out.pth" else f"{name}={path}" if name else path for name in needed]
+        return refused(command, *values, *(["--metric=frechet_random"] if command in ("score", "stats") else []))
+
+    assert str(tmp_path / "home" / "none" / "x") in line("~/$MINE/x")
+    assert "the environment variable NOBODY is not set" in line("$NOBODY/x")

@@ -1,4 +1,6 @@
+import datetime
 import json
+import re
 from pathlib import Path
 from typing import Literal, get_origin
 
@@ -6,10 +8,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import SUFFIX, Recipe, RecipeError, load_recipe, recipe_name
+from ganc_nni.recipe.fields import section_of
+from ganc_nni.recipe.words import all_in_words
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "experiments").glob(f"*{SUFFIX}"))
@@ -115,19 +119,23 @@ def test_only_three_things_have_no_default(load):
         (("searc",), {}, ["searc", "unknown key", "did you mean search?"]),
         (("supernet", "schedule", "epoch"), 3, ["supernet.schedule.epoch", "unknown key", "epochs", "decay_epochs"]),
         (("teacher", "zzz"), 3, ["teacher.zzz", "unknown key", "width", "n_blocks"]),
-        (("search", "budget"), "many", ["recipe.yml: search.budget: got 'many'; input should be a valid number"]),
+        (
+            ("search", "budget"),
+            "many",
+            ["recipe.yml: search.budget: got 'many'; expected a number greater than 0 or keys"],
+        ),
         (("search", "budget"), -1, ["recipe.yml: search.budget: got -1", "greater than 0"]),
         (("search", "budget"), {"parms": 1}, ["search.budget.parms: unknown key; did you mean params?", "latency_ms"]),
         (("search", "budget"), {"params": "1k"}, ["recipe.yml: search.budget.params: got '1k'", "number"]),
         (("search", "evaluations"), 2.5, ["search.evaluations", "2.5", "integer"]),
-        (("data", "image_size"), 256, ["data.image_size", "256", "tuple"]),
-        (("data", "image_size"), [256], ["data.image_size", "1"]),
+        (("data", "image_size"), 256, ["data.image_size", "256", "a list of 2, each an integer"]),
+        (("data", "image_size"), [256], ["data.image_size: got [256]; expected a list of 2"]),
         (("data", "image_size"), [250, 256], ["data", "250", "multiples of 4"]),
         (("data", "load_size"), [64, 64], ["data", "64", "smaller", "256"]),
         (("data", "layout"), "both", ["data.layout", "'both'", "unpaired", "paired"]),
         (("data", "source_channels"), 2, ["data.source_channels", "2", "1 or 3"]),
         (("data", "search_fraction"), 1, ["data.search_fraction", "1", "less than 1"]),
-        (("data",), 7, ["data", "7", "dictionary"]),
+        (("data",), 7, ["data", "7", "keys with values, of layout, root"]),
         (("finetune", "epochs"), 0, ["finetune.epochs", "0", "greater than or equal to 1"]),
         (("finetune", "learning_rate"), -0.1, ["finetune.learning_rate", "-0.1", "greater than 0"]),
         (("search", "sample_size"), 33, ["search", "33", "32", "population"]),
@@ -232,6 +240,82 @@ def test_numbers_are_finite(refused, path, value):
 @pytest.mark.parametrize("path", [("seed",), ("search", "evaluations"), ("finetune", "epochs")], ids=".".join)
 def test_yes_is_no_number(refused, path):
     assert ".".join(path) in refused(with_value(path, True))
+
+
+WRONG = [
+    None, True, "word", "", 3, -1, 2.5, float("inf"), float("nan"), 10**400, [], [1], ["a", 1, 2], [[1]], [256, "x"],
+    {}, {"a": 1}, {-1: 2}, {1: -2}, {1: "x"}, {1: None}, datetime.date(2020, 1, 1), b"\xff", {1, 2}, "\x1b[2J",
+    [[[[[1]]]]], "x" * 10_000, {"k" * 10_000: 1},
+]  # fmt: skip
+"""A value of each kind that YAML can hold; every key of a recipe refuses most of them."""
+
+FOREIGN = re.compile(
+    r"Recipe\b|pydantic|tuple|dict|NoneType|None\b|True\b|False\b|datetime|pathlib|Path\b|bytes|\bint\b|float|\bstr\b|"
+    r"bool|[Ii]nput should|instance of|pars(e|ing)|[Ff]ield required|<class|\x1b"
+)
+"""Words of Python and pydantic, which say nothing to a user."""
+
+ALLOWED = re.compile(r"expected|valid here|is missing|needs|remove it|is for|than|multiples of|must be")
+"""How a message begins to say what is right."""
+
+
+def sections(model=Recipe, path=()):
+    """Every key that has keys of its own, and the budget, which may have some."""
+    for key, field in model.model_fields.items():
+        nested = section_of(field.annotation)
+        if nested is not None:
+            yield (*path, key)
+            yield from sections(nested, (*path, key))
+
+
+@pytest.mark.parametrize("path", sorted({*(path for path, _ in LEAVES), *sections()}), ids=".".join)
+def test_no_wrong_value_of_any_key_is_answered_in_words_of_python(path):
+    refused = 0
+    for value in WRONG:
+        try:
+            Recipe.model_validate({**with_value(path, value), "name": "mine"})
+        except ValidationError as error:
+            refused += 1
+            for told in all_in_words(Recipe, error):
+                assert ".".join(path[:-1]) in told
+                assert not FOREIGN.search(told), told
+                assert ALLOWED.search(told), told
+                assert len(told) < 400
+                assert told.isprintable()
+    assert refused > len(WRONG) / 2
+
+
+def test_only_the_first_mistakes_are_told(refused):
+    content = {**minimal(), "teacher": {f"k{number}": 1 for number in range(9)}}
+    text = refused(content)
+    assert text.count("unknown key") == 5
+    assert text.endswith("; and 4 more")
+
+
+def test_paths_are_read_as_a_shell_reads_them(load, refused, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINE", "some")
+    monkeypatch.delenv("NOBODY", raising=False)
+    paths = [path for path, field in LEAVES if "Path" in str(field.annotation) or field.annotation is Path]
+    assert len(paths) >= 8
+    for path in paths:
+        for value, expected in (("~/a b", tmp_path / "a b"), ("/x/$MINE/${MINE}y", Path("/x/some/somey"))):
+            found = load(with_value(path, value))
+            for key in path:
+                found = getattr(found, key)
+            assert found in (expected, (expected,))
+        wrong = {"$NOBODY/a": "variable NOBODY is not set; set it", "~none/a": "no home folder for ~none"}
+        for value, told in wrong.items():
+            assert f"{'.'.join(path)}" in (text := refused(with_value(path, value)))
+            assert told in text
+    monkeypatch.setenv("GANC_DATA", "~/data")
+    assert load(with_value(("data", "root"), "photos")).data.root == tmp_path / "data" / "photos"
+    monkeypatch.setenv("GANC_RUNS", "$MINE/runs")
+    assert load(minimal()).run_folder == Path("some/runs/mine")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "$NOBODY").mkdir()
+    monkeypatch.delenv("GANC_DATA")
+    assert load(with_value(("data", "root"), "$NOBODY")).data.root == Path("$NOBODY")
 
 
 @pytest.mark.parametrize("path", [path for path in INTEGERS if path[-1] != "seed"], ids=".".join)

@@ -15,7 +15,7 @@ OTHERS = "## What others say"
 
 PASSED_ON = {
     "demo/prepare.py": "the message about a label map, with the name that the page shows",
-    "recipe/load.py": "pydantic's errors, put into words by _explain; see `…: …: got …; …`",
+    "recipe/load.py": "pydantic's errors, put into words by all_in_words; see `…: got …; expected …`",
     "search/bridge.py": "error.txt, in which a trial has written its own message",
     "search/client.py": "the evaluator's answer, and what is journalled of a sub-generator",
     "perceptual.py": "the message about a weights file, and which file is meant",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -14,8 +16,32 @@ from rich.logging import RichHandler
 
 from ganc_nni import __version__, logs
 from ganc_nni.errors import in_one_line
+from ganc_nni.paths import expanded
 
-app = typer.Typer(
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _App(typer.Typer):
+    """Commands whose paths, all of them, may begin with ``~`` and hold ``$NAME``."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[_Command], _Command]:
+        """As Typer's."""
+        register = super().command(*args, **options)
+
+        def decorate(function: _Command) -> _Command:
+            @functools.wraps(function)
+            def with_paths(**given: Any) -> Any:
+                return function(
+                    **{name: expanded(value) if isinstance(value, Path) else value for name, value in given.items()}
+                )
+
+            register(with_paths)
+            return function
+
+        return decorate
+
+
+app = _App(
     name="ganc",
     help="Compress conditional GAN generators: distil a once-for-all student, search it, fine-tune, export.",
     no_args_is_help=True,

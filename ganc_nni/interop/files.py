@@ -26,6 +26,7 @@ from ganc_nni.interop.resnet import NamedResnet
 from ganc_nni.interop.spade import NamedSpade
 from ganc_nni.interop.unet import NamedPublicUnet, NamedUnet
 from ganc_nni.macs import Cost, count
+from ganc_nni.recipe.words import all_in_words
 from ganc_nni.space import Sample, config_str, parse_config_str
 
 _log = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def _origin(path: Path) -> Architecture | None:
     try:
         return None if text is None else Architecture.model_validate_json(text)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = all_in_words(Architecture, error)[0]
         raise InputError(f"{path}: its metadata hold no architecture that can be read: {reason}") from None
 
 

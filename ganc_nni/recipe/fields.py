@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from ganc_nni.paths import expanded
 
 
 def _below_data_folder(path: Path) -> Path:
-    return Path(os.environ.get("GANC_DATA", "")) / path
+    return expanded(os.environ.get("GANC_DATA", "")) / expanded(path)
 
 
+AnyPath = Annotated[Path, AfterValidator(expanded)]
 DataPath = Annotated[Path, AfterValidator(_below_data_folder)]
 
 DOWNLOAD = Path("download")
@@ -42,7 +46,7 @@ class Section(BaseModel):
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("expected no yes or no here")
+            raise PydanticCustomError("flag", "true or false")
         return value
 
 

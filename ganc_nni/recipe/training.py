@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ganc_nni.recipe.fields import DataPath, DataPathOrDownload, PositiveInt, Section, Weight
+from ganc_nni.recipe.fields import AnyPath, DataPath, DataPathOrDownload, PositiveInt, Section, Weight
 
 
 class Schedule(Section):
@@ -107,7 +106,7 @@ class GeneratorRecipe(Section):
 class StudentRecipe(Section):
     """The once-for-all student."""
 
-    space: Path = Field(description="search-space JSON with the channel choices, as NNI reads it")
+    space: AnyPath = Field(description="search-space JSON with the channel choices, as NNI reads it")
     n_blocks: Annotated[int, Field(ge=3)] = Field(9, description="residual blocks, in three searched groups (resnet)")
     separable: bool = Field(True, description="separable convolutions in the residual blocks (mobile; not unet)")
 

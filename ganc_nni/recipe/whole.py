@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ganc_nni.paths import expanded
 from ganc_nni.recipe.data import DataRecipe
 from ganc_nni.recipe.fields import Section, Seed
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
@@ -105,4 +106,4 @@ class Recipe(Section):
 
 def run_folder(name: str) -> Path:
     """``NAME`` in the folder that ``GANC_RUNS`` names, which several machines may share; left out: ``runs``."""
-    return Path(os.environ.get("GANC_RUNS") or "runs") / name
+    return expanded(os.environ.get("GANC_RUNS") or "runs") / name

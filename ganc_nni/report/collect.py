@@ -15,6 +15,7 @@ from ganc_nni.errors import InputError
 from ganc_nni.export import read_summary
 from ganc_nni.interop import read_generator
 from ganc_nni.ratios import times
+from ganc_nni.recipe.words import all_in_words
 from ganc_nni.report import provenance
 from ganc_nni.report.curves import Curve, read_curves
 from ganc_nni.report.pictures import Embedded, embed, embedded_pictures
@@ -224,9 +225,8 @@ def _checked(path: Path, content: object, model: type[_Model]) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"])) or "content"
-        raise InputError(f"{path}: {where}: {detail['msg']}; remove the file and run the stage again") from None
+        told = all_in_words(model, error)[0]
+        raise InputError(f"{path}: {told}; remove the file and run the stage again") from None
 
 
 def _teacher_widths(folder: Path, last: Provenance | None) -> Mapping[str, int]:
