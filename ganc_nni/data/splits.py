@@ -1,13 +1,17 @@
 """Which training pictures score the search and train nothing."""
 
+import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import torch
-
 from ganc_nni.errors import InputError
+
+_SALT = 21194
+"""Any number would do. With this one and seed 0 the public data sets come close to a fraction of 0.2: of horse2zebra's
+1067 and 1334 images 210 and 270 are set aside, of facades' 400 82."""
 
 
 class FileSplit(NamedTuple):
@@ -18,17 +22,19 @@ class FileSplit(NamedTuple):
 
 
 def split_by_fraction(paths: Sequence[Path], fraction: float, seed: int) -> FileSplit:
-    """Set aside a random part of the files of one folder.
+    """Set aside the files of one folder whose :func:`share` is below the fraction.
 
-    The outcome depends on the files' names, the fraction and the seed only. At least one file goes to each part.
+    Each file is judged by itself: whatever is added or removed, every other file keeps its side, and a greater fraction
+    takes none back. So the fraction is met as well as chance allows: of n files ``n * fraction`` on average, with a
+    standard deviation of ``sqrt(n * fraction * (1 - fraction))``.
 
     Args:
-        paths: The files, in any order.
+        paths: The files, in any order; of those that belong together (a label map and its image) one.
         fraction: The part that scores the search, between 0 and 1 (exclusive).
         seed: Any integer.
 
     Raises:
-        InputError: Fewer than two files.
+        InputError: Fewer than two files, or all of them on one side.
     """
     if len(paths) < 2:
         where = _folder(paths) if paths else "the training folder"
@@ -36,14 +42,30 @@ def split_by_fraction(paths: Sequence[Path], fraction: float, seed: int) -> File
             f"{where}: holds {len(paths)} picture(s); expected at least 2, one to train and one to score the search; "
             "add pictures"
         )
-    ordered = sorted(paths, key=lambda path: path.name)
-    order = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(seed)).tolist()
-    chosen = {ordered[index] for index in order[: search_count(len(ordered), fraction)]}
-    return _divided(ordered, chosen)
+    split = _divided(paths, {path for path in paths if share(path, seed) < fraction})
+    if not split.search or not split.train:
+        which = "none" if not split.search else "every one"
+        raise InputError(
+            f"{_folder(paths)}: data.search_fraction {fraction:g} sets aside {which} of its {len(paths)} images, each "
+            f"by its own name and seed {seed}; expected at least one to train and one to score the search; add images, "
+            f"{'raise' if not split.search else 'lower'} data.search_fraction or name the images in data.search_list"
+        )
+    return split
+
+
+def share(path: Path, seed: int) -> float:
+    """A number in [0, 1) that depends on ``seed``, the file's folder and its name without its ending alone.
+
+    Uniform over names, so that the part ``fraction`` of all files is below ``fraction``. Neither where the data set is
+    nor the form in which a file system stores accents counts.
+    """
+    name = unicodedata.normalize("NFC", f"{path.parent.name}/{path.stem}")
+    digest = hashlib.sha256(f"{_SALT} {seed} {name}".encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def search_count(total: int, fraction: float) -> int:
-    """How many of ``total`` (at least 2) pictures the fraction stands for; one stays on each side."""
+    """How many of ``total`` (at least 2) drawn images the fraction stands for; one stays on each side."""
     return min(max(round(total * fraction), 1), total - 1)
 
 

@@ -1,12 +1,12 @@
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
-import torch
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ganc_nni.data.splits import pick_listed, split_by_fraction, split_by_list
+from ganc_nni.data.splits import pick_listed, share, split_by_fraction, split_by_list
 from ganc_nni.errors import InputError
 
 
@@ -14,35 +14,80 @@ def files(count: int, folder: str = "trainA") -> list[Path]:
     return [Path(folder) / f"{number:03}.jpg" for number in range(count)]
 
 
-@given(
-    count=st.integers(2, 60), fraction=st.floats(0.001, 0.999), seed=st.integers(-(2**31), 2**31), order=st.randoms()
-)
-def test_parts_are_disjoint_complete_and_independent_of_the_order(
-    count: int, fraction: float, seed: int, order: Random
-) -> None:
-    paths = files(count)
+NAMES = st.sets(st.integers(0, 10**6).map(str), min_size=40, max_size=60)
+FRACTIONS, SEEDS = st.floats(0.2, 0.8), st.integers(-(2**31), 2**31)
+
+
+def sides(paths: Sequence[Path], fraction: float, seed: int) -> dict[Path, str]:
     split = split_by_fraction(paths, fraction, seed)
-    assert sorted(split.train + split.search) == paths
-    assert split.train
-    assert split.search
-    assert split.train == sorted(split.train)
-    assert abs(len(split.search) - count * fraction) <= 1
-    shuffled = paths.copy()
-    order.shuffle(shuffled)
-    assert split_by_fraction(shuffled, fraction, seed) == split
+    return {**dict.fromkeys(split.train, "train"), **dict.fromkeys(split.search, "search")}
 
 
-def test_the_split_depends_on_the_seed_and_not_on_the_global_generator() -> None:
-    paths = files(100)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        before = torch.get_rng_state()
-        first = split_by_fraction(paths, 0.2, 7)
-        assert torch.equal(torch.get_rng_state(), before)
-        torch.manual_seed(2)
-        assert split_by_fraction(paths, 0.2, 7) == first
-    assert split_by_fraction(paths, 0.2, 8) != first
-    assert len(first.search) == 20
+@settings(max_examples=30)
+@given(names=NAMES, fraction=FRACTIONS, seed=SEEDS, order=st.randoms())
+def test_each_file_keeps_its_side_whatever_happens_to_others(
+    names: set[str], fraction: float, seed: int, order: Random
+) -> None:
+    paths = [Path("trainA") / f"{name}.jpg" for name in names]
+    before = sides(paths, fraction, seed)
+    assert before.keys() == set(paths)
+    order.shuffle(paths)
+    cut = order.randrange(len(paths) + 1)
+    added = [Path("trainA") / f"added {number}.png" for number in range(cut)]
+    for others in (paths[:cut] + added, paths[cut:] + added[:3], [*paths, *added]):
+        assume(len(others) > 1)
+        try:
+            after = sides(others, fraction, seed)
+        except InputError:  # all of them are on one side; nothing else is refused
+            assert len({before.get(path) or sides([path, *paths], fraction, seed)[path] for path in others}) == 1
+            continue
+        assert {path: side for path, side in after.items() if path in before}.items() <= before.items()
+
+
+@settings(max_examples=30)
+@given(names=NAMES, fraction=FRACTIONS, seed=SEEDS, greater=st.floats(0.8, 0.999))
+def test_where_the_data_set_is_how_files_end_and_a_greater_fraction_take_nothing_back(
+    names: set[str], fraction: float, seed: int, greater: float
+) -> None:
+    paths = [Path("trainA") / f"{name}.jpg" for name in names]
+    before = sides(paths, fraction, seed)
+    moved = {path: Path("/another/place/trainA") / f"{path.stem}.png" for path in paths}
+    after = sides(list(moved.values()), fraction, seed)
+    assert all(after[moved[path]] == side for path, side in before.items())
+    assert all(share(path, seed) < greater for path, side in before.items() if side == "search")
+
+
+def test_a_split_has_the_order_of_the_names_and_one_accent_in_two_spellings_is_one_name() -> None:
+    paths = files(50)
+    assert split_by_fraction(paths[::-1], 0.2, 0) == split_by_fraction(paths, 0.2, 0)
+    assert split_by_fraction(paths, 0.2, 0).train == sorted(split_by_fraction(paths, 0.2, 0).train)
+    assert share(Path("trainA/caf\u00e9.jpg"), 3) == share(Path("trainA/cafe\u0301.jpg"), 3)
+    assert isinstance(share(Path("trainA/\udcff.jpg"), 3), float)  # a name that is no text
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.5])
+def test_the_fraction_is_met_as_chance_allows(fraction: float) -> None:
+    paths = files(1000)
+    counts = [len(split_by_fraction(paths, fraction, seed).search) for seed in range(30)]
+    spread = (1000 * fraction * (1 - fraction)) ** 0.5
+    assert abs(sum(counts) / 30 - 1000 * fraction) < 3 * spread / 30**0.5
+    assert max(abs(count - 1000 * fraction) for count in counts) < 4 * spread
+    assert len(set(counts)) > 5  # seeds decide
+
+
+def test_domains_are_drawn_each_by_itself() -> None:
+    a, b = (split_by_fraction(files(100, folder), 0.5, 0).search for folder in ("trainA", "trainB"))
+    assert {path.name for path in a} != {path.name for path in b}
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"), [(1e-9, "none of its 5 images.*raise"), (0.999999, "every one.*lower")]
+)
+def test_a_side_that_stays_empty_is_refused(fraction: float, message: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"^trainA: data.search_fraction .* sets aside {message} data.search_fraction"
+    ):
+        split_by_fraction(files(5), fraction, 0)
 
 
 @pytest.mark.parametrize("count", [0, 1])
