@@ -133,9 +133,15 @@ def _vgg19_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def vgg19_file(weights: Path | None) -> Path | None:
+    """The file that :class:`Vgg19` reads ``weights`` from: torch hub's for the word ``download``."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2] if weights == DOWNLOAD else weights
+
+
 def _downloaded() -> Path:
     """The published file in torch hub's folder of checkpoints, fetched where it is not there yet."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    path = vgg19_file(DOWNLOAD)
+    assert path is not None
     if path.is_file():
         return path
     _log.info("downloading %s to %s", URL, path.parent)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.distributed import by_the_first, is_first, processes
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import WRITTEN, export
+from ganc_nni.inputs import FILE as INPUTS
+from ganc_nni.inputs import Inputs, Reads, Snapshot, in_short
 from ganc_nni.lock import run_lock, stage_lock
 from ganc_nni.memory import watch
-from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.oneshot.train import train_supernet
 from ganc_nni.report.provenance import write_provenance
 from ganc_nni.run import Run
@@ -44,23 +46,20 @@ STAGES: dict[str, Stage] = {
 SHARED = ("teacher", "supernet", "finetune")
 """The stages that several processes can make together."""
 
-_SECTIONS = {
-    "segmenter": ("seed", "data", "segmenter"),
-    "teacher": ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"),
-    "supernet": ("student", "distillation", "supernet"),
-    "search": ("search",),
-    "finetune": ("finetune",),
-    "export": (),
+READS = {
+    "segmenter": Reads(("seed", "data", "segmenter"), ("train",), scored_on=("test",)),
+    "teacher": Reads(
+        ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"), ("train", "search")
+    ),
+    "supernet": Reads(("student", "distillation", "supernet"), ("train", "search")),
+    "search": Reads(("search",), ("train", "search")),
+    "finetune": Reads(("finetune",), ("train", "search")),
+    "export": Reads(("search.repeats",), ("train", "search", "test")),
 }
-"""The parts of the recipe that a stage adds to what the stages before it depend on."""
+"""What each stage reads besides what the stages before it have left."""
 
-_NO_INFLUENCE = {
-    "data": {"cache", "workers"},
-    "acceleration": {"channels_last", "compile", "fused_adam", "data_on_device", "gradient_checkpointing"},
-    "metric": {"batch_size"},
-    "search": {"timeout", "max_failures", "repeats"},
-}
-"""Settings that change how fast a result comes, not the result."""
+_SCORED_BY_A_SEGMENTER = Reads(("segmenter",))
+"""What the stages read, too, if a segmenter scores that the run has not trained."""
 
 PEAKS = "peak_memory_mib"
 """In a ``stage.json``: the most memory that the stage has needed."""
@@ -71,33 +70,27 @@ class Pipeline:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._keys: dict[str, str] = {}
+        self._inputs: dict[str, Inputs] = {}
+
+    @cached_property
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.run)
 
     def key(self, stage: str) -> str:
-        """A hash of all that the stage's outcome depends on."""
-        if stage not in self._keys:
-            self._keys[stage] = self._hash(stage)
-        return self._keys[stage]
+        """A hash of all that the stage's outcome depends on, see :meth:`inputs`."""
+        return self.inputs(stage).key
 
-    def _hash(self, stage: str) -> str:
-        recipe = self.run.recipe.model_dump(mode="json", exclude=_NO_INFLUENCE)
-        names = self.stages(stage)
-        parts: dict[str, Any] = {section: recipe[section] for name in names for section in _SECTIONS[name]}
-        checkpoint = self.run.recipe.teacher.checkpoint
-        if "teacher" in parts and checkpoint is not None and checkpoint.is_file():
-            parts["checkpoint"] = file_sha256(checkpoint)
-        weights = self.run.recipe.segmenter.weights
-        if self.run.recipe.metric.higher_is_better and weights is not None and stage != "segmenter":
-            parts["segmenter"] = recipe["segmenter"]
-            parts["segmenter_weights"] = file_sha256(weights) if weights.is_file() else ""
-        if stage == "export":
-            parts["repeats"] = self.run.recipe.search.repeats
-        table = self.run.recipe.search.latency_table
-        if "search" in parts and table is not None and table.is_file():
-            parts["latency_table"] = file_sha256(table)
-        if "student" in parts:
-            parts["space"] = self.run.space.choices
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def inputs(self, stage: str) -> Inputs:
+        """All that the stage's outcome depends on, as this object has found it first."""
+        if stage not in self._inputs:
+            self._inputs[stage] = self._read(stage, self._snapshot)
+        return self._inputs[stage]
+
+    def _read(self, stage: str, snapshot: Snapshot) -> Inputs:
+        before = [READS[name] for name in self.stages(stage)[:-1]]
+        if stage != "segmenter" and self.run.recipe.metric.higher_is_better:
+            before.append(_SCORED_BY_A_SEGMENTER)
+        return snapshot.inputs(before, READS[stage])
 
     def stages(self, last: str) -> list[str]:
         """What has to be done for the stage ``last``, in order, that stage included.
@@ -141,15 +134,32 @@ class Pipeline:
         """
         folder, key = self.run.folder / stage, self._folder_key(stage)
         begun = folder / "begun.txt"
+        if (why := self._made_of_other(stage)) is not None:
+            _log.info("stage %s is made anew: %s", stage, why)
         if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
             aside = _aside(folder, old)
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}~")
             folder.rename(aside)
-            _log.info("the recipe has changed: %s now lies in %s", folder, aside)
+            _log.info("what was there of stage %s now lies in %s", stage, aside)
         if not folder.is_dir() and _aside(folder, key).is_dir():
             _aside(folder, key).rename(folder)
+            _log.info("%s: what an earlier run of the same recipe has left is back", folder)
         write_text(begun, key)
+        if not (folder / "stage.json").is_file():  # else the inputs there are those of what is finished
+            self.inputs(stage).save(folder / INPUTS, self.key(stage))
+
+    def _made_of_other(self, stage: str) -> str | None:
+        """What the stage's folder was made of that is other now, in one line; None if it is the same, or empty."""
+        folder, finished = self.run.folder / stage, self.record(stage).get("key")
+        if not folder.is_dir() or finished == self.key(stage):
+            return None
+        before = Inputs.load(folder / INPUTS, finished)
+        if before is not None:
+            return in_short(self.inputs(stage).changes(before)) or None
+        if finished is None and not (folder / "begun.txt").is_file():
+            return None
+        return "an earlier version has made it, which did not note the content of what it read"
 
     def _folder_key(self, stage: str) -> str:
         """What the content of a stage's folder belongs to."""
@@ -169,11 +179,32 @@ class Pipeline:
         self, stage: str, figures: dict[str, float], seconds: float, peaks: dict[str, float] | None = None
     ) -> None:
         """Mark the stage as done; ``peaks`` is the memory that it has needed, MiB."""
-        record = {"key": self.key(stage), "seconds": round(seconds, 1), **figures}
+        self._refuse_changes(stage, "while it was made")
+        folder, key = self.run.folder / stage, self.key(stage)
+        record = {"key": key, "seconds": round(seconds, 1), **figures}
         if peaks is not None:
             record[PEAKS] = peaks
-        write_provenance(self.run, self.run.folder / stage)
-        write_text(self.run.folder / stage / "stage.json", json.dumps(record, indent=2) + "\n")
+        write_provenance(self.run, folder)
+        self.inputs(stage).save(folder / INPUTS, key)
+        write_text(folder / "stage.json", json.dumps(record, indent=2) + "\n")
+
+    def _refuse_changes(self, stage: str, since: str) -> None:
+        """Compare what a stage reads now with what it was when its key was taken.
+
+        Raises:
+            TrainingError: It is not the same; what was made of it will not be gone on with.
+        """
+
+        def changes() -> str:
+            return in_short(self._read(stage, Snapshot.now(self.run)).changes(self.inputs(stage)))
+
+        if found := by_the_first(changes):
+            begun = self.run.folder / stage / "begun.txt"
+            if begun.is_file():
+                write_text(begun, "changed")
+            raise TrainingError(
+                f"stage {stage}: what it reads has changed {since}: {found}; call again to make it of what is there now"
+            )
 
     def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
         """Run one stage unless it is done; returns its ``stage.json``."""
@@ -195,6 +226,7 @@ class Pipeline:
         if not self._all_done(stage):  # else another process has made it while this one waited
             by_the_first(lambda: self.prepare(stage))
         if not self._all_done(stage):
+            self._refuse_changes(stage, "since this command began")
             start = time.perf_counter()
             with watch(stage, self.run.recipe) as peaks:
                 figures = STAGES[stage](self.run, report)

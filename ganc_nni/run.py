@@ -18,6 +18,7 @@ from ganc_nni.distilling import Objective
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import LABELS, Generator
+from ganc_nni.hashes import FileHashes
 from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.latency import LatencyTable
 from ganc_nni.losses import build_reconstruction
@@ -54,6 +55,11 @@ class Run:
     def data(self) -> Data:
         """The pictures."""
         return build_data(self.recipe.data, self.recipe.seed)
+
+    @cached_property
+    def hashes(self) -> FileHashes:
+        """Hashes of what the run reads, kept in its folder."""
+        return FileHashes(self.folder / "hashes.json")
 
     @cached_property
     def space(self) -> SearchSpace:

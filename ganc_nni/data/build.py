@@ -35,6 +35,10 @@ class Split:
     targets: PictureSet
     paired: bool
 
+    def content_paths(self) -> tuple[Path, ...]:
+        """The files of both domains, each once where one file holds both; none where they are drawn."""
+        return tuple(dict.fromkeys((*self.sources.content_paths(), *self.targets.content_paths())))
+
     def spread(self, count: int) -> list[int]:
         """Numbers of ``count`` pictures from the first to the last, or of all if there are fewer."""
         last, count = len(self.sources) - 1, min(count, len(self.sources))

@@ -46,6 +46,10 @@ class Pictures(PictureSet):
             return read_image(path, self.channels)
         return read_half(path, self.channels, self.half)
 
+    def content_paths(self) -> tuple[Path, ...]:
+        """The files."""
+        return self.paths
+
     def _content(self, index: int) -> bytes:
         return read_bytes(self.paths[index])
 

@@ -138,10 +138,15 @@ class LabelFiles(LabelMaps):
         assert file.instance is not None
         return _as_large_as(file.picture, file.instance, read_ids(file.instance))
 
+    def content_paths(self) -> tuple[Path, ...]:
+        """Each label map, followed by its instance map where that is shown."""
+        return tuple(path for file in self.files for path in self._read_from(file))
+
     def _content(self, index: int) -> bytes:
-        file = self.files[index]
-        paths = [file.label] if file.instance is None or not self.instances else [file.label, file.instance]
-        return b"".join(sha256(read_bytes(path)).digest() for path in paths)
+        return b"".join(sha256(read_bytes(path)).digest() for path in self._read_from(self.files[index]))
+
+    def _read_from(self, file: LabelledFile) -> list[Path]:
+        return [file.label] if file.instance is None or not self.instances else [file.label, file.instance]
 
     def _variant(self) -> str:
         return f"{super()._variant()} {self.scheme.void_id} {sorted(self.scheme.remap.items())}"

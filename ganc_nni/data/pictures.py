@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -76,6 +77,10 @@ class PictureSet(Dataset[Tensor], ABC):
         """The picture in the right mode, of any size."""
 
     @abstractmethod
+    def content_paths(self) -> tuple[Path, ...]:
+        """The files that the items are made from, in the items' order; none where they are drawn."""
+
+    @abstractmethod
     def _content(self, index: int) -> bytes:
         """The bytes that the picture is made from."""
 
@@ -94,6 +99,7 @@ class Redrawn(PictureSet):
     """
 
     def __init__(self, sets: Sequence[PictureSet], count: int, seed: int) -> None:
+        self._sets = tuple(sets)
         everything = [(each, index) for each in sets for index in range(len(each))]
         order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed))
         self._picks = [everything[number] for number in sorted(order[:count].tolist())]
@@ -103,6 +109,10 @@ class Redrawn(PictureSet):
     def _read(self, index: int) -> Image.Image:
         pictures, number = self._picks[index]
         return pictures.image(number)
+
+    def content_paths(self) -> tuple[Path, ...]:
+        """Those of all the sets that are drawn from."""
+        return tuple(path for each in self._sets for path in each.content_paths())
 
     def _content(self, index: int) -> bytes:
         pictures, number = self._picks[index]

@@ -8,6 +8,7 @@ mirrored pair is again a pair that the data set could have held.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -203,6 +204,10 @@ class ProceduralPictures(PictureSet):
         drawn = draw_lines(shapes, self.size) if self.domain == "A" else draw_filled(shapes, self.size)
         return drawn.convert("L") if self.channels == 1 else drawn
 
+    def content_paths(self) -> tuple[Path, ...]:
+        """None: they are drawn."""
+        return ()
+
     def _content(self, index: int) -> bytes:
         # the pixels, not the arguments: a change of the drawing code must change the digest too
         return self.image(index).tobytes()
@@ -236,6 +241,10 @@ class ProceduralLabels(LabelMaps):
 
     def _map(self, index: int) -> tuple[Bytes, Bytes, Bytes]:
         return label_map(scene(self.seed, self.scenes[index], self.size), self.size)
+
+    def content_paths(self) -> tuple[Path, ...]:
+        """None: they are drawn."""
+        return ()
 
     def _content(self, index: int) -> bytes:
         return self.image(index).tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -10,7 +11,7 @@ from ganc_nni.errors import InputError
 from ganc_nni.metrics.distance import FrechetDistance
 from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
 from ganc_nni.metrics.frechet import Gaussian, frechet_distance
-from ganc_nni.metrics.inception import InceptionFeatures
+from ganc_nni.metrics.inception import InceptionFeatures, usual_files
 from ganc_nni.metrics.kernel import kernel_distance
 from ganc_nni.metrics.pictures import PictureFiles, Resize
 from ganc_nni.metrics.statistics import (
@@ -21,6 +22,7 @@ from ganc_nni.metrics.statistics import (
     real_statistics,
     save_statistics,
 )
+from ganc_nni.metrics.weights import find
 from ganc_nni.recipe import MetricRecipe
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "load_statistics",
     "real_statistics",
     "save_statistics",
+    "weights_file",
 ]
 
 METRICS: dict[str, Callable[[MetricRecipe], FeatureExtractor]] = {
@@ -48,6 +51,13 @@ METRICS: dict[str, Callable[[MetricRecipe], FeatureExtractor]] = {
     "frechet_imagenet": lambda recipe: InceptionFeatures(recipe.dims, recipe.weights, "frechet_imagenet"),
     "frechet_random": lambda _recipe: RandomFeatures(),
 }
+
+
+def weights_file(recipe: MetricRecipe) -> Path | None:
+    """The file of weights that :func:`build_extractor` reads; None if it reads none, or would have to download it."""
+    if recipe.name not in ("fid", "frechet_imagenet"):
+        return None
+    return recipe.weights or find(usual_files(recipe.dims, recipe.name))
 
 
 def build_extractor(recipe: MetricRecipe, device: torch.device | str = "cpu") -> FeatureExtractor:

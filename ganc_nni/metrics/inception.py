@@ -78,14 +78,19 @@ class InceptionFeatures(FeatureExtractor):
         return self.network(resized.contiguous(memory_format=torch.channels_last))
 
 
-def _usual_file(dims: int, kind: Kind) -> Path:
+def usual_files(dims: int, kind: Kind) -> list[PublishedFile]:
+    """The published files that will do where no file is given, the first that is found before the others."""
     if kind == "fid":
-        return locate([FID_WEIGHTS])
-    if dims <= 768:
-        return locate([IMAGENET_HEAD, IMAGENET_WEIGHTS])
+        return [FID_WEIGHTS]
+    return [IMAGENET_HEAD, IMAGENET_WEIGHTS] if dims <= 768 else [IMAGENET_WEIGHTS]
+
+
+def _usual_file(dims: int, kind: Kind) -> Path:
     try:
-        return locate([IMAGENET_WEIGHTS])
+        return locate(usual_files(dims, kind))
     except InputError as error:
+        if kind == "fid" or dims <= 768:
+            raise
         raise InputError(f"{error}; {IMAGENET_HEAD.name} would do with metric.dims 768 or less") from None
 
 

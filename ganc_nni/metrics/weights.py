@@ -47,13 +47,21 @@ def locate(files: Sequence[PublishedFile]) -> Path:
     Raises:
         InputError: None is here and the download failed, or the file found is damaged.
     """
-    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    path = find(files)
+    if path is None:
+        return _download(files, _hub())
+    _check(path, PublishedFile(path.name).digits)
+    return path
+
+
+def find(files: Sequence[PublishedFile]) -> Path | None:
+    """Where :func:`locate` finds one of the files without a download; None: nowhere."""
     places = [folder / file.name for file in files for folder in _folders()]
-    for path in [*places, *(hub / file.name for file in files)]:
-        if path.is_file():
-            _check(path, PublishedFile(path.name).digits)
-            return path
-    return _download(files, hub)
+    return next((path for path in [*places, *(_hub() / file.name for file in files)] if path.is_file()), None)
+
+
+def _hub() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def file_sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ import torch
 from ganc_nni import __version__
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError
+from ganc_nni.inputs import Inputs
 from ganc_nni.metrics import build_extractor
 from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.pipeline import Pipeline
@@ -32,7 +33,7 @@ PATIENCE = 60
 _CURES = {
     "ganc_nni": "run the same checkout everywhere, nnictl the original and trialCommand the copy that NNI makes",
     "torch": "install requirements.txt in the environment that pythonPath names",
-    "recipe": "GANC_DATA must be the same path, with the same files, on every machine",
+    "recipe": "every machine needs the same recipe and the same files that it names",
     "pictures": "every machine needs the same data below GANC_DATA",
     "metric": "every machine needs the same metric weights",
     "supernet": "the file is damaged, or GANC_RUNS does not lead to the same folder on every machine",
@@ -49,7 +50,7 @@ def write(run: Run) -> None:
 
 
 def check_outset(run: Run) -> None:
-    """Refuse, before waiting for any stage, another version of the code or of the recipe than the tuner has.
+    """Refuse, before waiting for any stage, another version of code, recipe or images than the tuner has.
 
     Raises:
         InputError: One differs; the message says which, on which machine, and the cure.
@@ -58,9 +59,9 @@ def check_outset(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Refuse anything else than the tuner has: code, recipe, pictures, weights of metric and supernet.
+    """Refuse anything else than the tuner has: code, recipe, images, weights of metric and supernet.
 
-    Takes as long as reading the pictures once. For when the supernet has been trained.
+    For when the supernet has been trained.
 
     Raises:
         InputError: Something differs; the message says which, on which machine, and the cure.
@@ -71,20 +72,28 @@ def check(run: Run) -> None:
 
 def _outset(run: Run) -> dict[str, str]:
     """What is known before any stage."""
+    inputs = Pipeline(run).inputs("search")
     return {
         "ganc_nni": f"{__version__} {_source()}",
         "torch": torch.__version__.partition("+")[0],  # builds for CPU and CUDA may work together
-        "recipe": Pipeline(run).key("search"),
+        "recipe": inputs.without_images().key,
+        "pictures": _images(run, inputs),
     }
+
+
+def _images(run: Run, inputs: Inputs) -> str:
+    """A hash of the images that train and score; of those that are drawn, the latter."""
+    drawn = (
+        f"{run.data.search.sources.digest()} {run.data.search.targets.digest()}" if not inputs.images().files else ""
+    )
+    return hashlib.sha256(f"{inputs.images().key} {drawn}".encode()).hexdigest()
 
 
 @cache
 def _content(run: Run) -> dict[str, str]:
-    """The pictures that score, and the weights of what scores them; those of a segmenter belong to the recipe."""
-    split, metric = run.data.search, run.recipe.metric
-    pictures = f"{split.sources.digest()} {split.targets.digest()}"
-    weights = "" if metric.higher_is_better else build_extractor(metric).weights_sha256
-    return {"pictures": hashlib.sha256(pictures.encode()).hexdigest(), "metric": weights}
+    """The weights of what scores; those of a segmenter belong to the recipe."""
+    metric = run.recipe.metric
+    return {"metric": "" if metric.higher_is_better else build_extractor(metric).weights_sha256}
 
 
 @cache
