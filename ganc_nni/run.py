@@ -25,6 +25,7 @@ from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
+from ganc_nni.oneshot.inherit import check_inheritance
 from ganc_nni.planned import planned_blueprint, teacher_widths
 from ganc_nni.recipe import Recipe
 from ganc_nni.search.budget import Budget
@@ -158,10 +159,20 @@ class Run:
         count = min(wanted, len(pictures)) if self.recipe.generator.family == "spade" else 0
         if count == 0:
             return []
-        chosen = [index * len(pictures) // count for index in range(count)]
-        if seed is not None:
-            chosen = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+        if seed is None:
+            return self.training_inputs(count, self.recipe.metric.batch_size)
+        chosen = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))[:count].tolist()
         return list(DataLoader(Subset(pictures, chosen), self.recipe.metric.batch_size))
+
+    def training_inputs(self, count: int, batch_size: int = 1) -> list[Tensor]:
+        """``count`` inputs evenly spread over the training set, or all if there are fewer, ``N x C x H x W`` each."""
+        images = self.data.still.sources
+        count = min(count, len(images))
+        chosen = [index * len(images) // count for index in range(count)]
+        loader = DataLoader(
+            Subset(images, chosen), batch_size, generator=torch.Generator()
+        )  # torch's own stays as it is
+        return list(loader)
 
     @property
     def segmenter_weights(self) -> Path:
@@ -226,6 +237,7 @@ class Run:
         else:
             _ = self.metric_name
         _ = self._teacher_file
+        check_inheritance(self)
         if self.recipe.teacher.lambda_recon > 0:
             build_reconstruction(self.recipe.teacher.recon_loss, self.recipe.teacher.perceptual_weights)
         Objective(self.recipe.distillation)

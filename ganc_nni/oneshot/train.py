@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from ganc_nni.calibration import calibrated
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
+from ganc_nni.oneshot.inherit import inherit_teacher
 from ganc_nni.oneshot.online import WIDE, OnlineModule, build_tutors
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.recipe import Schedule
@@ -76,6 +77,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
         evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)
         strategy.initialize(RawFormatModelSpace(space, evaluate), OpenEngine())
         initialise(space, family)  # only now are the layers as wide as they will be trained
+        inherit_teacher(run, space, module.mappings)
         strategy.run()
 
     weights = part(fit.run(distil), "training_module.")

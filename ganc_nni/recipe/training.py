@@ -109,6 +109,11 @@ class StudentRecipe(Section):
     space: AnyPath = Field(description="search-space JSON with the channel choices, as NNI reads it")
     n_blocks: Annotated[int, Field(ge=3)] = Field(9, description="residual blocks, in three searched groups (resnet)")
     separable: bool = Field(True, description="separable convolutions in the residual blocks (mobile; not unet)")
+    inherit: Literal["auto", "teacher", "none"] = Field(
+        "auto",
+        description="initial weights: the teacher's, most important channels first, in every layer that it has alike "
+        "(auto) or else not at all (teacher: an error); none: random",
+    )
 
 
 class DiscriminatorRecipe(Section):
@@ -230,3 +235,17 @@ class SupernetRecipe(Section):
 
     schedule: Schedule = Schedule(epochs=200, decay_epochs=200)
     sampling: SamplingRecipe = SamplingRecipe()
+
+
+class FinetuneRecipe(Schedule):
+    """Training of the chosen sub-generator alone.
+
+    Adam; the rates fall linearly to zero in decay_epochs.
+    """
+
+    start: Literal["auto", "supernet", "reconstructed"] = Field(
+        "auto",
+        description="initial weights: the supernet's, those that are solved in closed form from the teacher's, or "
+        "whichever score better on the search split (auto; the supernet's where the student's layers are not the "
+        "teacher's)",
+    )

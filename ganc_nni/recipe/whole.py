@@ -16,8 +16,8 @@ from ganc_nni.recipe.training import (
     AccelerationRecipe,
     DiscriminatorRecipe,
     DistillationRecipe,
+    FinetuneRecipe,
     GeneratorRecipe,
-    Schedule,
     StudentRecipe,
     SupernetRecipe,
     TeacherRecipe,
@@ -41,7 +41,7 @@ class Recipe(Section):
     metric: MetricRecipe = MetricRecipe()
     segmenter: SegmenterRecipe = SegmenterRecipe()
     search: SearchRecipe
-    finetune: Schedule = Schedule(epochs=5, decay_epochs=15)
+    finetune: FinetuneRecipe = FinetuneRecipe(epochs=5, decay_epochs=15)
 
     @model_validator(mode="after")
     def _families(self) -> Recipe:

@@ -6,6 +6,8 @@ Published work found that fine-tuning can hurt (mit-han-lab/gan-compression, fas
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -14,7 +16,9 @@ from ganc_nni.calibration import calibrate
 from ganc_nni.checkpoints import load_into, load_weights, save_weights
 from ganc_nni.generators import Generator
 from ganc_nni.oneshot.distillation import DistillationModule
+from ganc_nni.oneshot.inherit import inherit_mappings, missing_layers, order_of
 from ganc_nni.oneshot.online import load_online_teacher
+from ganc_nni.oneshot.reconstruct import reconstructed
 from ganc_nni.oneshot.train import student_channels
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report, StageFit, part
@@ -31,21 +35,31 @@ def extract(run: Run, architecture: Architecture) -> Generator:
 
 
 def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Fine-tune the best architecture from the supernet's weights and discriminator; returns both scores.
+    """Fine-tune the best architecture, from the supernet's discriminator; returns the scores before and after.
 
-    Leaves ``compressed.safetensors``: the better of before and after, by the search split.
+    It starts from the supernet's weights or from reconstructed ones, as ``finetune.start`` says. Where both were
+    scored, both scores are returned as well. Leaves ``compressed.safetensors``: the better of before and after, by the
+    search split.
     """
     recipe, folder = run.recipe, run.folder / "finetune"
     calibration = run.calibration()  # before the seed, because a loader takes random numbers
     torch.manual_seed(recipe.seed)
     architecture = Architecture.load(run.folder / "architecture.json")
     evaluator = run.evaluator("search")
-    student = extract(run, architecture)
-    calibrate(student, calibration)
-    before, before_weights = evaluator.score(student), {k: v.clone() for k, v in student.state_dict().items()}
+    teacher, judge = load_online_teacher(run), load_teacher_discriminator(run)
+    starts = {}
+    for name, network in _starts(run, architecture, teacher):
+        calibrate(network, calibration)
+        starts[name] = evaluator.score(network), network
+    start = _best(run, {name: score for name, (score, _) in starts.items()})
+    before, student = starts[start]
+    figures = {name: score for name, (score, _) in starts.items()} if len(starts) > 1 else {}
+    before_weights = {k: v.clone() for k, v in student.state_dict().items()}
+    if figures:
+        scores = ", ".join(f"{score:.5g} {name}" for name, score in figures.items())
+        _log.info("fine-tuning starts from the %s weights, which score better: %s", start, scores)
 
     channels = student_channels(run)  # the mappings are the supernet's
-    teacher, judge = load_online_teacher(run), load_teacher_discriminator(run)
     module = DistillationModule(
         recipe, recipe.finetune, teacher, channels, evaluator.metric, teacher_discriminator=judge
     )
@@ -54,6 +68,9 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     helpers = load_weights(path)
     load_into(module.discriminator, part(helpers, "discriminator."), path, "discriminator.")
     load_into(module.mappings, part(helpers, "mappings."), path, "mappings.")
+    as_reconstructed = recipe.student.inherit != "none" and recipe.distillation.online_blocks is None
+    if start == "reconstructed" and not as_reconstructed:  # the supernet's channels are others
+        inherit_mappings(module.mappings, order_of(run, teacher))
 
     synchronised = recipe.generator.family == "spade"
     fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report, sync_batchnorm=synchronised)
@@ -62,6 +79,27 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     calibrate(student.to(run.device), calibration)
     after = evaluator.score(student)
     _log.info("fine-tuning: %.5g before, %.5g after; the better one is kept", before, after)
-    better = after > before if recipe.metric.higher_is_better else after < before
+    better = _best(run, {"before": before, "after": after}) == "after"
     save_weights(folder / "compressed.safetensors", student.state_dict() if better else before_weights)
-    return {"before": before, "after": after}
+    return {"before": before, "after": after, **figures}
+
+
+def _starts(run: Run, architecture: Architecture, teacher: Generator) -> Iterator[tuple[str, Generator]]:
+    """The networks, on the run's device, that fine-tuning may start from, by the origin of their weights."""
+    wanted = run.recipe.finetune.start
+    if wanted != "reconstructed":
+        yield "supernet", extract(run, architecture)
+    if wanted == "supernet":
+        return
+    if missing := missing_layers(run):
+        _log.info(
+            "fine-tuning starts from the supernet's weights: the teacher has no layer %s to reconstruct", missing[0]
+        )
+        return
+    yield "reconstructed", reconstructed(run, architecture, teacher)
+
+
+def _best(run: Run, scores: Mapping[str, float]) -> str:
+    """The name of the best score, the first of equal ones; one that is no number is the worst."""
+    sign = -1 if run.recipe.metric.higher_is_better else 1
+    return min(scores, key=lambda name: sign * scores[name] if math.isfinite(scores[name]) else math.inf)

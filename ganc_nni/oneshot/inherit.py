@@ -1,0 +1,333 @@
+"""The student starts from the teacher's weights, most important channels first (GAN Compression, 2003.08936, 3.1).
+
+A sub-generator computes with the first channels of each layer, so these should be the ones that matter. Which channels
+have to move together is read from the teacher at work: two activations that are added share one order, and so do the
+two sides of a norm or a depthwise convolution. A family needs no code of its own for that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ganc_nni.errors import InputError
+from ganc_nni.generators import Generator
+from ganc_nni.kernels import FasterKernels
+
+if TYPE_CHECKING:
+    from ganc_nni.architecture import Blueprint
+    from ganc_nni.run import Run
+
+_log = logging.getLogger(__name__)
+
+IMAGES = 8
+"""Training images on which the teacher's activations are measured."""
+
+CONVOLUTIONS = {
+    F.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    F.conv_transpose2d: ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+}
+"""The convolutions that generators are made of, with the names of their arguments."""
+
+_SUMS = {f"__{sign}{name}__" for name in ("add", "sub", "mul") for sign in ("", "r", "i")} | {"add", "sub", "mul"}
+_POINTWISE = {"relu", "relu_", "leaky_relu", "leaky_relu_", "tanh", "sigmoid", "clamp", "contiguous"}
+CHANNELWISE = frozenset(_SUMS | _POINTWISE | {"pad", "interpolate", "instance_norm", "batch_norm"})
+"""Functions whose output has channel c where all their inputs have channel c. After any other, no channel moves."""
+
+
+def arguments_of(function: Callable[..., Any], arguments: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a convolution by name, those that are left out not included."""
+    return dict(zip(CONVOLUTIONS[function], arguments, strict=False)) | dict(options)
+
+
+@dataclass(frozen=True)
+class ChannelOrder:
+    """In which order a student takes the channels of a teacher.
+
+    Attributes:
+        axes: For each of the teacher's tensors and each axis of it that counts channels, the channels in their order,
+            most important first, ``(channels,)``.
+        features: The same for each distilled activation.
+    """
+
+    axes: Mapping[str, Mapping[int, Tensor]]
+    features: Sequence[Tensor]
+
+    def sorted(self, name: str, tensor: Tensor) -> Tensor:
+        """The teacher's tensor ``name`` with its channels in order."""
+        for axis, order in self.axes.get(name, {}).items():
+            tensor = tensor.index_select(axis, order.to(tensor.device))
+        return tensor
+
+
+class _Trace(TorchFunctionMode):
+    """Watches a network compute and notes which channels belong together, and who reads them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.tensors = dict(itertools.chain(network.named_parameters(), network.named_buffers()))
+        self._names = {id(tensor): name for name, tensor in self.tensors.items()}
+        self._groups = WeakTensorKeyDictionary()
+        self._parents: list[int] = []
+        self._sizes: list[int] = []
+        self._unmoved: set[int] = set()
+        self.axes: dict[str, dict[int, int]] = {}
+        self.readers: dict[str, int] = {}
+        self.magnitudes: dict[str, list[Tensor]] = {}
+
+    def group(self, activation: Tensor) -> int:
+        """The group of ``activation``'s channels; one that no function has made keeps its order."""
+        if activation not in self._groups:
+            self._unmoved.add(self._place(activation))
+        return self.root(self._groups[activation])
+
+    def root(self, group: int) -> int:
+        """What a group is called after all unions."""
+        while self._parents[group] != group:
+            group = self._parents[group]
+        return group
+
+    def moves(self, group: int) -> bool:
+        """Whether the channels of the group may be put into another order."""
+        return all(self.root(unmoved) != self.root(group) for unmoved in self._unmoved)
+
+    def size(self, group: int) -> int:
+        """Number of channels."""
+        return self._sizes[self.root(group)]
+
+    def _place(self, activation: Tensor, group: int | None = None) -> int:
+        if group is None:
+            group = len(self._parents)
+            self._parents.append(group)
+            self._sizes.append(activation.shape[1])
+        self._groups[activation] = group
+        return group
+
+    def _note(self, tensor: Tensor | None, axis: int, group: int) -> None:
+        """``axis`` of a tensor of the network counts the group's channels; one that is computed must not move."""
+        if tensor is None:
+            return
+        if (name := self._names.get(id(tensor))) is None:
+            self._unmoved.add(group)
+            return
+        known = self.axes.setdefault(name, {}).setdefault(axis, group)
+        self._parents[self.root(known)] = self.root(group)
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: tuple[Any, ...] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Called by torch in place of each of its functions."""
+        options = options or {}
+        if function in CONVOLUTIONS:
+            return self._convolution(function, arguments, options)
+        given = [value for value in (*arguments, *options.values()) if isinstance(value, Tensor) and value.ndim == 4]
+        before = {id(value): self.group(value) for value in given} if given else {}
+        result = function(*arguments, **options)
+        made = result if isinstance(result, tuple | list) else (result,)
+        for activation in made:
+            if isinstance(activation, Tensor) and before:
+                self._made(function, activation, given, before, (*arguments, *options.values()))
+        return result
+
+    def _made(
+        self,
+        function: Callable[..., Any],
+        activation: Tensor,
+        given: Sequence[Tensor],
+        before: Mapping[int, int],
+        values: Sequence[Any],
+    ) -> None:
+        same = activation.ndim == 4 and all(value.shape[1] == activation.shape[1] for value in given)
+        if function.__name__ not in CHANNELWISE or not same:
+            self._unmoved.update(before.values())
+            if activation.ndim == 4:
+                self._unmoved.add(self._place(activation))
+            return
+        first, *others = (self.root(group) for group in before.values())
+        for other in others:
+            self._parents[self.root(other)] = self.root(first)
+        group = self._place(activation, self.root(first))
+        for value in values:
+            if isinstance(value, Tensor) and value.ndim == 1:  # statistics and parameters of a norm
+                self._note(value, 0, group)
+
+    def _convolution(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Tensor:
+        named = arguments_of(function, arguments, options)
+        x, weight, groups = named["input"], named["weight"], named.get("groups", 1)
+        read = self.group(x)
+        y: Tensor = function(*arguments, **options)
+        depthwise = groups == x.shape[1] == y.shape[1]
+        written = self._place(y, read if depthwise else None)
+        self._note(named.get("bias"), 0, written)
+        if depthwise:
+            self._note(weight, 0, written)
+        elif groups > 1:
+            self._unmoved.update((read, written))
+        else:
+            reading = 0 if function is F.conv_transpose2d else 1
+            self._note(weight, reading, read)
+            self._note(weight, 1 - reading, written)
+            if (name := self._names.get(id(weight))) is not None:
+                self.readers[name] = reading
+                self.magnitudes.setdefault(name, []).append(x.abs().mean((0, 2, 3)))
+        return y
+
+
+@torch.no_grad()
+def channel_order(teacher: Generator, images: Sequence[Tensor], activations: bool = True) -> ChannelOrder:
+    """The teacher's channels, most important first.
+
+    A channel is as important as the weights that read it are large (their L1 norm), times its mean magnitude there.
+    Norms of the weights that write it say nothing where an instance norm follows, which divides them away.
+
+    Args:
+        teacher: Stays as it is.
+        images: Inputs, ``N x C x H x W`` each; at least one.
+        activations: Multiply by the magnitude.
+    """
+    trace = _Trace(teacher)
+    for batch in images:
+        with FasterKernels(), trace:
+            _, features = teacher.forward_with_features(batch)
+    importance: dict[int, Tensor] = {}
+    for name, axis in trace.readers.items():
+        weight = trace.tensors[name]
+        norm = weight.abs().double().sum([each for each in range(4) if each != axis])
+        if activations:
+            norm = norm * torch.stack(trace.magnitudes[name]).double().mean(0)
+        group = trace.root(trace.axes[name][axis])
+        importance[group] = importance.get(group, torch.zeros_like(norm)) + norm
+
+    def order(group: int) -> Tensor:
+        if not trace.moves(group) or trace.root(group) not in importance:
+            return torch.arange(trace.size(group))
+        return torch.argsort(importance[trace.root(group)], descending=True, stable=True).cpu()
+
+    axes = {name: {axis: order(group) for axis, group in groups.items()} for name, groups in trace.axes.items()}
+    return ChannelOrder(axes, [order(trace.group(feature)) for feature in features])
+
+
+@torch.no_grad()
+def inherit(student: Generator, teacher: Generator, order: ChannelOrder) -> None:
+    """Fill ``student``, a supernet or a network, with the teacher's weights, as many channels as it has, in order.
+
+    What the student has more than the teacher stays as it is: channels, and layers that the teacher does not have.
+    """
+    taught = teacher.state_dict()
+    for name, tensor in itertools.chain(student.named_parameters(), student.named_buffers()):
+        if name in taught and _fits(name, tensor, taught[name], order):
+            source = order.sorted(name, taught[name])
+            box = tuple(slice(min(sides)) for sides in zip(tensor.shape, source.shape, strict=True))
+            tensor[box] = source[box].to(tensor)
+
+
+def _fits(name: str, tensor: Tensor, source: Tensor, order: ChannelOrder) -> bool:
+    """Whether the tensors differ in numbers of channels alone."""
+    channels = order.axes.get(name, {})
+    return tensor.ndim == source.ndim and all(
+        axis in channels or tensor.shape[axis] == source.shape[axis] for axis in range(tensor.ndim)
+    )
+
+
+@torch.no_grad()
+def inherit_mappings(mappings: Iterable[nn.Module], order: ChannelOrder) -> None:
+    """Let each feature mapping say at first that a student's channel is the teacher's channel that it comes from."""
+    for mapping, channels in zip(mappings, order.features, strict=True):
+        assert isinstance(mapping, nn.Conv2d)
+        count = min(mapping.in_channels, len(channels))
+        mapping.weight.zero_()
+        mapping.weight[channels[:count], torch.arange(count), 0, 0] = 1
+        if mapping.bias is not None:
+            mapping.bias.zero_()
+
+
+def missing_layers(run: Run) -> list[str]:
+    """The student's layers with weights that its teacher does not have, by name; all of them where depths differ."""
+    with torch.device("meta"):  # shapes are wanted: no weights, no random numbers
+        teacher = run.teacher_blueprint.build(list(run.teacher_sample.values())).state_dict()
+        student = run.student_blueprint.build(list(run.space.largest().values())).state_dict()
+    same_depth = len({each.model_dump_json(exclude={"separable", "norm"}) for each in _blueprints(run)}) == 1
+    layers = {name.rpartition(".")[0]: same_depth for name, tensor in student.items() if tensor.ndim > 1}
+    for name, tensor in student.items():
+        layer = name.rpartition(".")[0]
+        if layer in layers and tensor.ndim > 1:
+            layers[layer] &= name in teacher and teacher[name].shape[2:] == tensor.shape[2:]
+    return [layer for layer, there in layers.items() if not there]
+
+
+def check_inheritance(run: Run) -> None:
+    """Refuse a recipe that asks for the teacher's weights in layers that the teacher does not have.
+
+    Raises:
+        InputError: There are such layers; the message names the first.
+    """
+    recipe = run.recipe
+    for key, value, cure in (
+        ("student.inherit", "teacher", "use auto, which inherits the other layers"),
+        ("finetune.start", "reconstructed", "use auto or supernet"),
+    ):
+        section, _, name = key.partition(".")
+        if getattr(getattr(recipe, section), name) == value and (missing := missing_layers(run)):
+            raise InputError(
+                f"{key}: got {value}, but the teacher has no layer {missing[0]}{_more(missing)} as the student has it: "
+                f"{_difference(run)}; {cure}, or make the student like the teacher"
+            )
+
+
+def inherit_teacher(run: Run, supernet: Generator, mappings: Iterable[nn.Module]) -> None:
+    """Let an initialised supernet and its feature mappings start from the run's teacher, as the recipe says.
+
+    Raises:
+        InputError: See :func:`check_inheritance`.
+    """
+    if run.recipe.student.inherit == "none":
+        return
+    check_inheritance(run)
+    missing = missing_layers(run)
+    count = sum(1 for parameter in supernet.parameters() if parameter.ndim > 1)
+    if len(missing) == count:
+        _log.info("the student starts from random weights: %s", _difference(run))
+        return
+    teacher = run.load_teacher()
+    order = order_of(run, teacher)
+    inherit(supernet, teacher, order)
+    inherit_mappings(mappings, order)
+    if missing:
+        why = f"; {missing[0]}{_more(missing)} start from random weights: {_difference(run)}"
+    else:
+        why = ", most important channels first"
+    _log.info("the student inherits %d of its %d convolutions from the teacher%s", count - len(missing), count, why)
+
+
+def order_of(run: Run, teacher: Generator) -> ChannelOrder:
+    """See :func:`channel_order`; measured on the run's device, to which ``teacher`` is moved."""
+    images = [image.to(run.device) for image in run.training_inputs(IMAGES)]
+    return channel_order(teacher.to(run.device).eval(), images)
+
+
+def _blueprints(run: Run) -> tuple[Blueprint, Blueprint]:
+    return run.teacher_blueprint, run.student_blueprint
+
+
+def _difference(run: Run) -> str:
+    teacher, student = (blueprint.describe() for blueprint in _blueprints(run))
+    return f"the teacher is a {teacher}, the student a {student}"
+
+
+def _more(layers: Sequence[str]) -> str:
+    return f" (and {len(layers) - 1} more)" if len(layers) > 1 else ""
