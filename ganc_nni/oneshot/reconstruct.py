@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ganc_nni.architecture import Architecture
     from ganc_nni.run import Run
 
-RIDGE = 1e-4
+RIDGE = 0.3
 """How much a change of a weight costs, in units of the mean square of what the weight reads."""
 
 SAMPLES = 100

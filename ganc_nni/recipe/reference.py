@@ -45,7 +45,10 @@ def reference() -> str:
     parts = [_HEAD]
     for model, found in places.items():
         properties = schema["properties"] if model is Recipe else schema["$defs"][model.__name__]["properties"]
-        parts += [_heading(model, found), _table(model, properties, schema["$defs"])]
+        above = next((base for base in model.__mro__[1:] if base in places), None)
+        known = set(above.model_fields) if above is not None else set()
+        own = {key: shown for key, shown in properties.items() if key not in known}
+        parts += [_heading(model, found), _table(model, own, schema["$defs"])]
     return "\n".join(parts)
 
 
@@ -72,7 +75,7 @@ def _heading(model: type[BaseModel], places: list[_Place]) -> str:
 def _table(model: type[BaseModel], properties: dict[str, Any], definitions: dict[str, Any]) -> str:
     rows = ["| key | type | default | meaning, unit |", "|---|---|---|---|"]
     for key, field in model.model_fields.items():
-        if field.exclude:  # the run's name, which the file's name gives
+        if field.exclude or key not in properties:  # the run's name, which the file's name gives; described elsewhere
             continue
         shown = properties[key]
         nested = section_of(field.annotation)

@@ -238,10 +238,7 @@ class SupernetRecipe(Section):
 
 
 class FinetuneRecipe(Schedule):
-    """Training of the chosen sub-generator alone.
-
-    Adam; the rates fall linearly to zero in decay_epochs.
-    """
+    """Training of the chosen sub-generator alone: the keys of `supernet.schedule`, and its initial weights."""
 
     start: Literal["auto", "supernet", "reconstructed"] = Field(
         "auto",
