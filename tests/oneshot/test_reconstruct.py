@@ -1,11 +1,21 @@
 import pytest
 import torch
+from families import KINDS, images, labels_of, new, random_teacher
+from tiny import recipe
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ganc_nni.oneshot.reconstruct import _solve
+from ganc_nni.architecture import Architecture
+from ganc_nni.calibration import batch_norms, calibrate
+from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.oneshot.inherit import CONVOLUTIONS, arguments_of, channel_order, inherit
+from ganc_nni.oneshot.reconstruct import _solve, reconstruct
+from ganc_nni.pipeline import Pipeline
+from ganc_nni.run import Run
+from ganc_nni.training.gan import initialise
 
-CONVOLUTIONS = {
+GEOMETRIES = {
     "plain": (nn.Conv2d, {"kernel_size": 3}),
     "padded": (nn.Conv2d, {"kernel_size": (3, 5), "padding": (1, 2)}),
     "strided": (nn.Conv2d, {"kernel_size": 4, "stride": 2, "padding": 1}),
@@ -26,18 +36,16 @@ class Solve(TorchFunctionMode):
         self.target, self.ridge = target, ridge
 
     def __torch_function__(self, function, types, arguments=(), options=None):
-        from ganc_nni.oneshot.inherit import CONVOLUTIONS, arguments_of
-
         if function in CONVOLUTIONS:
             named = arguments_of(function, arguments, options or {})
             _solve(function is torch.nn.functional.conv_transpose2d, named, self.target, self.ridge)
         return function(*arguments, **(options or {}))
 
 
-@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("kind", GEOMETRIES)
 def test_a_convolution_is_found_again_from_what_it_makes(kind):
     """From weights that are far off: every kind of geometry, all phases of a transposed one, with and without bias."""
-    class_, options = CONVOLUTIONS[kind]
+    class_, options = GEOMETRIES[kind]
     torch.manual_seed(1)
     right, wrong = class_(6, 6, **options).double(), class_(6, 6, **options).double()
     x = torch.randn(3, 6, 13, 12, dtype=torch.float64)
@@ -48,3 +56,69 @@ def test_a_convolution_is_found_again_from_what_it_makes(kind):
     assert (found - target).abs().max() < 1e-6
     for parameter, expected in zip(wrong.parameters(), right.parameters(), strict=True):
         assert (parameter - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_network_gets_nearer_to_the_teacher(kind):
+    """On images that nothing was solved with; and as wide as the teacher it is the teacher already."""
+    widths = [4] * len(labels_of(kind))
+    teacher, x = random_teacher(kind, widths, seed=2), images(kind, count=3, seed=3)
+    calibrate(teacher, [torch.cat(x)])
+    order, others = channel_order(teacher, x), images(kind, seed=4)
+
+    def distance(network):
+        calibrate(network, [torch.cat(x)])
+        with torch.no_grad():
+            return sum(float((network(image) - teacher(image)).square().mean()) for image in others)
+
+    sliced, solved = (new(kind, [3] * len(widths)).double().eval() for _ in range(2))
+    for network in (sliced, solved):
+        inherit(network, teacher, order)
+    reconstruct(solved, teacher, order, x)
+    assert distance(solved) < 0.9 * distance(sliced)
+
+    if not batch_norms(teacher):  # whose statistics are measured anew
+        whole = new(kind, widths).double().eval()
+        inherit(whole, teacher, order)
+        reconstruct(whole, teacher, order, x)
+        assert distance(whole) < 1e-12
+
+
+def test_weights_that_no_image_asks_for_stay():
+    """A class that is on none of the images keeps the teacher's weights, as good as they were."""
+    teacher = random_teacher("spade", [4] * 8, seed=5)
+    x = images("spade", seed=6)
+    for image in x:
+        image[:, -1] = 0
+    order = channel_order(teacher, x)
+    student = new("spade", [3] * 8).double().eval()
+    inherit(student, teacher, order)
+    before = student.fc.weight.clone()
+    reconstruct(student, teacher, order, x)
+    assert torch.equal(student.fc.weight[:, -1], before[:, -1])
+
+
+@pytest.mark.parametrize("start", ["auto", "supernet", "reconstructed"])
+def test_fine_tuning_starts_from_the_better_weights(tiny_folder, start, caplog):
+    torch.manual_seed(7)
+    teacher = ResnetGenerator([8] * 8, n_blocks=3, separable=True)
+    initialise(teacher)
+    save_weights(tiny_folder / "teacher.pth", teacher.state_dict())
+    one = {"epochs": 1, "decay_epochs": 0, "batch_size": 16, "validate_every": 1}
+    sections = {"supernet": {"schedule": one}, "finetune": {**one, "start": start}, "student": {"inherit": "none"}}
+    run = Run(recipe("space.json", teacher={"checkpoint": tiny_folder / "teacher.pth"}, **sections))
+    pipeline = Pipeline(run)
+    with caplog.at_level("INFO"):
+        pipeline.run_until("finetune")
+    figures = pipeline.figures("finetune")
+    found = load_weights(run.folder / "finetune" / "compressed.safetensors")
+    network = Architecture.load(run.folder / "architecture.json").network()
+    network.load_state_dict(found)
+    assert run.evaluator("search").score(network) == pytest.approx(min(figures["before"], figures["after"]), rel=1e-6)
+    lines = [each.message for each in caplog.records if "fine-tuning starts from the" in each.message]
+    if start == "auto":
+        assert figures["before"] == min(figures["supernet"], figures["reconstructed"])
+        assert len(lines) == 1
+    else:
+        assert set(figures) == {"before", "after"}
+        assert lines == []
