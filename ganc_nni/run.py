@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, Subset
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import load_into, load_weights
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
+from ganc_nni.data.inspection import inspect
 from ganc_nni.discriminators import build_discriminator
 from ganc_nni.distilling import Objective
+from ganc_nni.distributed import by_the_first
 from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import LABELS, Generator
@@ -230,6 +232,7 @@ class Run:
         self.student_blueprint.check_size(self.recipe.data.image_size, "data.image_size")
         check_size(metric, self.data.search, "search")
         check_size(metric, self.data.test, "test")
+        self.check_files()
         if metric.higher_is_better:
             self.segmenter_table()
             if self.recipe.segmenter.weights is not None:
@@ -256,6 +259,23 @@ class Run:
                     _log.warning(
                         "%s.precision: this processor only emulates bf16, which is many times slower than fp32", name
                     )
+
+    def check_files(self) -> None:
+        """Read every file of the data once; the first process does, where several train together.
+
+        Raises:
+            InputError: Files that cannot be used, all in one message.
+        """
+
+        def told() -> str | None:
+            try:
+                inspect(self.data, self.recipe.data, self.folder)
+            except InputError as error:
+                return str(error)
+            return None
+
+        if (problem := by_the_first(told)) is not None:
+            raise InputError(problem)
 
     def _new_teacher(self) -> Generator:
         return self.teacher_blueprint.build(list(self.teacher_sample.values()))

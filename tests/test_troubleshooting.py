@@ -14,6 +14,8 @@ ERRORS = {"InputError", "TrainingError", "RecipeError"}
 OTHERS = "## What others say"
 
 PASSED_ON = {
+    "data/inspection.py": "the fault of one file, or several; see `… files cannot be used: …`",
+    "run.py": "the same, where the first of several processes has found it",
     "demo/prepare.py": "the message about a label map, with the name that the page shows",
     "recipe/load.py": "pydantic's errors, put into words by all_in_words; see `…: got …; expected …`",
     "search/bridge.py": "error.txt, in which a trial has written its own message",

@@ -77,7 +77,10 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
 
-    pipeline = Pipeline(Run(load_recipe(recipe)))
+    run = Run(load_recipe(recipe))
+    pipeline = Pipeline(run)
+    if pipeline.stages("segmenter"):  # refuses a recipe that has none to train
+        run.check_files()
     pipeline.run_until("segmenter")
     figures = pipeline.figures("segmenter")
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +14,16 @@ from ganc_nni.data.images import list_images, require_folders
 from ganc_nni.data.label_files import LabelledFile, LabelScheme
 from ganc_nni.data.label_folders import find_labelled
 from ganc_nni.data.labels import LabelFiles
+from ganc_nni.data.pair_folders import find_pairs
 from ganc_nni.data.pictures import PictureSet, Redrawn
 from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
 from ganc_nni.data.splits import FileSplit, search_count, split_by_fraction, split_by_list
 from ganc_nni.data.transforms import Augmentation, Size
 from ganc_nni.errors import InputError
+from ganc_nni.logs import say_once
 from ganc_nni.recipe import DataRecipe
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,17 @@ def _unpaired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
 
 
 def _paired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
-    test = "test" if (root / "test").is_dir() or not (root / "val").is_dir() else "val"
-    require_folders(root, ["train", test], "layout paired", " (or val)")
+    in_two = [name for name in ("trainA", "trainB") if (root / name).is_dir()]
+    if in_two and (root / "train").is_dir():
+        raise InputError(
+            f"{root}: holds train and {' and '.join(in_two)}; layout paired expects either train, whose images hold "
+            "both halves, or trainA and trainB, whose files of one name are pairs; move away what is not meant"
+        )
+    if in_two:
+        return _paired_in_two(recipe, root, seed)
+    test = _test_part(root, "")
+    note = " (or val), or trainA, trainB, testA, testB of equal names"
+    require_folders(root, ["train", test], "layout paired", note)
     (split,) = _training_files(recipe, [list_images(root / "train")], seed)
 
     channels_a, channels_b = _channels(recipe)
@@ -159,6 +173,33 @@ def _paired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
         )
 
     return _Sets(halves(split.train), halves(split.search), halves(list_images(root / test)))
+
+
+def _paired_in_two(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
+    """Pairs as two files of one name; for the search split A's name counts."""
+    test = _test_part(root, "A")
+    require_folders(root, ["trainA", "trainB", f"{test}A", f"{test}B"], "layout paired", " (or valA, valB)")
+    partners = dict(find_pairs(root, "train"))
+    (split,) = _training_files(recipe, [list(partners)], seed)
+    channels_a, channels_b = _channels(recipe)
+
+    def domains(pairs: dict[Path, Path]) -> _Domains:
+        return _Domains(
+            partial(Pictures, list(pairs), channels_a, cache=recipe.cache),
+            partial(Pictures, list(pairs.values()), channels_b, cache=recipe.cache),
+        )
+
+    trained, searched = ({path: partners[path] for path in paths} for paths in split)
+    return _Sets(domains(trained), domains(searched), domains(dict(find_pairs(root, test))))
+
+
+def _test_part(root: Path, ending: str) -> str:
+    """``test``, or ``val`` where there is no folder of that name alone."""
+    test, val = ((root / f"{part}{ending}").is_dir() for part in ("test", "val"))
+    if test and val:
+        about = ("test or val", root)
+        say_once(_log, about, "%s: holds test%s and val%s; test%s is the test set", root, ending, ending, ending)
+    return "val" if val and not test else "test"
 
 
 def _label_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:

@@ -1,5 +1,8 @@
 """Picture files: which ones a folder holds, and how one is read."""
 
+import contextlib
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,6 +11,9 @@ from PIL import Image
 
 from ganc_nni.data.decoding import Channels, decode, opened, orientation
 from ganc_nni.errors import InputError
+from ganc_nni.logs import say_once
+
+_log = logging.getLogger(__name__)
 
 Half = Literal["left", "right"]
 
@@ -23,17 +29,50 @@ def list_images(folder: Path) -> list[Path]:
         InputError: There is no such folder, it cannot be read, or it holds no picture.
     """
     expected = f"expected a folder of pictures ({', '.join(EXTENSIONS)})"
-    if not folder.exists():
-        raise InputError(f"{folder}: no such folder; {expected}; check the path, or put the pictures there")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is a file; {expected}; give the folder that holds it")
     try:
-        paths = sorted((path for path in folder.iterdir() if _is_picture(path)), key=lambda path: path.name)
+        if not folder.exists():
+            raise InputError(f"{folder}: no such folder; {expected}; check the path, or put the pictures there")
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is a file; {expected}; give the folder that holds it")
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+        paths = [path for path in entries if _is_picture(path)]
+        nested = [path.name for path in entries if path.is_dir() and _holds_images(path)]
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}; {expected}; check its permissions") from None
+    left_out = _left_out(entries)
     if not paths:
-        raise InputError(f"{folder}: holds no picture; {expected}; check the path, or put the pictures there")
+        found = [f"its sub-folders {_first(nested)} hold some"] if nested else []
+        found += [left_out] if left_out else []
+        hint = f" ({'; '.join(found)})" if found else ""
+        raise InputError(f"{folder}: holds no picture{hint}; {expected}; check the path, or put the pictures there")
+    if left_out:
+        say_once(_log, ("left out", folder), "%s: %s", folder, left_out)
+    if nested:
+        say_once(_log, ("nested", folder), "%s: the images in its sub-folders %s are left out", folder, _first(nested))
     return paths
+
+
+def _left_out(entries: Sequence[Path]) -> str:
+    """Which files that are no images by their suffix a folder holds, in words; hidden files are nobody's concern."""
+    others = [path for path in entries if not path.name.startswith(".") and not _has_suffix(path) and path.is_file()]
+    counts = Counter(path.suffix.lower() for path in others)
+    if not counts:
+        return ""
+    kinds = [
+        f"{count} with suffix {suffix}" if suffix else f"{count} without suffix" for suffix, count in counts.items()
+    ]
+    return f"files are left out: {_first(kinds)}"
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether there is an image in a folder or below it."""
+    with contextlib.suppress(OSError):
+        return not folder.name.startswith(".") and any(_is_picture(path) for path in folder.rglob("*"))
+    return False
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def require_folders(root: Path, names: Sequence[str], expects: str, note: str = "") -> None:
@@ -51,6 +90,8 @@ def require_folders(root: Path, names: Sequence[str], expects: str, note: str = 
     missing = [name for name in names if not (root / name).is_dir()]
     if missing:
         what = f"without {', '.join(missing)}" if root.is_dir() else "no such folder"
+        below = sorted(path for path in root.glob("*/") if all((path / name).is_dir() for name in names))
+        what += f" ({_first([str(path) for path in below])} has them)" if below else ""
         raise InputError(
             f"{root}: {what}; {expects} expects the sub-folders {', '.join(names)}{note}; set data.root to the folder "
             "that holds them, or GANC_DATA to the folder that data.root starts from"
@@ -58,8 +99,11 @@ def require_folders(root: Path, names: Sequence[str], expects: str, note: str = 
 
 
 def _is_picture(path: Path) -> bool:
-    extension = path.suffix.lower().removeprefix(".")
-    return extension in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    return _has_suffix(path) and not path.name.startswith(".") and path.is_file()
+
+
+def _has_suffix(path: Path) -> bool:
+    return path.suffix.lower().removeprefix(".") in EXTENSIONS
 
 
 def read_image(path: Path, channels: Channels) -> Image.Image:
@@ -113,6 +157,19 @@ def unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
+def check_halves(path: Path, width: int) -> None:
+    """Refuse an image that two images of the same size side by side cannot make.
+
+    Raises:
+        InputError: Its width, pixels, does not divide by two; the message names it.
+    """
+    if width % 2:
+        raise InputError(
+            f"{path}: is {width} pixels wide; expected an even width, two pictures of the same size side by side; "
+            "replace or remove it"
+        )
+
+
 def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:
     """One half of a picture that holds two of the same size side by side.
 
@@ -121,10 +178,6 @@ def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:
     """
     image = read_image(path, channels)
     width, height = image.size
-    if width % 2:
-        raise InputError(
-            f"{path}: is {width} pixels wide; expected an even width, two pictures of the same size side by side; "
-            "replace or remove it"
-        )
+    check_halves(path, width)
     left = 0 if half == "left" else width // 2
     return image.crop((left, 0, left + width // 2, height))

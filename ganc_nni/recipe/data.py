@@ -20,8 +20,9 @@ class DataRecipe(Section):
     """Where the pictures come from and how they are prepared."""
 
     layout: Layout = Field(
-        description="unpaired: folders trainA trainB testA testB; paired: folders train and test (or val) of pictures "
-        "that hold both halves side by side; labels: folders of label maps and their pictures, see structure"
+        description="unpaired: folders trainA trainB testA testB; paired: folders train and test (or val) of images "
+        "that hold both halves side by side, or trainA trainB testA testB of equal names; labels: folders of label "
+        "maps and their pictures, see structure"
     )
     root: DataPath | None = Field(None, description="folder of the layout; left out: the embedded procedural set")
     procedural_images: Annotated[int, Field(ge=8)] = Field(

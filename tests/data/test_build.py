@@ -203,13 +203,13 @@ def test_val_serves_where_there_is_no_test_folder(paired_root: Path) -> None:
     assert len(build_data(recipe(root=paired_root, layout="paired"), seed=0).test.sources) == 3
 
 
-def test_the_search_list_decides(unpaired_root: Path, paired_root: Path) -> None:
-    listing = unpaired_root / "list.txt"
+@pytest.mark.parametrize("layout", ["unpaired", "paired"])
+def test_the_search_list_decides(request: pytest.FixtureRequest, tmp_path: Path, layout: str) -> None:
+    root, listing = request.getfixturevalue(f"{layout}_root"), tmp_path / "list.txt"
     listing.write_text("3.png\n4.png\n")
-    for layout in ("unpaired", "paired"):
-        data = build_data(recipe(root=unpaired_root, layout=layout, search_list=listing), seed=0)
-        assert data.search.sources.names == data.search.targets.names == ("3.png", "4.png")
-        check_disjoint(data)
+    data = build_data(recipe(root=root, layout=layout, search_list=listing), seed=0)
+    assert data.search.sources.names == data.search.targets.names == ("3.png", "4.png")
+    check_disjoint(data)
 
 
 def test_each_domain_has_its_own_list(unpaired_root: Path) -> None:
@@ -281,8 +281,18 @@ def test_a_missing_sub_folder_is_named(unpaired_root: Path) -> None:
     (unpaired_root / "testB").rename(unpaired_root / "other")
     with pytest.raises(InputError, match="without testB; layout unpaired expects"):
         build_data(recipe(root=unpaired_root), seed=0)
-    with pytest.raises(InputError, match=r"without train, test; layout paired .* train, test \(or val\);"):
+    with pytest.raises(InputError, match=r"without testB; layout paired .* testA, testB \(or valA, valB\);"):
         build_data(recipe(root=unpaired_root, layout="paired"), seed=0)
+    (unpaired_root / "empty").mkdir()
+    with pytest.raises(InputError, match=r"without train, test; layout paired .* train, test \(or val\), or trainA"):
+        build_data(recipe(root=unpaired_root / "empty", layout="paired"), seed=0)
+
+
+def test_a_root_that_is_a_folder_too_high_is_told(tmp_path: Path) -> None:
+    for name in ("trainA", "trainB", "testA", "testB"):
+        save_folder(tmp_path / "horses" / name, 2)
+    with pytest.raises(InputError, match=rf"without trainA, .* \({tmp_path}/horses has them\); layout unpaired"):
+        build_data(recipe(root=tmp_path), seed=0)
 
 
 def test_an_empty_folder_is_named(unpaired_root: Path) -> None:

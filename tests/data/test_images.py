@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,39 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(InputError, match=f"{tmp_path.name}: holds no picture"):
         list_images(tmp_path)
+
+
+def test_what_a_folder_holds_instead_is_told(tmp_path: Path) -> None:
+    for name in ("cats", "dogs", "empty", ".hidden"):
+        (tmp_path / name).mkdir()
+    for name in ("cats", "dogs/deep", ".hidden"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        noise(1).save(tmp_path / name / "a.png")
+    for name in ("a.heic", "b.HEIC", "notes", "c.svg"):
+        (tmp_path / name).write_text("x")
+    told = r"holds no picture \(its sub-folders cats, dogs hold some; files are left out: (.*)\); expected"
+    with pytest.raises(InputError, match=told) as error:
+        list_images(tmp_path)
+    assert "2 with suffix .heic, 1 with suffix .svg, 1 without suffix" in str(error.value)
+
+
+def test_what_is_left_out_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ganc_nni")
+    noise(1).save(tmp_path / "a.png")
+    (tmp_path / "Thumbs").mkdir()
+    (tmp_path / ".DS_Store").write_text("x")
+    for _ in range(2):
+        assert len(list_images(tmp_path)) == 1
+    assert caplog.messages == []
+    for number in range(12):
+        (tmp_path / f"{number}.heic").write_text("x")
+    noise(1).save(tmp_path / "Thumbs" / "b.jpg")
+    for _ in range(2):
+        assert len(list_images(tmp_path)) == 1
+    assert caplog.messages == [
+        f"{tmp_path}: files are left out: 12 with suffix .heic",
+        f"{tmp_path}: the images in its sub-folders Thumbs are left out",
+    ]
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
