@@ -269,7 +269,7 @@ class Run:
 
         def told() -> str | None:
             try:
-                inspect(self.data, self.recipe.data, self.folder)
+                inspect(self.data, self.recipe.data, self.hashes)
             except InputError as error:
                 return str(error)
             return None

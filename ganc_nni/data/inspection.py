@@ -67,10 +67,10 @@ class _Place(NamedTuple):
     jobs: list[_Job]
 
 
-def inspect(data: Data, recipe: DataRecipe, folder: Path) -> None:
+def inspect(data: Data, recipe: DataRecipe, hashes: FileHashes) -> None:
     """Read every file of all sets to its end, and warn of what is improbable about them.
 
-    What was read is remembered in ``folder`` by its content, so that a second start reads hashes of files alone.
+    What was read is remembered beside ``hashes`` by its content, so that a second start compares hashes alone.
 
     Raises:
         InputError: Files that cannot be used: the first are named with their faults, the others counted. Or single
@@ -84,7 +84,7 @@ def inspect(data: Data, recipe: DataRecipe, folder: Path) -> None:
     if not jobs:
         return  # drawn
     readers = {(job.path, job.role): job.read for place in places for job in place.jobs}
-    memory = _Memory(folder)
+    memory = _Memory(hashes)
     seen: dict[tuple[Path, str], Seen] = memory.recall(jobs)
     missing = [job for job in jobs if job not in seen]
     problems: dict[Path, str] = {}
@@ -364,9 +364,8 @@ def _odd_sizes(recipe: DataRecipe, seen: dict[tuple[Path, str], Seen]) -> list[s
 class _Memory:
     """What earlier starts have seen, by content and role."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "inspected.json"
-        self._hashes = FileHashes(folder / "hashes.json")
+    def __init__(self, hashes: FileHashes) -> None:
+        self._file, self._hashes = hashes.cache.with_name("inspected.json"), hashes
         self._known: dict[str, Seen] = {}
         try:
             content = json.loads(self._file.read_text(encoding="utf-8"))

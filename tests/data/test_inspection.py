@@ -15,6 +15,7 @@ from PIL import Image
 from ganc_nni.data import build_data
 from ganc_nni.data.inspection import inspect, seam
 from ganc_nni.errors import InputError
+from ganc_nni.hashes import FileHashes
 from ganc_nni.recipe import DataRecipe
 
 SIZE = (32, 32)
@@ -42,7 +43,7 @@ def fill(root: Path, make: Callable[[int], Image.Image], *folders: str, count: i
 
 def checked(root: Path, layout: str, **options: Any) -> None:
     wanted = DataRecipe.model_validate({"layout": layout, "root": str(root), "image_size": SIZE, **options})
-    inspect(build_data(wanted, seed=0), wanted, root / "run")
+    inspect(build_data(wanted, seed=0), wanted, FileHashes(root / "run" / "hashes.json"))
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_a_damaged_memory_is_none(tmp_path: Path, content: str) -> None:
 
 def test_drawn_images_need_no_look(tmp_path: Path) -> None:
     wanted = DataRecipe.model_validate({"layout": "paired", "image_size": SIZE, "procedural_images": 8})
-    inspect(build_data(wanted, seed=0), wanted, tmp_path / "run")
+    inspect(build_data(wanted, seed=0), wanted, FileHashes(tmp_path / "run" / "hashes.json"))
     assert not (tmp_path / "run").exists()
 
 
