@@ -42,7 +42,9 @@ def fill(root: Path, make: Callable[[int], Image.Image], *folders: str, count: i
 
 
 def checked(root: Path, layout: str, **options: Any) -> None:
-    wanted = DataRecipe.model_validate({"layout": layout, "root": str(root), "image_size": SIZE, **options})
+    wanted = DataRecipe.model_validate(
+        {"layout": layout, "root": str(root), "image_size": SIZE, "search_fraction": 0.5, **options}
+    )
     inspect(build_data(wanted, seed=0), wanted, FileHashes(root / "run" / "hashes.json"))
 
 
