@@ -110,7 +110,10 @@ class Adversary:
         }
 
     def discriminator(self, discriminator: Discriminator, fake: Tensor, real: Tensor) -> Tensor:
-        """What the discriminator minimises; no gradient flows into ``fake`` (see :meth:`generator`)."""
+        """What the discriminator minimises; no gradient flows into ``fake`` (see :meth:`generator`).
+
+        There may be more generated than real images: each side is a mean.
+        """
         judged_real, judged_fake = judge(discriminator, real, fake.detach())
         return over_scales(self.loss.discriminator, judged_real, judged_fake)
 
@@ -128,12 +131,13 @@ def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
 
 
 def judge(discriminator: Discriminator, *pictures: Tensor) -> list[Judgement]:
-    """One judgement for each batch of pictures."""
+    """One judgement for each batch of pictures; batches may differ in size."""
     if isinstance(discriminator, PatchDiscriminator):
         return [[discriminator.layers(batch)] for batch in pictures]
     # All at once, as published: the power iteration of the spectral norm goes on with every call.
-    scales = [[layer.chunk(len(pictures)) for layer in scale] for scale in discriminator(torch.cat(pictures))]
-    return [[[chunks[i] for chunks in scale] for scale in scales] for i in range(len(pictures))]
+    sizes = [len(batch) for batch in pictures]
+    scales = [[layer.split(sizes) for layer in scale] for scale in discriminator(torch.cat(pictures))]
+    return [[[parts[i] for parts in scale] for scale in scales] for i in range(len(pictures))]
 
 
 def over_scales(loss: Callable[..., Tensor], *judged: Judgement) -> Tensor:

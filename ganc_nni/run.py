@@ -21,7 +21,7 @@ from ganc_nni.errors import InputError
 from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import LABELS, Generator
 from ganc_nni.hashes import FileHashes
-from ganc_nni.interop import GeneratorFile, read_generator
+from ganc_nni.interop import DiscriminatorFile, GeneratorFile, read_discriminator, read_generator
 from ganc_nni.latency import LatencyTable
 from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
@@ -100,6 +100,40 @@ class Run:
             parts += ["boundary of instances"] if data.instances else []
             _log.info("%s: its %d channels are read as %s", checkpoint, data.in_channels, ", ".join(parts))
         return file
+
+    @cached_property
+    def teacher_discriminator_file(self) -> DiscriminatorFile | None:
+        """What the recipe names as the discriminator that its checkpoint was trained with.
+
+        Raises:
+            InputError: It is no discriminator, or has another shape than the recipe's.
+        """
+        path, recipe = self.recipe.teacher.discriminator, self.recipe
+        if path is None:
+            return None
+        file = read_discriminator(path)
+        for key in ("n_scales", "n_layers", "width"):
+            expected, found = getattr(recipe.discriminator, key), getattr(file.shape, key)
+            if expected != found:
+                raise InputError(
+                    f"discriminator.{key}: the recipe says {expected}, {path} has {found}; correct the recipe"
+                )
+        if file.in_channels != self.judged_channels:
+            source, target = recipe.data.in_channels, recipe.data.out_channels
+            kinds = {source + target: "conditional, it judges source and image together", target: "unconditional"}
+            kind = kinds.get(file.in_channels, "another one")
+            raise InputError(
+                f"teacher.discriminator: {path} reads {file.in_channels} channels ({kind}); data.layout "
+                f"{recipe.data.layout} needs {self.judged_channels} ({kinds[self.judged_channels]}); take the one that "
+                "the teacher was trained with, or leave teacher.discriminator out"
+            )
+        return file
+
+    @property
+    def judged_channels(self) -> int:
+        """Channels of what a discriminator judges: images alone, or with their sources where there are pairs."""
+        data = self.recipe.data
+        return data.out_channels + (data.in_channels if data.paired else 0)
 
     @property
     def teacher_blueprint(self) -> Blueprint:
@@ -240,6 +274,7 @@ class Run:
         else:
             _ = self.metric_name
         _ = self._teacher_file
+        _ = self.teacher_discriminator_file
         check_inheritance(self)
         if self.recipe.teacher.lambda_recon > 0:
             build_reconstruction(self.recipe.teacher.recon_loss, self.recipe.teacher.perceptual_weights)

@@ -52,7 +52,7 @@ def settings(space, **sections):
         "student": {"space": str(space), "n_blocks": 3},
         "discriminator": {"width": 4, "n_layers": 2},
         "distillation": {},
-        "supernet": {"schedule": SCHEDULE},
+        "supernet": {"schedule": SCHEDULE, "discriminator_warmup": 2},
         "metric": {"name": "frechet_random", "min_images": 8},
         "search": {"budget": 3.5e6, "evaluations": 6, "population": 3, "sample_size": 2},
         "finetune": SCHEDULE,

@@ -29,6 +29,8 @@ class Step:
         features: The student's distilled activations, ``N x c x h x w`` a layer; c is that of the step's widths.
         taught_features: The teacher's, of the same heights and widths.
         mappings: A learned 1x1 convolution a layer, from the student's channels to the teacher's.
+        led: Whether ``taught`` is the output of the largest sub-generator, which is then followed in place of the
+            ground truth, too.
         judged: The discriminator's judgements of the pictures that some loss has asked for.
         seen: The activations of VGG19 for the pictures that some loss has asked for.
     """
@@ -41,13 +43,14 @@ class Step:
     features: Sequence[Tensor]
     taught_features: Sequence[Tensor]
     mappings: Sequence[nn.Module] = ()
+    led: bool = False
     judged: Mapping[Picture, Judgement] = field(default_factory=dict)
     seen: Mapping[Picture, list[Tensor]] = field(default_factory=dict)
 
     @property
     def truth(self) -> Tensor | None:
         """The picture that ``source`` should become, where there is one."""
-        return self.target if self.paired else None
+        return self.target if self.paired and not self.led else None
 
     def picture(self, which: Picture) -> Tensor:
         """The pictures of that name."""
@@ -55,8 +58,12 @@ class Step:
 
     def shown(self, which: Picture) -> Tensor:
         """What a discriminator gets to see of them: with pairs the source's channels come first."""
-        pictures = self.picture(which)
-        return torch.cat((self.source, pictures), 1) if self.paired else pictures
+        return together(self.source, self.picture(which), self.paired)
+
+
+def together(source: Tensor, images: Tensor, paired: bool) -> Tensor:
+    """What a discriminator gets to see of images: with pairs the source's channels come first."""
+    return torch.cat((source, images), 1) if paired else images
 
 
 class DistillationLoss(nn.Module, ABC):

@@ -7,6 +7,7 @@ loss, reconstruction and the teacher's intermediate activations (section 3.1). A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,14 +25,20 @@ from ganc_nni.calibration import calibrated
 from ganc_nni.data import Batch
 from ganc_nni.discriminators import Discriminator, build_discriminator
 from ganc_nni.distilling import Objective, Step
+from ganc_nni.distilling.step import together
 from ganc_nni.losses import GAN_LOSSES, Adversary
 from ganc_nni.oneshot.operations import MixedBatchNorm2d, MixedConv2d, MixedConvTranspose2d, MixedInstanceNorm2d
 from ganc_nni.oneshot.sampling import WidthSampler, activate
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.space import Sample
+from ganc_nni.training.average import WeightAverage
 from ganc_nni.training.gan import GanModule, Generator, initialise
+from ganc_nni.training.loop import part
 
 Space = TypeVar("Space", bound=generators.Generator)
+
+STUDENT, AVERAGE = "_model.", "average.network."
+"""Where a state dict has the student, and the moving average of its weights where there is one."""
 
 
 class FeatureMapping(nn.Conv2d):
@@ -58,6 +65,7 @@ class DistillationModule(GanModule):
         calibration: Inputs, ``N x C x H x W`` each, on which the batch norms of ``samples`` are calibrated before they
             are scored; only read for generators that have any.
         teacher_discriminator: The one with which the teacher was trained, if it is known; it is frozen, too.
+        ema: Decay of the moving average of the student's weights, which validation then scores; None: no average.
 
     Raises:
         InputError: The weights of VGG19 are missing.
@@ -73,6 +81,7 @@ class DistillationModule(GanModule):
         samples: Mapping[str, Sample] | None = None,
         calibration: Sequence[Tensor] = (),
         teacher_discriminator: Discriminator | None = None,
+        ema: float | None = None,
     ) -> None:
         super().__init__(schedule, recipe.acceleration, metric)
         losses, data, family = recipe.distillation, recipe.data, recipe.generator.family
@@ -91,6 +100,14 @@ class DistillationModule(GanModule):
         # In lists, so that they are neither trained nor saved with the student.
         self._teacher = [teacher.eval().requires_grad_(False)]
         self._frozen: list[nn.Module] = [*self._teacher, *filter(None, [teacher_discriminator])]
+        self.ema = ema
+        self.average: WeightAverage | None = None
+
+    def set_model(self, model: nn.Module) -> None:
+        """Train ``model``; its weights now are what their average starts from."""
+        super().set_model(model)
+        if self.ema is not None:
+            self.average = WeightAverage(model, self.ema)
 
     def generator_modules(self) -> Iterable[nn.Module]:
         """The student and the mappings."""
@@ -102,7 +119,12 @@ class DistillationModule(GanModule):
 
     def scored(self) -> Mapping[str, Generator]:
         """The named sub-generators of a supernet, or the student itself."""
-        return {name: partial(self._generate, name) for name in self.samples} or {"student": self.model}
+        return {name: partial(self._generate, name) for name in self.samples} or {"student": self.scored_network}
+
+    @property
+    def scored_network(self) -> nn.Module:
+        """The student, or the one with the average of its weights."""
+        return self.model if self.average is None else self.average.network
 
     def on_validation_epoch_start(self) -> None:
         """Calibrate the named sub-generators; the supernet's own statistics stay."""
@@ -115,38 +137,77 @@ class DistillationModule(GanModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generator's step, then the discriminator's on the same generated pictures, as published."""
+        self.learn(batch)
+
+    def learn(self, batch: Batch, samples: Sequence[Sample] = (), follow_first: bool = False) -> None:
+        """One step of the student, then one of the discriminator on all that the student has generated for it.
+
+        Args:
+            batch: What the teacher sees once, and each sub-generator once.
+            samples: The sub-generators whose mean loss makes the student's step, one after the other, so that memory
+                is that of one; empty: the student as it is.
+            follow_first: Let the others follow the first one's output instead of the teacher's.
+
+        Raises:
+            TrainingError: A loss is not finite.
+        """
         generator_optimizer, discriminator_optimizer, *_ = self.optimizers()
-        step = self._step(batch)
+        taught, turns, stepped = self._taught(batch), max(1, len(samples)), False
+        fakes: list[Tensor] = []
         self.discriminator.requires_grad_(False)
-        self.minimise(generator_optimizer, self.student_losses(step))
+        for turn in range(turns):
+            if samples:
+                activate(self.model, samples[turn])
+            step = self._step(batch, taught)
+            if follow_first and turn > 0:
+                step = replace(step, taught=fakes[0], led=True)
+            stepped = self.minimise(generator_optimizer, self.student_losses(step), turn, turns)
+            fakes.append(step.fake.detach())
         self.discriminator.requires_grad_(True)
+        if stepped and self.average is not None:
+            self.average.update(self.model, self.step)
         if self.adversary is not None:
-            loss = self.adversary.discriminator(self.discriminator, step.shown("fake"), step.shown("real"))
+            shown = [together(batch.source, fake, self.paired) for fake in fakes]
+            real = together(batch.source, batch.target, self.paired)
+            loss = self.adversary.discriminator(self.discriminator, torch.cat(shown), real)
             self.minimise(discriminator_optimizer, {"discriminator": loss})
 
     def student_losses(self, step: Step) -> dict[str, Tensor]:
         """What the student minimises, weighted."""
         return self.objective(step, self.discriminator)
 
-    def _step(self, batch: Batch) -> Step:
-        """What the teacher and the student make of a batch."""
+    def _taught(self, batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
+        """The teacher's output for a batch, and its distilled activations."""
         (teacher,) = self._teacher
         with torch.no_grad():  # inference_mode's tensors cannot be kept for the student's backward pass
-            taught, taught_features = teacher.forward_with_features(batch.source)
+            return teacher.forward_with_features(batch.source)
+
+    def _step(self, batch: Batch, taught: tuple[Tensor, Sequence[Tensor]] | None = None) -> Step:
+        """What the teacher and the student make of a batch; ``taught`` is what the teacher has made of it already."""
+        goal, goal_features = taught or self._taught(batch)
         fake, features = self.model.forward_with_features(batch.source)
-        return Step(
-            batch.source, batch.target, self.paired, fake, taught, features, taught_features, list(self.mappings)
-        )
+        return Step(batch.source, batch.target, self.paired, fake, goal, features, goal_features, list(self.mappings))
 
     def _calibrated(self, sample: Sample) -> dict[str, Tensor]:
         """All buffers of the student as they are for one sub-generator."""
-        activate(self.model, sample)
-        with calibrated(self.model, self.calibration):
-            return {name: value.clone() for name, value in self.model.named_buffers()}
+        network = self.scored_network
+        activate(network, sample)
+        with calibrated(network, self.calibration):
+            return {name: value.clone() for name, value in network.named_buffers()}
 
     def _generate(self, name: str, source: Tensor) -> Tensor:
-        activate(self.model, self.samples[name])
-        return functional_call(self.model, self._statistics[name], (source,))
+        network = self.scored_network
+        activate(network, self.samples[name])
+        return functional_call(network, self._statistics[name], (source,))
+
+
+def trained_student(weights: dict[str, Any]) -> dict[str, Tensor]:
+    """The student that a training of :class:`DistillationModule` has made: the average, where it made one.
+
+    Args:
+        weights: The module's state dict.
+    """
+    return part(weights, AVERAGE) or part(weights, STUDENT)
 
 
 class DistillationOneShotModule(RandomSamplingLightningModule):
@@ -170,9 +231,14 @@ class DistillationOneShotModule(RandomSamplingLightningModule):
         return sample
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of a newly drawn sub-generator."""
-        self.resample()
-        self.training_module.training_step(batch, batch_idx)
+        """One step of a newly drawn sub-generator, or of several as the sandwich rule has it."""
+        rule = self.sampler.recipe
+        if rule.rule == "single":
+            self.resample()
+            self.training_module.training_step(batch, batch_idx)
+        else:
+            samples = self.sampler.sandwich(self.training_module.step, rule.samples)
+            self.training_module.learn(batch, samples, rule.follow == "largest")
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Score the named sub-generators; nothing is drawn."""

@@ -47,6 +47,7 @@ class OnlineModule(DistillationModule):
         samples: See :class:`DistillationModule`.
         calibration: See :class:`DistillationModule`.
         teacher_discriminator: See :class:`DistillationModule`.
+        ema: See :class:`DistillationModule`.
 
     Raises:
         InputError: The weights of VGG19 are missing.
@@ -63,9 +64,10 @@ class OnlineModule(DistillationModule):
         samples: Mapping[str, Sample] | None = None,
         calibration: Sequence[Tensor] = (),
         teacher_discriminator: Discriminator | None = None,
+        ema: float | None = None,
     ) -> None:
         super().__init__(
-            recipe, schedule, wide.generator, student_channels, metric, samples, calibration, teacher_discriminator
+            recipe, schedule, wide.generator, student_channels, metric, samples, calibration, teacher_discriminator, ema
         )
         wide.generator.train().requires_grad_(True)  # which distillation freezes
         self.wide, self.deep = wide, deep

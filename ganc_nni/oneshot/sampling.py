@@ -27,12 +27,23 @@ class WidthSampler:
 
     def __init__(self, space: SearchSpace, recipe: SamplingRecipe, seed: int) -> None:
         self.space = space
+        self.recipe = recipe
         self.seed = seed
         self.probabilities = {label: _probabilities(len(widths), recipe) for label, widths in space.choices.items()}
 
     def draw(self, step: int) -> Sample:
         """The widths of training step ``step``, counted from 0."""
+        return self._draw(np.random.default_rng([self.seed, step]))
+
+    def sandwich(self, step: int, count: int) -> list[Sample]:
+        """The sandwich rule (BigNAS, arXiv 2003.11142, section 3.1): the largest, the smallest, ``count`` random ones.
+
+        The first random one is that of :meth:`draw`.
+        """
         random = np.random.default_rng([self.seed, step])
+        return [self.space.largest(), self.space.smallest(), *(self._draw(random) for _ in range(count))]
+
+    def _draw(self, random: np.random.Generator) -> Sample:
         return {
             label: int(random.choice(widths, p=self.probabilities[label]))
             for label, widths in self.space.choices.items()

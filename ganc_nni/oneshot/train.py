@@ -13,16 +13,17 @@ from torchmetrics import Metric
 
 from ganc_nni.calibration import calibrated
 from ganc_nni.checkpoints import save_weights
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
+from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, trained_student
 from ganc_nni.oneshot.inherit import inherit_teacher
 from ganc_nni.oneshot.online import WIDE, OnlineModule, build_tutors
 from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.oneshot.warmup import start_discriminator
 from ganc_nni.recipe import Schedule
 from ganc_nni.run import Run
 from ganc_nni.space import Sample
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import Report, StageFit, part
-from ganc_nni.training.teacher import load_teacher_discriminator
+from ganc_nni.training.teacher import load_judge
 
 
 class OpenEngine(SequentialExecutionEngine):
@@ -45,15 +46,16 @@ def distillation_module(
     metric: Callable[[], Metric] | None,
     samples: Mapping[str, Sample] | None = None,
     calibration: Sequence[Tensor] = (),
+    ema: float | None = None,
 ) -> DistillationModule:
     """What trains a student on the run's teacher, which stays as it is or trains on, as the recipe says."""
     recipe, channels = run.recipe, student_channels(run)
-    blocks, judge = recipe.distillation.online_blocks, load_teacher_discriminator(run)
+    blocks, judge = recipe.distillation.online_blocks, load_judge(run)
     if blocks is None:
         teacher = run.load_teacher()
-        return DistillationModule(recipe, schedule, teacher, channels, metric, samples, calibration, judge)
+        return DistillationModule(recipe, schedule, teacher, channels, metric, samples, calibration, judge, ema)
     wide, deep = build_tutors(run, schedule, blocks)
-    return OnlineModule(recipe, schedule, wide, deep, channels, metric, samples, calibration, judge)
+    return OnlineModule(recipe, schedule, wide, deep, channels, metric, samples, calibration, judge, ema)
 
 
 def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
@@ -68,7 +70,8 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     evaluator = run.evaluator("search")
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
     schedule, family = recipe.supernet.schedule, recipe.generator.family
-    module = distillation_module(run, schedule, evaluator.metric, extremes, calibration)
+    module = distillation_module(run, schedule, evaluator.metric, extremes, calibration, recipe.supernet.ema)
+    start_discriminator(run, module.discriminator)
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     fit = StageFit("supernet", recipe, schedule, run.data, folder, report)
@@ -81,7 +84,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
         strategy.run()
 
     weights = part(fit.run(distil), "training_module.")
-    save_weights(run.supernet_weights, part(weights, "_model."))
+    save_weights(run.supernet_weights, trained_student(weights))
     if isinstance(module, OnlineModule):
         save_weights(folder / "teacher.safetensors", part(weights, WIDE))
     helpers = {key: value for key, value in weights.items() if key.startswith(("discriminator.", "mappings."))}

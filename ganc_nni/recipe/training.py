@@ -78,6 +78,12 @@ class TeacherRecipe(_PairLosses):
         description="a trained generator, used as it is; its widths, depth and kind of convolution are found in the "
         "file; left out: train",
     )
+    discriminator: DataPath | None = Field(
+        None,
+        description="the discriminator that checkpoint was trained with: a file of pytorch-CycleGAN-and-pix2pix, "
+        "gan-compression, SPADE or this project; the student's starts from it; left out: it starts from the run's own "
+        "teacher's or, with checkpoint, from supernet.discriminator_warmup",
+    )
     width: PositiveInt = Field(64, description="channels of the first layer (ngf) of a teacher to train")
     n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train (resnet)")
     separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train (not unet)")
@@ -86,6 +92,15 @@ class TeacherRecipe(_PairLosses):
     lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")
     lambda_identity: Weight = Field(0.5, description="weight of the identity loss, in units of lambda_cycle (CycleGAN)")
     pool_size: Annotated[int, Field(ge=0)] = Field(50, description="generated pictures kept for D (CycleGAN)")
+
+    @model_validator(mode="after")
+    def _own_discriminator(self) -> Self:
+        if self.discriminator is not None and self.checkpoint is None:
+            raise ValueError(
+                f"discriminator {self.discriminator} needs checkpoint: a teacher that the run trains has its own; "
+                "leave out discriminator, or name the generator in checkpoint"
+            )
+        return self
 
 
 class GeneratorRecipe(Section):
@@ -218,8 +233,19 @@ class AccelerationRecipe(Section):
 
 
 class SamplingRecipe(Section):
-    """How a step draws its widths."""
+    """Which sub-generators a step trains."""
 
+    rule: Literal["single", "sandwich"] = Field(
+        "single",
+        description="single: one of random widths; sandwich: the largest, the smallest and some of random widths, "
+        "whose gradients make one step (BigNAS, 2003.11142)",
+    )
+    samples: PositiveInt = Field(2, description="sub-generators of random widths in a step of the sandwich rule")
+    follow: Literal["teacher", "largest"] = Field(
+        "teacher",
+        description="of the sandwich rule: whose output the smaller sub-generators follow, the teacher's or that of "
+        "the largest (in-place distillation), in paired runs in place of the ground truth",
+    )
     weight: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
         1,
         description="how much likelier the narrowest width is than the widest (arithmetic), or than the next wider "
@@ -229,12 +255,33 @@ class SamplingRecipe(Section):
         "arithmetic", description="how the chances fall from the narrowest width to the widest; see weight"
     )
 
+    @model_validator(mode="after")
+    def _largest(self) -> Self:
+        if self.follow == "largest" and self.rule != "sandwich":
+            raise ValueError(
+                f"follow largest needs rule sandwich, got {self.rule}: only there each step has the largest's output"
+            )
+        return self
+
+
+Decay = Annotated[float, Field(gt=0, lt=1)]
+_EMA = (
+    "decay of the exponential moving average of the student's weights, which is what is scored and kept, e.g. 0.999; "
+    "in early steps it is (1 + step) / (10 + step) if that is less; left out: no average"
+)
+
 
 class SupernetRecipe(Section):
     """Training of the once-for-all supernet."""
 
     schedule: Schedule = Schedule(epochs=200, decay_epochs=200)
     sampling: SamplingRecipe = SamplingRecipe()
+    ema: Decay | None = Field(None, description=_EMA)
+    discriminator_warmup: Annotated[int, Field(ge=0)] = Field(
+        150,
+        description="steps of the discriminator alone, on the teacher's outputs against real images, before the "
+        "student's first; only where none is inherited (teacher.checkpoint without teacher.discriminator)",
+    )
 
 
 class FinetuneRecipe(Schedule):
@@ -246,3 +293,4 @@ class FinetuneRecipe(Schedule):
         "whichever score better on the search split (auto; the supernet's where the student's layers are not the "
         "teacher's)",
     )
+    ema: Decay | None = Field(None, description=_EMA)

@@ -79,11 +79,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _discriminator_features(self) -> Recipe:
         losses = self.distillation
-        if losses.lambda_discriminator_features > 0 and losses.lambda_gan == 0 and self.teacher.checkpoint is not None:
+        unknown = self.teacher.checkpoint is not None and self.teacher.discriminator is None
+        if losses.lambda_discriminator_features > 0 and losses.lambda_gan == 0 and unknown:
             raise ValueError(
                 f"distillation.lambda_discriminator_features {losses.lambda_discriminator_features:g} needs "
-                "distillation.lambda_gan above 0: a teacher from teacher.checkpoint has no discriminator, and the "
-                "student's would not be trained"
+                "distillation.lambda_gan above 0, or teacher.discriminator: a teacher from teacher.checkpoint alone "
+                "has no discriminator, and the student's would not be trained"
             )
         return self
 
@@ -95,6 +96,11 @@ class Recipe(Section):
             raise ValueError(
                 f"distillation.online_blocks {self.distillation.online_blocks} needs a teacher of generator.family "
                 "resnet that the run trains, because it trains on; leave it out, or teacher.checkpoint"
+            )
+        if self.distillation.online_blocks is not None and self.supernet.sampling.rule == "sandwich":
+            raise ValueError(
+                f"distillation.online_blocks {self.distillation.online_blocks} needs supernet.sampling.rule single: "
+                "its teachers train on beside one sub-generator a step; leave out online_blocks or sandwich"
             )
         return self
 

@@ -15,14 +15,14 @@ from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import calibrate
 from ganc_nni.checkpoints import load_into, load_weights, save_weights
 from ganc_nni.generators import Generator
-from ganc_nni.oneshot.distillation import DistillationModule
+from ganc_nni.oneshot.distillation import DistillationModule, trained_student
 from ganc_nni.oneshot.inherit import inherit_mappings, missing_layers, order_of
 from ganc_nni.oneshot.online import load_online_teacher
 from ganc_nni.oneshot.reconstruct import reconstructed
 from ganc_nni.oneshot.train import student_channels
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report, StageFit, part
-from ganc_nni.training.teacher import load_teacher_discriminator
+from ganc_nni.training.teacher import load_judge
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     torch.manual_seed(recipe.seed)
     architecture = Architecture.load(run.folder / "architecture.json")
     evaluator = run.evaluator("search")
-    teacher, judge = load_online_teacher(run), load_teacher_discriminator(run)
+    teacher, judge = load_online_teacher(run), load_judge(run)
     starts = {}
     for name, network in _starts(run, architecture, teacher):
         calibrate(network, calibration)
@@ -60,8 +60,9 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
         _log.info("fine-tuning starts from the %s weights, which score better: %s", start, scores)
 
     channels = student_channels(run)  # the mappings are the supernet's
+    schedule, metric = recipe.finetune, evaluator.metric
     module = DistillationModule(
-        recipe, recipe.finetune, teacher, channels, evaluator.metric, teacher_discriminator=judge
+        recipe, schedule, teacher, channels, metric, teacher_discriminator=judge, ema=schedule.ema
     )
     module.set_model(student.train())
     path = run.folder / "supernet" / "helpers.safetensors"
@@ -75,7 +76,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     synchronised = recipe.generator.family == "spade"
     fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report, sync_batchnorm=synchronised)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
-    student.load_state_dict(part(weights, "_model."))
+    student.load_state_dict(trained_student(weights))
     calibrate(student.to(run.device), calibration)
     after = evaluator.score(student)
     _log.info("fine-tuning: %.5g before, %.5g after; the better one is kept", before, after)

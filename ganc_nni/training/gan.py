@@ -88,6 +88,7 @@ class GanModule(LightningModule):
         self.schedule = schedule
         self.acceleration = acceleration
         self._losses: dict[str, Tensor] = {}
+        self._turns: dict[str, Tensor] = {}
         self._make_metric = metric
         self._metrics: dict[str, Metric] = {}
         self._validated = 0
@@ -129,16 +130,17 @@ class GanModule(LightningModule):
             (self.generator_modules(), schedule.learning_rate),
             (self.discriminator_modules(), schedule.discriminator_learning_rate or schedule.learning_rate),
         )
-        optimizers = [
-            Adam(
-                itertools.chain.from_iterable(module.parameters() for module in modules),
-                lr=rate,
-                betas=(schedule.beta1, schedule.beta2),
-                fused=self.acceleration.fused_adam,
-            )
-            for modules, rate in sides
-        ]
+        optimizers = [self.adam(modules, rate) for modules, rate in sides]
         return optimizers, [LambdaLR(optimizer, linear_decay(self.schedule)) for optimizer in optimizers]
+
+    def adam(self, modules: Iterable[nn.Module], rate: float) -> Adam:
+        """Adam for all parameters of ``modules``, with the schedule's momenta."""
+        return Adam(
+            itertools.chain.from_iterable(module.parameters() for module in modules),
+            lr=rate,
+            betas=(self.schedule.beta1, self.schedule.beta2),
+            fused=self.acceleration.fused_adam,
+        )
 
     @property
     def step(self) -> int:
@@ -147,8 +149,17 @@ class GanModule(LightningModule):
         per_epoch = math.ceil(int(self.trainer.num_training_batches) / batches)
         return epoch * per_epoch + self.trainer.fit_loop.batch_idx // batches
 
-    def minimise(self, optimizer: Optimizer, losses: Mapping[str, Tensor]) -> None:
+    def minimise(self, optimizer: Optimizer, losses: Mapping[str, Tensor], turn: int = 0, turns: int = 1) -> bool:
         """A batch's share of an optimiser step on the sum of ``losses`` (scalars, already weighted), each logged.
+
+        Args:
+            optimizer: Whose step.
+            losses: They have the same names in all turns.
+            turn: Number of this call, where several calls with the same batch make one step: on their mean.
+            turns: How many there are.
+
+        Returns:
+            Whether the optimiser has taken its step.
 
         Raises:
             TrainingError: A loss is not finite. On a CPU no weight has been touched by it, and no checkpoint anywhere.
@@ -160,13 +171,18 @@ class GanModule(LightningModule):
         # the last batches of an epoch may be too few for a step of their own
         first = batch - batch % batches
         last = min(first + batches, int(self.trainer.num_training_batches)) - 1
-        if batch == first:
+        if batch == first and turn == 0:
             optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(torch.stack(list(losses.values())).sum() / (last + 1 - first))
-        if batch == last:
+        self.manual_backward(torch.stack(list(losses.values())).sum() / ((last + 1 - first) * turns))
+        stepped = batch == last and turn == turns - 1
+        if stepped:
             optimizer.step()
-        for name, value in self._losses.items():
-            self.log(f"loss/{name}", value, sync_dist=processes() > 1)
+        earlier = self._turns if turn > 0 else {}
+        self._turns = {name: earlier.get(name, 0) + value for name, value in self._losses.items()}
+        if turn == turns - 1:
+            for name, value in self._turns.items():
+                self.log(f"loss/{name}", value / turns, sync_dist=processes() > 1)
+        return stepped
 
     def check_losses(self) -> None:
         """Look at the last losses.

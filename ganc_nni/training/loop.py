@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -49,16 +50,17 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 class StageProgress(Callback):
     """A bar over all steps of the stage on a terminal, a log line for each validation elsewhere."""
 
-    def __init__(self, stage: str, report: Report | None) -> None:
+    def __init__(self, stage: str, report: Report | None, total: int | None = None) -> None:
         self.stage = stage
+        self.total = total
         self.report = report
         self.bar = progress_bar("steps")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show how many steps there are."""
-        per_epoch = int(trainer.num_training_batches)
+        total = (trainer.max_epochs or 0) * int(trainer.num_training_batches) if self.total is None else self.total
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        self.task = self.bar.add_task(self.stage, total=(trainer.max_epochs or 0) * per_epoch, completed=done)
+        self.task = self.bar.add_task(self.stage, total=total, completed=done)
         if is_first():
             self.bar.start()
 
@@ -116,6 +118,8 @@ class StageFit:
         folder: Receives ``best.ckpt``, ``last.ckpt``, ``previous.ckpt`` and ``tensorboard/``. A training that
             lies there is resumed.
         report: Receives each validation's score.
+        steps: Optimiser steps after which it ends, where these count instead of the schedule's epochs. Only for modules
+            of one optimiser; nothing is validated.
         sync_batchnorm: Batch norm takes its statistics over all devices, where there are several. Not for a supernet:
             its sliceable layers do that by themselves, and torch would replace them.
     """
@@ -129,6 +133,7 @@ class StageFit:
         folder: Path,
         report: Report | None = None,
         sync_batchnorm: bool = False,
+        steps: int | None = None,
     ) -> None:
         self.folder = folder
         self.start = by_the_first(lambda: find_start(folder))
@@ -149,17 +154,24 @@ class StageFit:
         )
         done = self.start.epoch * len(self.train_loader) + self.start.batches
         self.validation_loader = DataLoader(data.search.sources, recipe.metric.batch_size)
+        epochs, batches = schedule.total_epochs, len(self.train_loader)
+        total = None
+        if steps is not None:
+            whole, rest = divmod(steps, math.ceil(batches / schedule.accumulate))
+            epochs, total = whole + (rest > 0), whole * batches + rest * schedule.accumulate
         self.trainer = Trainer(
-            max_epochs=schedule.total_epochs,
+            max_epochs=epochs,
+            max_steps=-1 if steps is None else steps,
+            limit_val_batches=1.0 if steps is None else 0,
             accelerator="auto" if recipe.device == "auto" else recipe.device,
             **lightning(),
             plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done),
             callbacks=[
                 Checkpoints(folder, recipe.metric.higher_is_better, schedule.accumulate),
-                StageProgress(stage, report),
+                StageProgress(stage, report, total),
             ],
-            check_val_every_n_epoch=min(schedule.validate_every, schedule.total_epochs),
+            check_val_every_n_epoch=min(schedule.validate_every, epochs),
             log_every_n_steps=min(10, len(self.train_loader)),
             num_sanity_val_steps=0,
             precision=PRECISIONS[recipe.acceleration.precision],

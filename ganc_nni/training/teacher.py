@@ -47,19 +47,34 @@ def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
 
 
 def load_teacher_discriminator(run: Run) -> Discriminator | None:
-    """The one that the teacher was trained with; None if the teacher is a checkpoint, or if no loss asks for it.
+    """The one that the teacher was trained with, for the target domain; None if the recipe names none.
 
     Raises:
-        InputError: It is not there.
+        InputError: It is not there, or does not fit.
     """
-    recipe = run.recipe
-    if recipe.teacher.checkpoint is not None or recipe.distillation.lambda_discriminator_features == 0:
+    if (file := run.teacher_discriminator_file) is not None:
+        return file.network()
+    if run.recipe.teacher.checkpoint is not None:
         return None
     helpers, path = load_helpers(run)
-    condition = recipe.data.in_channels if recipe.data.paired else 0
-    discriminator = build_discriminator(recipe.discriminator, condition + recipe.data.out_channels)
+    discriminator = build_discriminator(run.recipe.discriminator, run.judged_channels)
     load_into(discriminator, part(helpers, "discriminator."), path, "discriminator.")
     return discriminator
+
+
+def load_judge(run: Run) -> Discriminator | None:
+    """:func:`load_teacher_discriminator`, where a loss compares images in its features.
+
+    Raises:
+        InputError: It is not there, or does not fit.
+    """
+    wanted = run.recipe.distillation.lambda_discriminator_features > 0
+    return load_teacher_discriminator(run) if wanted else None
+
+
+def helpers_path(run: Run) -> Path:
+    """The file of what was trained along with the teacher."""
+    return run.folder / "teacher" / "helpers.safetensors"
 
 
 def load_helpers(run: Run) -> tuple[dict[str, Tensor], Path]:
@@ -68,7 +83,7 @@ def load_helpers(run: Run) -> tuple[dict[str, Tensor], Path]:
     Raises:
         InputError: It is not there.
     """
-    path = run.folder / "teacher" / "helpers.safetensors"
+    path = helpers_path(run)
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; a teacher that an older version trained has no discriminator; remove "
