@@ -1,6 +1,5 @@
 """Where the student's discriminator starts."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ganc_nni.errors import InputError
 from ganc_nni.generators import SpadeGenerator, spade
 from ganc_nni.oneshot.train import distillation_module, train_supernet
 from ganc_nni.oneshot.warmup import compare_judgements, start_discriminator
+from ganc_nni.pipeline import Pipeline
 from ganc_nni.planned import planned_blueprint
 from ganc_nni.run import Run
 from ganc_nni.training import checkpointing
@@ -23,11 +23,16 @@ from ganc_nni.training.teacher import helpers_path, train_teacher
 
 SHORT = {**SCHEDULE, "epochs": 1, "decay_epochs": 0}
 SECTIONS = {"teacher": {"schedule": SHORT, "width": 4}, "supernet": {"schedule": SHORT}, "finetune": SHORT}
-SPADE = {**GAUGAN, "data": {**GAUGAN["data"], "procedural_images": 24}, "metric": {"min_images": 4}}
+DATA = {"procedural_images": 20, "search_fraction": 0.45}  # 11 to train on
+SPADE = {**GAUGAN, "data": {**GAUGAN["data"], **DATA}, "metric": {"min_images": 5, "calibration_images": 4}}
 
 
 def new_run(layout="unpaired", name="tiny", **changes):
-    sections = {"data": {"layout": layout}, **(SPADE if layout == "labels" else {})}
+    sections = {
+        "data": {"layout": layout, **DATA},
+        "metric": {"min_images": 5},
+        **(SPADE if layout == "labels" else {}),
+    }
     if layout == "labels":
         write_space(Path("space.json"), labels=spade.LABELS)
     for part in (SECTIONS, changes):
@@ -92,10 +97,10 @@ def test_the_supernet_trains_on_with_it_and_fine_tuning_with_the_supernet_s(tiny
 @pytest.mark.parametrize("layout", ["unpaired", "paired", "labels"])
 def test_without_one_it_is_warmed_up_on_the_teacher_s_outputs(tiny_folder, layout):
     """It puts real images above the teacher's outputs afterwards, and nothing else has changed."""
-    run = given(layout, supernet={"discriminator_warmup": 40, "schedule": {**SHORT, "batch_size": 2}})
+    run = given(layout, supernet={"discriminator_warmup": 20, "schedule": {**SHORT, "batch_size": 2}})
     after, before = started(run)
     checkpoint = torch.load(run.folder / "supernet/warmup/last.ckpt", "cpu", weights_only=True)
-    assert checkpoint["global_step"] == 40
+    assert checkpoint["global_step"] == 20
     assert {key.partition(".")[0] for key in checkpoint["state_dict"]} == {"discriminator"}
     discriminator = build_discriminator(run.recipe.discriminator, run.judged_channels)
     margins = []
@@ -145,7 +150,7 @@ def cut_after(run, images):
     run.data.train.draw = cutting
 
 
-@pytest.mark.parametrize("steps", [3, 9, 10])
+@pytest.mark.parametrize("steps", [3, 10])
 def test_a_warm_up_that_is_cut_goes_on_bit_for_bit(tiny_folder, monkeypatch, steps):
     monkeypatch.setattr(checkpointing, "SECONDS", 0.0)
     monkeypatch.setattr(checkpointing, "SHARE", float("inf"))
@@ -159,7 +164,7 @@ def test_a_warm_up_that_is_cut_goes_on_bit_for_bit(tiny_folder, monkeypatch, ste
 
     whole = weights(given(name="whole", supernet=changes))
     run = given(supernet=changes)
-    cut_after(run, 2 * 4 * steps)  # source and target
+    cut_after(run, 4 * steps)
     with pytest.raises(Cut):
         train_supernet(run)
     warm = run.folder / "supernet" / "warmup"
@@ -203,7 +208,6 @@ def written(run, seed=5):
 def test_a_file_is_inherited(tiny_folder, layout):
     weights = written(new_run(layout))
     run = given(layout, teacher={"discriminator": "D.pth"})
-    run.check()
     assert same(started(run)[0], weights)
     assert not (run.folder / "supernet" / "warmup").exists()
 
@@ -214,8 +218,16 @@ def test_a_file_is_inherited(tiny_folder, layout):
         ("unpaired", {"discriminator": {"width": 8}}, r"^discriminator\.width: the recipe says 8, D\.pth has 4;"),
         ("unpaired", {"discriminator": {"n_layers": 3}}, r"^discriminator\.n_layers: the recipe says 3, D\.pth has 2;"),
         ("labels", {"discriminator": {"n_scales": 3}}, r"^discriminator\.n_scales: the recipe says 3, D\.pth has 2;"),
-        ("unpaired", {"data": {"layout": "paired"}}, r"reads 3 channels \(unconditional\); data\.layout paired needs 6 \("),
-        ("paired", {"data": {"layout": "unpaired"}}, r"reads 6 channels \(conditional, .*\); data\.layout unpaired needs"),
+        (
+            "unpaired",
+            {"data": {"layout": "paired"}},
+            r"reads 3 channels \(unconditional\); data\.layout paired needs 6 \(",
+        ),
+        (
+            "paired",
+            {"data": {"layout": "unpaired"}},
+            r"reads 6 channels \(conditional, .*\); data\.layout unpaired needs",
+        ),
         ("paired", {"data": {"source_channels": 1}}, r"reads 6 channels \(another one\); data\.layout paired needs 4"),
     ],
 )
@@ -228,7 +240,9 @@ def test_a_file_of_another_shape_is_refused_before_any_training(tiny_folder, lay
 
 def test_check_looks_at_the_file(tiny_folder):
     run = given(teacher={"discriminator": "teacher.pth"})
-    with pytest.raises(InputError, match=r"^teacher\.pth: is a generator \(model\.1\.weight has shape \(4, 3, 7, 7\)\)"):
+    with pytest.raises(
+        InputError, match=r"^teacher\.pth: is a generator \(model\.1\.weight has shape \(4, 3, 7, 7\)\)"
+    ):
         run.check()
 
 
@@ -239,7 +253,9 @@ def test_a_discriminator_is_no_teacher(tiny_folder):
 
 
 def test_it_needs_a_checkpoint_beside_it():
-    with pytest.raises(ValueError, match=r"discriminator D\.pth needs checkpoint: a teacher that the run trains has its"):
+    with pytest.raises(
+        ValueError, match=r"discriminator D\.pth needs checkpoint: a teacher that the run trains has its"
+    ):
         recipe("space.json", teacher={"discriminator": "D.pth"})
 
 
@@ -274,18 +290,17 @@ def test_one_from_a_file_serves_the_loss_in_its_features_without_an_adversarial_
     written(new_run())
     with pytest.raises(ValueError, match="lambda_discriminator_features 1 needs"):
         given(distillation=losses)
-    module = distillation_module(given(distillation=losses, teacher={"discriminator": "D.pth"}), recipe("s").finetune, None)
+    module = distillation_module(
+        given(distillation=losses, teacher={"discriminator": "D.pth"}), recipe("s").finetune, None
+    )
     assert len(list(module.frozen())) == 2
 
 
 def test_the_recipe_s_key_is_of_what_the_file_holds(tiny_folder):
-    from ganc_nni.pipeline import Pipeline
-
     written(new_run(), seed=1)
     first = Pipeline(given(teacher={"discriminator": "D.pth"})).key("supernet")
     written(new_run(), seed=2)
     assert Pipeline(given(teacher={"discriminator": "D.pth"})).key("supernet") != first
-    assert json.dumps(first)
 
 
 @pytest.fixture(autouse=True)
