@@ -21,6 +21,7 @@ PASSED_ON = {
     "search/bridge.py": "error.txt, in which a trial has written its own message",
     "search/client.py": "the evaluator's answer, and what is journalled of a sub-generator",
     "perceptual.py": "the message about a weights file, and which file is meant",
+    "interop/discriminators.py": "what a file is instead of a discriminator; see `is a generator …`",
     "interop/files.py": "what a file is instead of a generator; see `looks like …`",
     "space.py": "which labels there are; see `expected exactly the labels …`",
     "training/loop.py": "the message of the training, and where its last checkpoint is",
