@@ -198,9 +198,9 @@ def _noted(module: GanModule) -> dict[str, Tensor]:
     """The losses of the module's last step, kept current."""
     minimise, noted = module.minimise, dict[str, Tensor]()
 
-    def note(optimizer: Optimizer, losses: Mapping[str, Tensor]) -> None:
+    def note(optimizer: Optimizer, losses: Mapping[str, Tensor], turn: int = 0, turns: int = 1) -> bool:
         noted.update({name: value.detach() for name, value in losses.items()})
-        minimise(optimizer, losses)
+        return minimise(optimizer, losses, turn, turns)
 
     module.minimise = note  # type: ignore[method-assign]
     return noted

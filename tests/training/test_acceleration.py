@@ -160,6 +160,13 @@ def student_module(tiny):
     return module
 
 
+def sandwich_module(tiny):
+    """The same for a step of several sub-generators."""
+    module, space = student_module(tiny), Run(tiny).space
+    module.training_step = lambda batch, _: module.learn(batch, [space.largest(), space.smallest()], follow_first=True)
+    return module
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("make", "sections"),
@@ -168,6 +175,7 @@ def student_module(tiny):
         (lambda tiny: Pix2PixModule(tiny, None), {"data": {"layout": "paired"}}),
         (lambda tiny: GauGanModule(tiny, None), GAUGAN),
         (student_module, {"distillation": {f"lambda_{name}": 1 for name in EVERY_LOSS}}),
+        (sandwich_module, {}),
     ],
 )
 def test_a_step_on_cuda_stays_there_and_waits_for_nothing(tiny_folder, monkeypatch, make, sections, precision):
@@ -180,7 +188,7 @@ def test_a_step_on_cuda_stays_there_and_waits_for_nothing(tiny_folder, monkeypat
             batch = Batch(*(torch.empty(2, count, 64, 64) for count in channels))
         monkeypatch.setattr(module, "optimizers", lambda: (None, None))
         monkeypatch.setattr(module, "toggled_optimizer", lambda _: contextlib.nullcontext())
-        monkeypatch.setattr(module, "minimise", lambda _, found: losses.update(found))
+        monkeypatch.setattr(module, "minimise", lambda _, found, *turn: losses.update(found))
         with Waits() as waits:
             module.training_step(batch, 0)
     assert not waits.found

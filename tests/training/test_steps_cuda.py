@@ -44,6 +44,7 @@ SECTIONS = {
         "distillation": {f"lambda_{name}": 1 for name in LOSSES},
         "supernet": {"schedule": SCHEDULE},
     },
+    "sandwich": {"supernet": {"schedule": SCHEDULE}},
 }
 MODULES = {"cyclegan": CycleGanModule, "pix2pix": Pix2PixModule, "unet": Pix2PixModule, "gaugan": GauGanModule}
 kinds = pytest.mark.parametrize("kind", SECTIONS)
@@ -68,11 +69,14 @@ def new_run(kind, **acceleration):
 def new_module(kind, run):
     """Weights that the seed decides, three times as large as usual, so that gradients are far from rounding."""
     torch.manual_seed(0)
-    if kind == "supernet":
+    samples = [run.space.largest(), run.space.smallest()]
+    if kind in ("supernet", "sandwich"):
         teacher = run.teacher_blueprint.build(list(run.teacher_sample.values()))
         module = DistillationModule(run.recipe, run.recipe.supernet.schedule, teacher, student_channels(run), None)
         module.set_model(make_supernet(run.new_space()))
         activate(module.model, run.space.smallest())
+        if kind == "sandwich":
+            module.training_step = lambda batch, batch_idx: module.learn(batch, samples, follow_first=True)
     else:
         module = MODULES[kind](run.recipe, None)
     for network in (*module.generator_modules(), *module.discriminator_modules()):
@@ -210,7 +214,7 @@ def test_a_step_waits_for_nothing(tmp_path, monkeypatch, kind, precision):
     module.to("cuda")
     monkeypatch.setattr(module, "optimizers", lambda: (None, None))
     monkeypatch.setattr(module, "toggled_optimizer", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(module, "minimise", lambda _, found: losses.update(found))
+    monkeypatch.setattr(module, "minimise", lambda _, found, *turn: losses.update(found))
     train_set = run.data.train
     batch = Batch(*(each.to("cuda") for each in default_collate([train_set[0], train_set[1]])))
     with FasterKernels(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
