@@ -106,11 +106,16 @@ class Run:
         """What the recipe names as the discriminator that its checkpoint was trained with.
 
         Raises:
-            InputError: It is no discriminator, or has another shape than the recipe's.
+            InputError: It is no discriminator, has another shape than the recipe's, or belongs to no checkpoint.
         """
         path, recipe = self.recipe.teacher.discriminator, self.recipe
         if path is None:
             return None
+        if recipe.teacher.checkpoint is None:
+            raise InputError(
+                f"teacher.discriminator: {path} needs teacher.checkpoint beside it: a teacher that the run trains has its "
+                "own, which is inherited by itself; leave out teacher.discriminator, or name the generator"
+            )
         file = read_discriminator(path)
         for key in ("n_scales", "n_layers", "width"):
             expected, found = getattr(recipe.discriminator, key), getattr(file.shape, key)

@@ -21,18 +21,13 @@ from ganc_nni.discriminators import Discriminator, build_discriminator
 from ganc_nni.errors import InputError
 from ganc_nni.interop.files import FAMILIES
 from ganc_nni.interop.named import WRAPPERS
+from ganc_nni.interop.others import other
 from ganc_nni.recipe import DiscriminatorRecipe
 
 PATCH, MULTISCALE = "model.0.weight", "discriminator_0.model0.0.weight"
 """The keys of the first layers' weights, after any prefix."""
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_OTHERS = {
-    "net.0.weight": "a pixel discriminator (--netD pixel)",
-    "scale0_layer0.0.weight": "a discriminator of pix2pixHD, which has no spectral norm",
-    "layer0.0.weight": "a discriminator of pix2pixHD, which has no spectral norm",
-}
-"""Keys by which a discriminator that is none of ours is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +159,10 @@ def _what_else(content: Mapping[str, Tensor]) -> str:
     expected = (
         f"expected a PatchGAN's {PATCH} of shape (width, channels, 4, 4) or a multi-scale discriminator's {MULTISCALE}"
     )
-    bare = {re.sub(rf"^({'|'.join(WRAPPERS)})\.", "", key): value for key, value in content.items()}
     for family in FAMILIES:
         for key, value in content.items():
             if f".{key}".endswith(f".{family.mark}") and family.is_mark(value):
                 return f"is a generator ({key} has shape {tuple(value.shape)}), not a discriminator; {expected}"
-    for key, kind in _OTHERS.items():
-        if key in bare:
-            return f"is {kind} ({key} has shape {tuple(bare[key].shape)}); {expected}"
-    return f"its first key is {next(iter(content))}; {expected}"
+    bare = {re.sub(rf"^(({'|'.join(WRAPPERS)})\.)+", "", key): value for key, value in content.items()}
+    key, words = next(iter(content)), other(bare)
+    return f"looks like {words}, none that ganc trains; {expected}" if words else f"its first key is {key}; {expected}"

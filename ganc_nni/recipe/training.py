@@ -93,15 +93,6 @@ class TeacherRecipe(_PairLosses):
     lambda_identity: Weight = Field(0.5, description="weight of the identity loss, in units of lambda_cycle (CycleGAN)")
     pool_size: Annotated[int, Field(ge=0)] = Field(50, description="generated pictures kept for D (CycleGAN)")
 
-    @model_validator(mode="after")
-    def _own_discriminator(self) -> Self:
-        if self.discriminator is not None and self.checkpoint is None:
-            raise ValueError(
-                f"discriminator {self.discriminator} needs checkpoint: a teacher that the run trains has its own; "
-                "leave out discriminator, or name the generator in checkpoint"
-            )
-        return self
-
 
 class GeneratorRecipe(Section):
     """The family of teacher and student."""

@@ -144,8 +144,11 @@ REFUSED = {
         {key: value for key, value in PATCH.items() if key not in ("model.2.bias", "model.5.bias", "model.8.bias")},
         r"key model\.2\.bias is missing, as in a discriminator without normalisation",
     ),
-    "pixel": ({"net.0.weight": torch.ones(4, 3, 1, 1)}, r"is a pixel discriminator \(--netD pixel\) \(net\.0\.weight"),
-    "pix2pixHD": ({"scale0_layer0.0.weight": torch.ones(4, 3, 4, 4)}, "is a discriminator of pix2pixHD"),
+    "pixel": ({"net.0.weight": torch.ones(4, 3, 1, 1)}, "looks like a pixel discriminator, none that ganc trains"),
+    "pix2pixHD": (
+        {"scale0_layer0.0.weight": torch.ones(4, 3, 4, 4)},
+        "looks like a multi-scale discriminator, none that ganc trains",
+    ),
     "resnet": (ResnetGenerator([4] * 8, n_blocks=3).state_dict(), r"is a generator \(model\.1\.weight has shape"),
     "unet": (UnetGenerator([4] * 9, n_downs=5).state_dict(), r"is a generator \(encode_0\.1\.weight has shape"),
     "public unet": (
@@ -166,6 +169,7 @@ REFUSED = {
         {**{f"module.{k}": v for k, v in PATCH.items()}, "step": torch.ones(1)},
         "key step is too many",
     ),
+    "not finite": ({**PATCH, "model.0.bias": torch.full((4,), float("nan"))}, r"model\.0\.bias holds"),
     "cut": (without(PATCH, "model.8.bias"), r"key model\.8\.bias is missing; expected it with shape \(32,\)"),
     "a layer less": (without(PATCH, "model.8.weight"), r"has shape|is missing|is not in"),
     "another kernel": (

@@ -252,11 +252,9 @@ def test_a_discriminator_is_no_teacher(tiny_folder):
         new_run(teacher={"checkpoint": "D.pth"}).check()
 
 
-def test_it_needs_a_checkpoint_beside_it():
-    with pytest.raises(
-        ValueError, match=r"discriminator D\.pth needs checkpoint: a teacher that the run trains has its"
-    ):
-        recipe("space.json", teacher={"discriminator": "D.pth"})
+def test_it_needs_a_checkpoint_beside_it(tiny_folder):
+    with pytest.raises(InputError, match=r"^teacher\.discriminator: D\.pth needs teacher\.checkpoint beside it"):
+        new_run(teacher={"discriminator": "D.pth"}).check()
 
 
 class Bright(nn.Module):
