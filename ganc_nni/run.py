@@ -113,8 +113,8 @@ class Run:
             return None
         if recipe.teacher.checkpoint is None:
             raise InputError(
-                f"teacher.discriminator: {path} needs teacher.checkpoint beside it: a teacher that the run trains has its "
-                "own, which is inherited by itself; leave out teacher.discriminator, or name the generator"
+                f"teacher.discriminator: {path} needs teacher.checkpoint beside it: a teacher that the run trains has "
+                "its own, which is inherited by itself; leave out teacher.discriminator, or name the generator"
             )
         file = read_discriminator(path)
         for key in ("n_scales", "n_layers", "width"):
