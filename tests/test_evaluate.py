@@ -4,11 +4,15 @@ import threading
 
 import pytest
 import torch
-from tiny import Waits, recipe
+from tiny import GAUGAN, Waits, recipe
+from torch.utils.data import Dataset
 
-from ganc_nni.evaluate import _ahead
+from ganc_nni.data import IGNORE_ID, Split
+from ganc_nni.evaluate import Evaluator, _ahead
 from ganc_nni.oneshot.sampling import activate
+from ganc_nni.recipe import MetricRecipe
 from ganc_nni.run import Run
+from ganc_nni.segmentation import Segmenter
 
 
 def test_batches_come_in_order_each_before_it_is_asked_for():
@@ -74,3 +78,40 @@ def test_nothing_waits_for_the_device_before_the_last_picture(finished_copy):
         for batch in evaluator._sources():
             metric.update(supernet(batch))
     assert waits.found == []
+
+
+class Coded(Dataset):
+    """Label maps of one class each, in the colour that says so."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return -torch.ones(3, 8, 8) + 2 * torch.nn.functional.one_hot(self.labels[index], 3)[:, None, None]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 16])
+def test_every_image_meets_its_own_label_map(tmp_path, batch_size):
+    labels = torch.tensor([0, 1, 2, 0, 0, 1, 2])
+    sources = Coded(labels)
+    chosen = MetricRecipe(name="miou", min_images=2, batch_size=batch_size)
+    segmenter = Segmenter(torch.nn.Identity(), "red, green, blue", classes=3)
+    labelled = segmenter, lambda index: labels[index].expand(8, 8)
+    split = Split(sources, sources, paired=True)
+    evaluator = Evaluator(chosen, split, "search", torch.device("cpu"), tmp_path, labelled)
+    assert evaluator.score(lambda images: images) == 1.0
+    assert evaluator.score(lambda images: images.roll(1, dims=1)) == 0.0
+
+
+def test_the_segmenter_s_classes_are_looked_up_by_those_of_the_label_maps(tiny_folder):
+    sections = {
+        **GAUGAN,
+        "metric": {"name": "miou", "min_images": 4},
+        "segmenter": {"network": "lraspp_mobilenet_v3_large", "n_classes": 7, "classes": {0: 5, 2: 1, 3: 0}},
+    }
+    table = Run(recipe("space.json", **sections)).segmenter_table()
+    assert {index: int(value) for index, value in enumerate(table) if value != IGNORE_ID} == {0: 5, 2: 1, 3: 0}
+    assert len(table) == 256

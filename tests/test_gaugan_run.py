@@ -121,11 +121,41 @@ def test_the_teacher_has_no_spectral_norm_left(run):
     assert not any("_orig" in key for key in file.weights)
 
 
+def training_number(pictures, image):
+    """Which of the pictures it is."""
+    (number,) = [index for index in range(len(pictures)) if torch.equal(pictures[index], image)]
+    return number
+
+
+def test_the_repeats_are_calibrated_on_other_images(run, monkeypatch):
+    from ganc_nni.search.selection import held_out_scores
+
+    seeds, calibration = [], run.calibration
+    monkeypatch.setattr(run, "calibration", lambda seed=None: seeds.append(seed) or calibration(seed))
+    scores = held_out_scores(run, Architecture.load(run.folder / "architecture.json"), run.evaluator("test"))
+    assert seeds == [None, run.recipe.search.seed + 1]
+    assert scores == read_summary(run.folder)["chosen"]["repeats"]
+
+
+def test_the_higher_of_before_and_after_is_exported(run):
+    record = Pipeline(run).record("finetune")
+    network = read_generator(run.folder / "finetune" / "compressed.safetensors", upsampling="normal").network()
+    assert record["before"] != record["after"]
+    assert run.evaluator("search").score(network) == pytest.approx(max(record["before"], record["after"]), rel=1e-9)
+
+
 def test_calibration_pictures_are_spread_over_the_training_set(run):
     batches = run.calibration()
     assert sum(map(len, batches)) == 8
     assert batches[0].shape[1:] == (6, 64, 64)
     assert torch.equal(torch.cat(batches), torch.cat(run.calibration()))
+    training = run.data.still.sources
+    numbers = [training_number(training, image) for image in torch.cat(batches)]
+    assert numbers == [index * len(training) // 8 for index in range(8)]
+    assert len(training) >= 16  # so that the first 8 would be others
+    redrawn = [[training_number(training, image) for image in torch.cat(run.calibration(seed))] for seed in (1, 2, 1)]
+    assert redrawn[0] == redrawn[2] != redrawn[1]
+    assert all(len(set(each)) == 8 and sorted(each) != numbers for each in redrawn)
     assert gaugan(metric={"calibration_images": 0}).calibration() == []
 
 

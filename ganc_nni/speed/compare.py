@@ -172,16 +172,21 @@ def compare(
             )
         times = _in_turns(workers, settings.repeats, progress)
         peaks = {key: _asked(key, worker, "") for key, worker in workers.items()}
-    base = float(np.median(times[first]))
-    timings = []
-    for subject, way in keys:
-        key = (subject.name, way)
-        if key in failures:
-            timings.append(Timing(*key, failure=failures[key]))
-            continue
-        median, p95 = (float(value) for value in np.percentile(times[key], (50, 95)))
-        timings.append(Timing(*key, median, p95, 1000 * settings.batch / median, peaks[key], base / median))
-    return timings
+    named = [(subject.name, way) for subject, way in keys]
+    return [
+        Timing(*key, failure=failures[key])
+        if key in failures
+        else summarised(key, times[key], times[first], settings.batch, peaks[key])
+        for key in named
+    ]
+
+
+def summarised(
+    key: tuple[str, Way], times: Sequence[float], base: Sequence[float], batch: int, peak_mib: float
+) -> Timing:
+    """What the milliseconds of all passes say, beside those of the network that speedups are over."""
+    median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
+    return Timing(*key, median, p95, 1000 * batch / median, peak_mib, float(np.median(base)) / median)
 
 
 def _order(subject: Subject, way: Way, settings: Settings, file: Path) -> dict[str, Any]:

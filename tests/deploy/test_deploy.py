@@ -216,3 +216,32 @@ def test_pictures_of_one_colour_prove_nothing():
     assert varied([plain, line], 1) == [line]
     assert varied([plain], 1) == [plain]
     assert len(varied([plain.transpose(1, 2, 0), line.transpose(1, 2, 0)], 0)) == 1
+
+
+def layers_of(model, kind):
+    """The nodes of a kind, in the order of computation."""
+    return [node for node in model.graph.node if node.op_type == kind]
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobile", "unet", "spade"])
+def test_norms_and_convolutions_of_the_network_are_those_of_the_file(name):
+    """A file that computed its norms of many small operators would be several times slower, and give the same image."""
+    modules = list(network(name).modules())
+    norms = [module for module in modules if isinstance(module, nn.InstanceNorm2d)]
+    found = layers_of(onnx.load_from_string(content(name)), "InstanceNormalization")
+    assert len(found) == len(norms)
+    assert (len(norms) > 0) == (name != "spade")
+
+
+@pytest.mark.parametrize("name", ["resnet", "unet", "spade", "mobile"])
+def test_the_first_the_last_and_depthwise_convolutions_stay_in_float32(name):
+    model = onnx.load_from_string(content(name, kind="int8"))
+    weights = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    grouped = [any(each.name == "group" and each.i > 1 for each in node.attribute) for node in convolutions]
+    exact = [node.input[1] in weights for node in convolutions]
+    transposed = [node.op_type == "ConvTranspose" for node in convolutions]
+    ends = [index in (0, len(convolutions) - 1) for index in range(len(convolutions))]
+    wanted = [a or b or c for a, b, c in zip(grouped, transposed, ends, strict=True)]
+    assert exact == wanted
+    assert not all(exact)

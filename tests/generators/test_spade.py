@@ -9,7 +9,7 @@ from nni.nas.space import model_context
 from torch import nn
 
 from ganc_nni.generators import SpadeGenerator
-from ganc_nni.generators.spade import DOUBLINGS, FEATURE_LAYERS, LABELS, MULTIPLIERS
+from ganc_nni.generators.spade import DOUBLINGS, FEATURE_LAYERS, LABELS, MULTIPLIERS, Spade
 
 EIGHT = st.lists(st.sampled_from((4, 8)), min_size=8, max_size=8)
 SIZES = {"normal": (64, 96), "more": (64, 128), "most": (128, 256)}
@@ -268,3 +268,27 @@ def test_a_size_that_does_not_fit_is_refused(upsampling, separable, size):
 def test_a_full_network_can_start_from_one_pixel():
     network = randomise(SpadeGenerator([4] * 8, 5), seed=7)
     assert network(label_map(1, 5, 64, 64)).shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_modulation_is_equation_1_of_the_paper(training):
+    """``gamma`` is 1 more than what the convolution says, as the published code has it: at first nothing is scaled."""
+    torch.manual_seed(3)
+    module = Spade(6, 4, 5, separable=False)
+    module.param_free_norm.running_mean.normal_()
+    module.param_free_norm.running_var.uniform_(0.5, 2)
+    module.train(training)
+    x, labels = torch.randn(3, 6, 7, 8), label_map(3, 5, 7, 8)
+    state = {name: value.clone().double() for name, value in module.state_dict().items()}
+
+    def convolution(y, name):
+        return nn.functional.conv2d(y, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+
+    hidden = convolution(labels.double(), "mlp_shared.0").clamp(min=0)
+    mean, variance = (state[f"param_free_norm.running_{name}"] for name in ("mean", "var"))
+    if training:
+        mean, variance = x.double().mean((0, 2, 3)), x.double().var((0, 2, 3), unbiased=False)
+    normed = (x.double() - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
+    expected = normed + normed * convolution(hidden, "mlp_gamma") + convolution(hidden, "mlp_beta")
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, labels).double(), expected, rtol=1e-4, atol=1e-5)

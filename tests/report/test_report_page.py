@@ -13,7 +13,7 @@ from ganc_nni import pipeline
 from ganc_nni.architecture import Architecture
 from ganc_nni.errors import InputError
 from ganc_nni.export import read_summary
-from ganc_nni.report.build import PAGE, duration, page
+from ganc_nni.report.build import PAGE, _tiles, _timings, duration, page
 from ganc_nni.report.collect import STAGES, collect
 from ganc_nni.report.provenance import FILE
 
@@ -232,3 +232,40 @@ def test_damaged_curves_hurt_nobody(folder, parsed):
 )
 def test_durations_are_in_two_units(seconds, words):
     assert duration(seconds) == words
+
+
+def test_each_tile_says_its_own_figure(folder):
+    report = collect(folder)
+    networks = {
+        "teacher": {"macs_published": 9_000_000, "params": 80_000, "latency_ms": 30.0, "score": 4.0},
+        "compressed": {"macs_published": 3_000_000, "params": 10_000, "latency_ms": 6.0, "score": 5.0},
+    }
+    sides = {name: getattr(report.summary, name).model_copy(update=figures) for name, figures in networks.items()}
+    tiles = _tiles(report.summary.model_copy(update=sides))
+    assert [tile[:2] for tile in tiles] == [
+        ("3.0x", "fewer MACs"),
+        ("8.0x", "fewer parameters"),
+        ("5.0x", "faster"),
+        ("4 → 5", report.metric),
+    ]
+    assert tiles[1][2] == "10,000 in all"
+    assert tiles[2][2].startswith("30.0 → 6.0 ms")
+    assert tiles[3][2].startswith("lower is better")
+    turned = {"teacher": sides["compressed"], "compressed": sides["teacher"]}
+    backwards = _tiles(report.summary.model_copy(update=turned))
+    assert [tile[:2] for tile in backwards[:3]] == [
+        ("3.0x", "more MACs"),
+        ("8.0x", "more parameters"),
+        ("5.0x", "slower"),
+    ]
+
+
+def test_the_bars_of_the_stages_fill_the_time_of_the_run(folder):
+    report = collect(folder)
+    seconds = [each.seconds for each in report.stages.values()]
+    bars = _timings(report)
+    assert len(bars) == len(seconds) == 5
+    for bar, own, before in zip(bars, seconds, itertools.accumulate([0.0, *seconds[:-1]]), strict=True):
+        assert bar.part == pytest.approx(100 * own / sum(seconds), abs=0.01)
+        assert bar.start == pytest.approx(100 * before / sum(seconds), abs=0.01)
+    assert bars[-1].start + bars[-1].part == pytest.approx(100, abs=0.02)

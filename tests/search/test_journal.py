@@ -1,7 +1,9 @@
 """The journal of evaluations."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from ganc_nni.search.journal import Evaluation, Journal
 
@@ -49,3 +51,20 @@ def test_it_needs_neither_torch_nor_nni():
     code = "import sys, ganc_nni.search.journal; print([name for name in ('torch', 'nni') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_line_is_on_the_disk_before_append_returns(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def noted(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.name, path.read_bytes().count(b'"sample"')))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    journal = Journal(tmp_path)
+    for number, sample in enumerate((A, B), 1):
+        journal.append(Evaluation(sample, 1.0))
+        (file,) = tmp_path.iterdir()
+        assert synced[-1] == (file.name, number)  # all of it was written before
+    assert len(synced) == 2

@@ -62,3 +62,24 @@ def test_the_summary_gives_the_spread_and_other_repeats_export_anew(finished_cop
     assert chosen["repeats"][0] == once["test"]
     assert chosen["mean"] == pytest.approx(sum(chosen["repeats"]) / 3)
     assert chosen["stdev"] > 0
+
+
+def test_repeats_are_scored_on_other_images_each(finished_copy):
+    run = Run(recipe("space.json", search={"repeats": 3}))
+    shown, evaluator = [], run.evaluator
+
+    def noted(name, split=None):
+        shown.append((name, [image.numpy().tobytes() for image in split.sources]))
+        return evaluator(name, split)
+
+    run.evaluator = noted
+    held_out_scores(run, Architecture.load(run.folder / "architecture.json"), evaluator("test"))
+    assert [name for name, _ in shown] == ["redrawn 1", "redrawn 2"]
+    data = run.data
+    own, both = (
+        {split.sources[index].numpy().tobytes() for split in splits for index in range(len(split.sources))}
+        for splits in ((data.test,), (data.test, data.search))
+    )
+    drawn = [set(images) for _, images in shown]
+    assert all(images <= both and images != own for images in drawn)
+    assert drawn[0] != drawn[1]

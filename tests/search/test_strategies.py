@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -271,3 +272,28 @@ def test_a_grid_looks_no_further_than_it_has_come():
     searched = BudgetedSpace(search_space(range(4, 40, 4)), lambda sample: asked.append(sample) is None)
     explore(recipe("grid", evaluations=10), searched)
     assert len(asked) < 40
+
+
+def test_half_of_an_elitist_generation_is_crossed_and_half_mutated():
+    """A crossover has each width from one of two parents; a mutation may draw one that neither has."""
+    chosen = recipe("elitist", population=20, evaluations=20 + 100, mutation_prob=0.2, seed=5)
+    strategy, made = build_strategy(chosen), {"crossed": [], "mutated": []}
+    crossed, mutated = strategy._crossed, strategy._mutated
+
+    def noted(kind, make, *parents):
+        made[kind].append((parents, make(*parents)))
+        return made[kind][-1][1]
+
+    strategy._crossed = partial(noted, "crossed", crossed)
+    strategy._mutated = partial(noted, "mutated", mutated)
+    engine = InProcessEngine(chosen.evaluations, unknown, separable)
+    strategy(everything(search_space(range(4, 28, 4))), engine)
+    for parents, child in made["crossed"]:
+        assert parents[0] != parents[1]
+        assert all(child[label] in {parent[label] for parent in parents} for label in child)
+    scored = {config_str(model.sample) for model in engine.models[20:]}
+    born = {kind: scored & set(names_of(child for _, child in each)) for kind, each in made.items()}
+    assert len(born["crossed"]) >= 40
+    assert len(born["mutated"]) >= 40
+    anew = [sum(child[label] != parent[label] for label in child) for (parent,), child in made["mutated"]]
+    assert sum(anew) / len(anew) == pytest.approx(0.2 * 5 / 6 * len(SPACE.choices), rel=0.3)

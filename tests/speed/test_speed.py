@@ -1,4 +1,5 @@
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import psutil
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import settings
 from torch import nn
 
@@ -13,7 +16,7 @@ from ganc_nni.architecture import ResnetBlueprint
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.cli import main
 from ganc_nni.errors import TrainingError
-from ganc_nni.speed.compare import Settings, Subject, compare
+from ganc_nni.speed.compare import Settings, Subject, compare, summarised
 
 SETTINGS = Settings(size=(32, 32), batch=2, threads=1, warmup=1, repeats=7, device="cpu")
 TEACHER, SMALL = ResnetBlueprint(n_blocks=3), ResnetBlueprint(n_blocks=3, separable=True)
@@ -160,3 +163,17 @@ def test_an_unfinished_run_is_refused(tiny_folder, ganc, monkeypatch):
     assert errors.startswith(
         "error: runs/tiny/export/compressed.safetensors: no such file; finish the run first: ganc run"
     )
+
+
+MS = st.lists(st.floats(0.01, 1e4), min_size=2, max_size=60)
+
+
+@given(MS, MS, st.integers(1, 16))
+def test_figures_are_those_of_the_times(times, base, batch):
+    timing = summarised(("small", "eager"), times, base, batch, 12.5)
+    median = statistics.median(times)
+    assert (timing.network, timing.way, timing.peak_mib, timing.failure) == ("small", "eager", 12.5, None)
+    assert timing.median_ms == pytest.approx(median)
+    assert timing.p95_ms == pytest.approx(statistics.quantiles(times, n=20, method="inclusive")[-1])
+    assert timing.pictures_per_second == pytest.approx(batch * 1000 / median)
+    assert timing.speedup == pytest.approx(statistics.median(base) / median)

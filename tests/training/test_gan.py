@@ -1,0 +1,73 @@
+"""What every adversarial training has in common: the learning rates, and which label maps a score is taken with."""
+
+import pytest
+import torch
+from tiny import GAUGAN, recipe
+from torch import nn
+
+from ganc_nni.metrics.segmentation import SegmentationScore
+from ganc_nni.recipe import Schedule
+from ganc_nni.segmentation import Segmenter
+from ganc_nni.training.cyclegan import CycleGanModule
+from ganc_nni.training.gan import linear_decay
+from ganc_nni.training.gaugan import GauGanModule
+from ganc_nni.training.pix2pix import Pix2PixModule
+
+
+def published(epochs, decay_epochs, learning_rate):
+    """The rate of each epoch as junyanz/pytorch-CycleGAN-and-pix2pix has it, whose epochs are counted from 1."""
+    rates = []
+    for epoch in range(1, epochs + decay_epochs + 1):
+        fallen = max(0, epoch - epochs)
+        rates.append(learning_rate * (decay_epochs + 1 - fallen) / (decay_epochs + 1))
+    return rates
+
+
+@pytest.mark.parametrize(("epochs", "decay_epochs"), [(1, 0), (3, 0), (2, 1), (2, 3), (100, 100)])
+def test_the_rates_are_the_published_ones(epochs, decay_epochs):
+    factor = linear_decay(Schedule(epochs=epochs, decay_epochs=decay_epochs))
+    expected = published(epochs, decay_epochs, 1.0)
+    assert [factor(epoch) for epoch in range(epochs + decay_epochs)] == pytest.approx(expected)
+    assert expected[:epochs] == [1.0] * epochs
+    assert expected[-1] > 0
+    assert factor(epochs + decay_epochs) == 0
+
+
+@pytest.mark.parametrize("kind", [CycleGanModule, Pix2PixModule])
+def test_each_epoch_is_trained_at_its_rate_on_both_sides(tiny_recipe, pairs, fit, monkeypatch, kind):
+    schedule = {"epochs": 2, "decay_epochs": 3, "learning_rate": 1e-4, "discriminator_learning_rate": 4e-4}
+    module = kind(tiny_recipe(data={"layout": "paired"}, schedule=schedule), metric=None)
+    rates, sides = [[], []], {}
+
+    def note(optimizer):
+        side = sides.setdefault(id(optimizer.param_groups[0]["params"][0]), optimizer)
+        first = next(iter(module.generator_modules()))
+        generator = any(side.param_groups[0]["params"][0] is each for each in first.parameters())
+        rates[0 if generator else 1].append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(module, "on_before_optimizer_step", note)
+    fit(module, pairs(2), epochs=5)
+    for found, first in zip(rates, (1e-4, 4e-4), strict=True):
+        assert found == pytest.approx([rate for rate in published(2, 3, first) for _ in range(2)])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
+def test_validation_counts_each_image_with_its_own_label_map(fit, pairs, batch_size):
+    """Five images, each of one class of its own: what a generator paints is right for one label map alone."""
+    sections = {**GAUGAN, "data": {**GAUGAN["data"], "void_id": None, "instances": False}}
+    schedule = {"epochs": 1, "decay_epochs": 0, "validate_every": 1}
+    colours = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]])
+    truth = torch.tensor([0, 1, 2, 0, 1])[:, None, None].expand(5, 8, 8)
+    segmenter = Segmenter(nn.Identity(), "red, green, blue", classes=3)
+    tiny = recipe("space.json", **{**sections, "teacher": {**GAUGAN["teacher"], "schedule": schedule}})
+    module = GauGanModule(tiny, metric=lambda: SegmentationScore(segmenter, lambda index: truth[index], 255))
+    module.eval()
+    module.scored = lambda: {"teacher": lambda sources: sources[:, :3]}
+    images = colours[:, :, None, None].expand(5, 3, 8, 8)
+    for epoch in range(2):  # counted from 0 again in each
+        module.on_validation_epoch_start()
+        for index, batch in enumerate(images.split(batch_size)):
+            module.validation_step(batch, index)
+        (metric,) = module._metrics.values()
+        assert metric.compute() == 1.0, epoch
+        assert metric.count == 5
