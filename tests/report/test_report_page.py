@@ -241,7 +241,7 @@ def test_each_tile_says_its_own_figure(folder):
         "compressed": {"macs_published": 3_000_000, "params": 10_000, "latency_ms": 6.0, "score": 5.0},
     }
     sides = {name: getattr(report.summary, name).model_copy(update=figures) for name, figures in networks.items()}
-    tiles = _tiles(report.summary.model_copy(update=sides))
+    tiles = _tiles(report.summary.model_copy(update={"networks": sides}))
     assert [tile[:2] for tile in tiles] == [
         ("3.0x", "fewer MACs"),
         ("8.0x", "fewer parameters"),
@@ -252,7 +252,7 @@ def test_each_tile_says_its_own_figure(folder):
     assert tiles[2][2].startswith("30.0 → 6.0 ms")
     assert tiles[3][2].startswith("lower is better")
     turned = {"teacher": sides["compressed"], "compressed": sides["teacher"]}
-    backwards = _tiles(report.summary.model_copy(update=turned))
+    backwards = _tiles(report.summary.model_copy(update={"networks": turned}))
     assert [tile[:2] for tile in backwards[:3]] == [
         ("3.0x", "more MACs"),
         ("8.0x", "more parameters"),
