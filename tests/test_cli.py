@@ -171,17 +171,20 @@ def test_a_checkpoint_for_other_pictures_is_refused(refused, tiny_folder, data, 
     assert "teacher.pth has 3; correct the recipe" in refused("run", path)
 
 
+LARGEST_SEED = 2**32 - 1
+
+
 @pytest.mark.parametrize("changes", [{"seed": -1}, {"search": {"seed": -1}}, {"search": {"seed": 2**40}}], ids=str)
-def test_a_seed_works_or_is_refused_before_any_training(tiny_folder, changes):
+def test_a_seed_that_cannot_work_is_refused(refused, tiny_folder, changes):
+    assert "seed: " in refused("run", write_recipe(tiny_folder, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"seed": LARGEST_SEED}, {"search": {"seed": LARGEST_SEED}}, {"seed": 0}], ids=str)
+def test_a_seed_at_either_end_works(tiny_folder, changes):
     from ganc_nni.oneshot.sampling import WidthSampler
-    from ganc_nni.recipe import RecipeError
     from ganc_nni.search.strategy import build_strategy
 
-    path = write_recipe(tiny_folder, **changes)
-    try:
-        run = Run(load_recipe(path))
-    except RecipeError:
-        return
+    run = Run(load_recipe(write_recipe(tiny_folder, **changes)))
     run.check()
     WidthSampler(run.space, run.recipe.supernet.sampling, run.recipe.seed).draw(0)
     build_strategy(run.recipe.search)

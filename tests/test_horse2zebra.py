@@ -1,13 +1,13 @@
 """benchmarks/horse2zebra.py but its trainings: the recipe that options make, times over several calls, tables."""
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import real_data
 
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.errors import InputError
@@ -66,9 +66,9 @@ def test_a_given_teacher_is_scored_instead_of_trained_and_its_widths_make_the_sp
     assert list(run.space.choices.values())[:4] == [(8, 12, 16), (8, 12), (8, 12, 16, 20, 24, 28, 32), (8,)]
 
 
-@pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs real pictures; set GANC_DATA to their folder")
 @pytest.mark.parametrize("budget", [2.55e9, 1.41e9])
 def test_both_budgets_are_in_reach_at_any_size(script, tmp_path, budget):
+    real_data("datasets/horse2zebra/trainA", "datasets/horse2zebra/testB")
     options = script.parser().parse_args(["--device", "cpu", "--out", str(tmp_path), "--size", "64", "64"])
     options.budgets = [budget]
     run = script.Run(script.recipe_of(options))

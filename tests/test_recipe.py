@@ -234,7 +234,7 @@ def test_any_way_to_write_a_budget_is_a_number(load, budget):
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf")])
 @pytest.mark.parametrize("path", FLOATS, ids=".".join)
 def test_numbers_are_finite(refused, path, value):
-    refused(with_value(path, value))
+    assert ".".join(path) in refused(with_value(path, value))
 
 
 @pytest.mark.parametrize("path", [("seed",), ("search", "evaluations"), ("finetune", "epochs")], ids=".".join)

@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import pytorch_fid.inception
 import torch
 from PIL import Image
 from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics_of_path
+from tiny import real_data
 from torch.nn.functional import interpolate
 
 from ganc_nni.errors import InputError
@@ -220,13 +220,15 @@ def test_moments_do_not_make_a_kernel_distance(tmp_path, folders):
         scorer.score(folders[0], tmp_path / "a.npz", kernel=True)
 
 
+HEAD = f"weights/{inception.IMAGENET_HEAD.name}"
+RELEASED = "weights/gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"
+
+
 @pytest.fixture(scope="module")
 def horse2zebra(tmp_path_factory):
     """The folder of real data, and scores against the first 300 of its trainB by name."""
-    if "GANC_DATA" not in os.environ:
-        pytest.skip("needs GANC_DATA with horse2zebra, ImageNet weights and the released generator")
-    root, made = Path(os.environ["GANC_DATA"]), tmp_path_factory.mktemp("horse2zebra")
-    zebras = root / "datasets" / "horse2zebra" / "trainB"
+    zebras, *_ = real_data(*(f"datasets/horse2zebra/{name}" for name in ("trainB", "testA", "testB")), HEAD, RELEASED)
+    root, made = zebras.parents[2], tmp_path_factory.mktemp("horse2zebra")
     (made / "first.meta").write_text("\n".join(sorted(path.name for path in zebras.iterdir())[:300]))
     threads = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)  # large pictures: the one slow test that gains from it
@@ -244,7 +246,7 @@ def test_reference_distances_of_horse2zebra(horse2zebra, name, expected):
 
 def test_the_released_generator_makes_zebras_of_horses(horse2zebra, tmp_path):
     root, score = horse2zebra
-    file = read_generator(root / "weights" / "gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth")
+    file = read_generator(root / RELEASED)
     translate_folder(file, root / "datasets" / "horse2zebra" / "testA", tmp_path / "zebras", 4, torch.device("cpu"))
     found = score(tmp_path / "zebras")
     assert (found.n_fake, found.n_real) == (120, 300)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def supernet_of(space, seed, **options):
     for parameter in supernet.parameters():
         torch.nn.init.normal_(parameter, 0, 0.1)
     return supernet
+
+
+def real_data(*names):
+    """What lies below the folder in ``GANC_DATA``; a test is skipped where that, or anything named, is missing."""
+    root = Path(os.environ.get("GANC_DATA", ""))
+    if not os.environ.get("GANC_DATA"):
+        pytest.skip("needs real data: set GANC_DATA to their folder")
+    for name in names:
+        if not (root / name).exists():
+            pytest.skip(f"needs real data: GANC_DATA has no {name}")
+    found = [root / name for name in names]
+    return found[0] if len(found) == 1 else found
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pictures_on_disk import save_cityscapes, save_folder, save_labelled
+from tiny import real_data
 from torch import Tensor
 
 from ganc_nni.data import (
@@ -307,17 +307,8 @@ def test_a_search_list_needs_files(tmp_path: Path) -> None:
         build_data(recipe(search_list=tmp_path / "list.txt"), seed=0)
 
 
-def real_folder(name: str) -> Path:
-    if "GANC_DATA" not in os.environ:
-        pytest.skip("GANC_DATA names no folder of real data")
-    folder = Path(os.environ["GANC_DATA"]) / "datasets" / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
-    return folder
-
-
 def test_real_horse2zebra() -> None:
-    data = build_data(recipe(root=real_folder("horse2zebra"), image_size=(64, 64), load_size=None), seed=0)
+    data = build_data(recipe(root=real_data("datasets/horse2zebra"), image_size=(64, 64), load_size=None), seed=0)
     assert [(len(a), len(b)) for a, b in sets(data)] == [(857, 1064), (210, 270), (120, 140)]
     check_disjoint(data)
     for pictures in sets(data)[2]:
@@ -328,7 +319,9 @@ def test_real_horse2zebra() -> None:
 
 def test_real_facades() -> None:
     data = build_data(
-        recipe(root=real_folder("facades"), layout="paired", direction="BtoA", image_size=(64, 64), load_size=None),
+        recipe(
+            root=real_data("datasets/facades"), layout="paired", direction="BtoA", image_size=(64, 64), load_size=None
+        ),
         seed=0,
     )
     assert [(len(a), len(b)) for a, b in sets(data)] == [(318, 318), (82, 82), (106, 106)]
@@ -340,7 +333,7 @@ def test_real_facades() -> None:
 
 def test_real_camvid_as_label_folders() -> None:
     wanted = recipe(
-        root=real_folder("camvid"), layout="labels", classes=11, void_id=11, image_size=(48, 64), load_size=None
+        root=real_data("datasets/camvid"), layout="labels", classes=11, void_id=11, image_size=(48, 64), load_size=None
     )
     data = build_data(wanted, seed=0)
     assert [(len(a), len(b)) for a, b in sets(data)] == [(296, 296), (71, 71), (233, 233)]

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures_on_disk import noise, patches, save_labelled
 from PIL import Image
+from tiny import real_data
 from torch.utils.data import DataLoader
 
 from ganc_nni.data import Augmentation, LabelFiles, LabelledFile, LabelScheme, PairedTrain, Pictures
@@ -218,17 +218,9 @@ def test_files_that_are_gone_are_named(tmp_path: Path) -> None:
         maps.digest()
 
 
-def camvid() -> Path:
-    if "GANC_DATA" not in os.environ:
-        pytest.skip("GANC_DATA names no folder of real data")
-    folder = Path(os.environ["GANC_DATA"]) / "datasets" / "camvid"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
-    return folder
-
-
 def test_real_camvid() -> None:
-    sets = find_labelled(camvid(), "folders", instances=False), find_labelled(camvid(), "coco", instances=False)
+    camvid = real_data("datasets/camvid")
+    sets = find_labelled(camvid, "folders", instances=False), find_labelled(camvid, "coco", instances=False)
     assert [len(files) for files in (*sets[0], sets[1].test)] == [367, 233, 101]
     seen = set()
     for files in (sets[0].train[::20], sets[0].test[::20], sets[1].test[::20]):

@@ -104,7 +104,7 @@ def test_the_three_distilled_layers(upsampling, separable):
         output, features = network.forward_with_features(labels)
         assert torch.equal(output, network(labels))
     assert len(network.feature_layers) == len(features) == 3
-    assert all(torch.equal(a, b) for a, b in zip(heard, features, strict=False))
+    assert all(torch.equal(a, b) for a, b in zip(heard, features, strict=True))
     latent = 2 ** DOUBLINGS[upsampling]
     end = 2 if upsampling == "most" else 1
     scales = (latent, 16 * end, 4 * end)

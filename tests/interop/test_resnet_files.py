@@ -1,5 +1,4 @@
 import json
-import os
 import pickle
 import re
 from collections import OrderedDict
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny import recipe, search_space, supernet_of
+from tiny import real_data, recipe, search_space, supernet_of
 from torch import nn
 
 from ganc_nni.architecture import Architecture, ResnetBlueprint
@@ -429,10 +428,9 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch, name)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs GANC_DATA with the released generator")
 def test_the_released_generator_is_recognised():
     name = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16"
-    file = read_generator(Path(os.environ["GANC_DATA"]) / "weights" / f"{name}.pth")
+    file = read_generator(real_data(f"weights/{name}.pth"))
     assert "_".join(map(str, file.sample.values())) == name.removeprefix("gan_compression_horse2zebra_")
     assert file.blueprint == ResnetBlueprint(separable=True)
     assert f"{file.cost((256, 256)).macs_published / 1e9:.2f}" == "2.55"

@@ -1,5 +1,4 @@
 import hashlib
-import os
 import urllib.error
 from pathlib import Path
 
@@ -7,6 +6,7 @@ import pytest
 import pytorch_fid.inception
 import torch
 from safetensors.torch import save_file
+from tiny import real_data
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -159,9 +159,8 @@ def test_making_it_leaves_global_randomness_alone(tmp_path: Path, stem: State) -
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@pytest.mark.skipif("GANC_DATA" not in os.environ, reason="needs GANC_DATA with ImageNet weights")
 def test_imagenet_weights_reach_768(pictures: Tensor) -> None:
-    path = Path(os.environ["GANC_DATA"]) / "weights" / inception.IMAGENET_HEAD.name
+    path = real_data(f"weights/{inception.IMAGENET_HEAD.name}")
 
     for dims in (64, 192, 768):
         features = InceptionFeatures(dims, kind="frechet_imagenet")(pictures)

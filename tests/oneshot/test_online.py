@@ -127,7 +127,9 @@ def test_the_teachers_are_accelerated_as_well(tiny_folder):
     channels_last = AccelerationRecipe(channels_last=True)
     module = new_module(Run(run.recipe.model_copy(update={"acceleration": channels_last})))
     module.on_fit_start()
-    kernels = [weight for weight in module.parameters() if weight.ndim == 4]
+    tutors = [tutor.generator for tutor in module.tutors().values()]
+    kernels = [weight for tutor in tutors for weight in tutor.parameters() if weight.ndim == 4]
+    assert len(kernels) > 20
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 

@@ -54,6 +54,7 @@ def test_shape_and_gradient():
 def test_kept_pictures_do_not_hold_their_batch():
     pool = ImagePool(2, seed=0)
     pool.query(numbered(*range(8)).clone())
+    assert len(pool) == 2
     for picture in pool.state_dict()["pictures"]:
         assert picture.untyped_storage().nbytes() == picture.numel() * picture.element_size()
 
