@@ -55,7 +55,7 @@ TESTS: dict[str, str] = {
     "metrics/segmentation": "metrics/test_segmentation_score",
     "metrics/statistics": "metrics/test_statistics",
     "oneshot/operations": "oneshot/test_operations",
-    "oneshot/sampling": "oneshot/test_sampling",
+    "oneshot/sampling": "oneshot/test_sampling oneshot/test_operations",
     "perceptual": "test_losses test_distilling",
     "ratios": "test_ratios",
     "report/charts": "report/test_report_parts",

@@ -11,7 +11,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from ganc_nni.discriminators import MultiscaleDiscriminator, PatchDiscriminator
 from ganc_nni.distilling import LOSSES, DistillationLoss, Entry, Objective, Step
-from ganc_nni.distilling.features import kernel_alignment
+from ganc_nni.distilling.features import MappedFeatures, kernel_alignment
 from ganc_nni.distilling.pictures import haar
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.losses import GAN_LOSSES
@@ -395,3 +395,18 @@ def test_a_teacher_without_discriminator_needs_one_that_is_trained():
     assert Recipe.model_validate(content).distillation.lambda_gan == 0
     with pytest.raises(ValueError, match=r"needs distillation\.lambda_gan above 0"):
         Recipe.model_validate({**content, "teacher": {"checkpoint": "teacher.pth"}})
+
+
+def test_intermediate_features_are_equation_2_of_gan_compression():
+    """The sum, over the layers, of the mean square of what the mapped student and the teacher differ by."""
+    learnt, taught = random_features(1, 4), random_features(2, 6)
+    torch.manual_seed(3)
+    mappings = [FeatureMapping(4, 6, 1) for _ in learnt]
+    pictures = random_pictures(0)
+    step = Step(pictures, pictures, False, pictures, pictures, learnt, taught, mappings)
+    expected = 0.0
+    for mapping, ours, theirs in zip(mappings, learnt, taught, strict=True):
+        weight = mapping.weight.detach().double()[:, :, 0, 0]
+        mapped = torch.einsum("oc,nchw->nohw", weight, ours.double()) + mapping.bias.detach().double()[:, None, None]
+        expected += ((mapped - theirs.double()) ** 2).mean().item()
+    assert MappedFeatures()(step).item() == pytest.approx(expected, rel=1e-5)

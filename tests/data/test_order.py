@@ -44,3 +44,23 @@ def test_each_number_draws_its_own() -> None:
     assert abs(sum(draws) / 2000 - 0.5) < 0.03
     neighbours = torch.tensor([draws[:-1], draws[1:]])
     assert abs(float(torch.corrcoef(neighbours)[0, 1])) < 0.1
+
+
+@given(lengths, seeds, epochs, st.integers(1, 5))
+def test_processes_share_an_epoch_in_equal_parts(length: int, seed: int, epoch: int, processes: int) -> None:
+    parts = []
+    for number in range(processes):
+        order = EpochOrder(length, seed, number, processes)
+        order.begin_at(epoch)
+        parts.append(list(order))
+    assert {len(part) for part in parts} == {length // processes}
+    together = [each for part in parts for each in part]
+    assert len(set(together)) == len(together)
+    assert set(together) <= set(shown(length, seed, epoch))
+    whole = shown(length, seed, epoch)
+    assert all(part == whole[number::processes][: len(part)] for number, part in enumerate(parts))
+
+
+@given(lengths, seeds)
+def test_an_order_begins_with_the_first_epoch(length: int, seed: int) -> None:
+    assert list(EpochOrder(length, seed)) == shown(length, seed, 0)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from ganc_nni.data import Batch
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.training.cyclegan import CycleGanModule
 
@@ -122,3 +123,21 @@ def test_resumed_training_equals_uninterrupted(make, pairs, fit, tmp_path):
     resumed = make(seed=1, pool_size=2)
     fit(resumed, data, epochs=2, ckpt_path=tmp_path / "last.ckpt")
     assert equal(weights(whole), weights(resumed))
+
+
+def test_discriminators_judge_what_the_pools_hand_back(make, pairs):
+    """Not the images of this step; each pool is that of its own domain."""
+    module, (batch,) = make(pool_size=1), pairs(1)
+    real = Batch(*(image[None] for image in batch))
+    old, new = (Batch(*(torch.full_like(image, value) for image in real)) for value in (0.5, -0.5))
+    for domain, pool in module.pools.items():
+        assert torch.equal(pool.query(getattr(old, domain)), getattr(old, domain))
+        pool._exchange = lambda image, pool=pool: pool._pictures[0]
+    losses = module._discriminator_losses(real, new)
+    assert losses.keys() == {"discriminator", "discriminator_reverse"}
+    judge, reverse = module.discriminator, module.reverse_discriminator
+    expected = module.adversary.discriminator(judge, old.target, real.target)
+    assert losses["discriminator"].item() == pytest.approx(expected.item(), rel=1e-6)
+    expected = module.adversary.discriminator(reverse, old.source, real.source)
+    assert losses["discriminator_reverse"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert losses["discriminator"].item() != module.adversary.discriminator(judge, new.target, real.target).item()

@@ -71,3 +71,21 @@ def test_validation_counts_each_image_with_its_own_label_map(fit, pairs, batch_s
         (metric,) = module._metrics.values()
         assert metric.compute() == 1.0, epoch
         assert metric.count == 5
+
+
+@pytest.mark.parametrize(("kind", "layout"), [(CycleGanModule, "unpaired"), (Pix2PixModule, "paired")])
+def test_weights_begin_as_published(kind, layout):
+    """Normally distributed with a deviation of 0.02 (pix2pix, section 6.2), biases of 0."""
+    sections = {"data": {"layout": layout}, "teacher": {"width": 16, "n_blocks": 3}, "discriminator": {"width": 16}}
+    torch.manual_seed(1)
+    module = kind(recipe("space.json", **sections), metric=None)
+    for network in (*module.generator_modules(), *module.discriminator_modules()):
+        large = [weight for weight in network.parameters() if weight.ndim == 4 and weight.numel() >= 4000]
+        assert len(large) >= 2
+        for weight in large:
+            assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert abs(weight.mean().item()) < 0.002
+            assert 2 < ((weight / weight.std()) ** 4).mean().item() < 4  # 3 of a normal distribution
+        biases = [bias for bias in network.parameters() if bias.ndim == 1]
+        assert biases
+        assert all((bias == 0).all() for bias in biases)

@@ -103,3 +103,13 @@ def test_smaller_pool_drops_pictures():
 def test_negative_size_is_refused():
     with pytest.raises(ValueError, match="size -1"):
         ImagePool(-1, seed=0)
+
+
+def test_an_image_that_a_loaded_pool_hands_back_is_like_the_new_ones():
+    """Of their type and on their device, whatever the pool was saved with."""
+    pool = ImagePool(1, seed=0)
+    state = ImagePool(1, seed=0).state_dict()
+    pool.load_state_dict({**state, "pictures": [numbered(7).double()[0]]})
+    returned = [pool.query(numbered(step)) for step in range(20)]
+    assert all(each.dtype == torch.float32 for each in returned)
+    assert any(int(each.mean()) == 7 for each in returned)
