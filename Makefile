@@ -5,7 +5,7 @@ BIN := .venv/bin
 # trials start `python` from PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup quickstart test check format clean
+.PHONY: setup quickstart test check mutants format clean
 
 setup: .venv/complete  ## the environment
 
@@ -30,6 +30,9 @@ check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ganc_nni benchmarks
+
+mutants: setup  ## plant errors and see that tests find them; hours for all, MODULE=ganc_nni/losses.py for one; goes on
+	$(BIN)/python tests/mutants.py $(MODULE)
 
 format: setup  ## put style right
 	$(BIN)/ruff check --fix .

@@ -144,7 +144,8 @@ def test_the_higher_of_before_and_after_is_exported(run):
     assert run.evaluator("search").score(network) == pytest.approx(max(record["before"], record["after"]), rel=1e-9)
 
 
-def test_calibration_pictures_are_spread_over_the_training_set(run):
+def test_calibration_pictures_are_spread_over_the_training_set(tiny_folder):
+    run = gaugan()
     batches = run.calibration()
     assert sum(map(len, batches)) == 8
     assert batches[0].shape[1:] == (6, 64, 64)
