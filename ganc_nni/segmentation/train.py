@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.data import EpochOrder, drawing
+from ganc_nni.data.loading import loading
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.evaluate import pick_device
 from ganc_nni.metrics.segmentation import SegmentationScore
@@ -92,11 +93,12 @@ def train_segmenter(
         drop_last=len(train) > batch_size,
         generator=torch.Generator().manual_seed(seed),
     )
-    _fit(module, loader, folder, epochs, device, start)
-    order.begin_at(epochs)
-    network = module.network.to(place)
-    # Running averages lag behind in a short training; torchvision's MobileNet has a momentum of 0.01.
-    update_bn(loader, network, place)
+    with loading(workers):
+        _fit(module, loader, folder, epochs, device, start)
+        order.begin_at(epochs)
+        network = module.network.to(place)
+        # Running averages lag behind in a short training; torchvision's MobileNet has a momentum of 0.01.
+        update_bn(loader, network, place)
     save_weights(folder / FILE, network.network.state_dict(), describe(name, classes))
     figures = score_segmenter(build_segmenter(weights=folder / FILE).to(place), test, ignore_id)
     _log.info("segmenter: mIoU %.4f on %d real test pictures", figures["miou"], len(test))

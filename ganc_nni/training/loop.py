@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from ganc_nni.data import Data, EpochOrder
+from ganc_nni.data.loading import loading
 from ganc_nni.data.on_device import Numbers, OnDevice
 from ganc_nni.distributed import by_the_first, is_first, lightning, number, processes, wait
 from ganc_nni.errors import WRITE_ERRORS, InputError, TrainingError, cannot_write
@@ -190,7 +191,7 @@ class StageFit:
         if path is not None:
             _log.info("resuming from %s: epoch %d, after %d batches", path, self.start.epoch + 1, self.start.batches)
         try:
-            with FasterKernels():
+            with FasterKernels(), loading(self.train_loader.num_workers):
                 fit(ckpt_path=None if path is None else str(path), weights_only=True)
         except TrainingError as error:
             last = self.folder / LAST

@@ -1,9 +1,11 @@
 import pytest
 import torch
 from nni.nas.evaluator.pytorch import LightningModule
+from PIL import Image
 from tiny import settings
 from torch import nn
 
+from ganc_nni.errors import InputError
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
 from ganc_nni.training.loop import StageFit
@@ -43,3 +45,21 @@ def test_the_best_checkpoint_is_that_of_the_best_score(tiny_folder, metric, best
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
     assert int(weights["epochs"]) == best
     assert reports == SCORES
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_is_damaged_meanwhile_ends_the_training_in_one_line(tiny_folder, workers):
+    for part in ("train", "test"):
+        (tiny_folder / "pairs" / part).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (64, 32), (number, 0, 0)).save(tiny_folder / "pairs" / part / f"{number}.png")
+    data = {"root": str(tiny_folder / "pairs"), "search_fraction": 0.3, "workers": workers, "procedural_images": 8}
+    recipe = Recipe.model_validate({"name": "tiny", **settings("space.json", data=data, metric={"min_images": 2})})
+    run, module = Run(recipe), Scored()
+    fit = StageFit("stage", recipe, Schedule(epochs=1, decay_epochs=0, batch_size=2), run.data, tiny_folder / "stage")
+    path = run.data.train.sources.paths[0]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError) as error:
+        fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
+    assert str(error.value).startswith(f"{path}: cannot be read as a picture")
+    assert "\n" not in str(error.value)
