@@ -14,7 +14,6 @@ ERRORS = {"InputError", "TrainingError", "RecipeError"}
 OTHERS = "## What others say"
 
 PASSED_ON = {
-    "data/loading.py": "the message of a process that loads images, as it would be without it",
     "data/inspection.py": "the fault of one file, or several; see `… files cannot be used: …`",
     "run.py": "the same, where the first of several processes has found it",
     "demo/prepare.py": "the message about a label map, with the name that the page shows",
