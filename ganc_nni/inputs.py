@@ -87,6 +87,10 @@ class Inputs:
         """Those of the splits alone."""
         return Inputs({}, {role: files for role, files in self.files.items() if role in IMAGES})
 
+    def without(self, keys: Sequence[str]) -> Inputs:
+        """All but the values of some keys."""
+        return Inputs({key: value for key, value in self.values.items() if key not in keys}, self.files)
+
     def save(self, path: Path, key: str) -> None:
         """Write them down for :meth:`load`, under the key of the stage that has been made of them."""
         files = {role: [(name, digest[:_DIGITS]) for name, digest in each] for role, each in self.files.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ganc_nni.checkpoints import read_json, write_text
+from ganc_nni.continuing import begin_from_shorter
 from ganc_nni.distributed import by_the_first, is_first, processes
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import WRITTEN, export
@@ -25,6 +26,7 @@ from ganc_nni.report.provenance import write_provenance
 from ganc_nni.run import Run
 from ganc_nni.search.stage import search
 from ganc_nni.segmentation.stage import train_run_segmenter
+from ganc_nni.training.checkpointing import PREVIOUS
 from ganc_nni.training.finetune import finetune
 from ganc_nni.training.loop import Report
 from ganc_nni.training.teacher import train_teacher
@@ -135,7 +137,7 @@ class Pipeline:
         folder, key = self.run.folder / stage, self._folder_key(stage)
         begun = folder / "begun.txt"
         if (why := self._made_of_other(stage)) is not None:
-            _log.info("stage %s is made anew: %s", stage, why)
+            _log.info("stage %s is made again: %s", stage, why)
         if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
             aside = _aside(folder, old)
             while aside.exists():
@@ -145,6 +147,9 @@ class Pipeline:
         if not folder.is_dir() and _aside(folder, key).is_dir():
             _aside(folder, key).rename(folder)
             _log.info("%s: what an earlier run of the same recipe has left is back", folder)
+        elif not folder.is_dir():
+            others = sorted(self.run.folder.glob(f"{stage}.*"))
+            begin_from_shorter(stage, self.run.recipe, self.inputs(stage), folder, others)
         write_text(begun, key)
         if not (folder / "stage.json").is_file():  # else the inputs there are those of what is finished
             self.inputs(stage).save(folder / INPUTS, self.key(stage))
@@ -187,6 +192,8 @@ class Pipeline:
         write_provenance(self.run, folder)
         self.inputs(stage).save(folder / INPUTS, key)
         write_text(folder / "stage.json", json.dumps(record, indent=2) + "\n")
+        if is_first():
+            (folder / PREVIOUS).unlink(missing_ok=True)  # a longer training goes on from last.ckpt
 
     def _refuse_changes(self, stage: str, since: str) -> None:
         """Compare what a stage reads now with what it was when its key was taken.

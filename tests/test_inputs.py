@@ -199,7 +199,7 @@ def lines(caplog, pipe, stage):
 )
 def test_what_has_changed_in_the_recipe_is_said(place, caplog, sections, line):
     made(pipeline())
-    assert lines(caplog, pipeline(**sections), "teacher")[0].startswith(f"stage teacher is made anew: {line}")
+    assert lines(caplog, pipeline(**sections), "teacher")[0].startswith(f"stage teacher is made again: {line}")
 
 
 def test_which_images_have_changed_is_said_and_their_scores_come_back_with_them(place, caplog):
@@ -215,8 +215,8 @@ def test_which_images_have_changed_is_said_and_their_scores_come_back_with_them(
         line = lines(caplog, pipeline(), stage)[0]
         names = ", ".join(path.relative_to("data/unpaired").as_posix() for path in paths[:3])
         assert line == (
-            f"stage {stage} is made anew: images: 4 replaced ({names} and 1 more), 1 added (trainA/new.png), 1 removed "
-            f"({paths[-1].parent.name}/{paths[-1].name})"
+            f"stage {stage} is made again: images: 4 replaced ({names} and 1 more), 1 added (trainA/new.png), "
+            f"1 removed ({paths[-1].parent.name}/{paths[-1].name})"
         )
         assert not (pipe.run.folder / stage / "made.txt").exists()
     (place / "data/unpaired/trainA/new.png").unlink()
@@ -236,7 +236,7 @@ def test_of_old_run_folders_it_is_said_why_they_are_made_anew(place, caplog):
     write_text(folder / "begun.txt", "0123")
     said = lines(caplog, pipeline(), "teacher")
     assert said[0] == (
-        "stage teacher is made anew: an earlier version has made it, which did not note the content of what it read"
+        "stage teacher is made again: an earlier version has made it, which did not note the content of what it read"
     )
     assert (folder.with_name("teacher.0123") / "made.txt").is_file()
 

@@ -12,7 +12,8 @@ from ganc_nni.recipe.fields import AnyPath, DataPath, DataPathOrDownload, Positi
 class Schedule(Section):
     """How long and how fast a generator and its discriminator train.
 
-    Adam; the rates fall linearly to zero in decay_epochs.
+    Adam; the rates fall linearly to zero in decay_epochs. With more epochs a finished training goes on where it has
+    ended: as one uninterrupted training if the rates of what is done are the same, as with decay_epochs 0 before.
     """
 
     epochs: PositiveInt = Field(description="epochs at the full learning rate")

@@ -13,6 +13,7 @@ import torch
 from nni.nas.evaluator.pytorch import DataLoader, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch.optim.lr_scheduler import LambdaLR
 
 from ganc_nni.data import Data, EpochOrder
 from ganc_nni.data.loading import loading
@@ -86,6 +87,22 @@ class StageProgress(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self.bar.stop()
+
+
+class LearningRates(Callback):
+    """Takes the learning rates from the schedule where a training goes on.
+
+    The checkpoint's own are those of the schedule with which it was written, which may have had fewer epochs.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set those of the epoch that begins; nothing changes where the schedule is the same."""
+        for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+            if isinstance(scheduler, LambdaLR):
+                factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+                scheduler._last_lr = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+                for group, rate in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
+                    group["lr"] = rate
 
 
 def check_shares(start: Start, data: Data, recipe: Recipe) -> None:
@@ -171,6 +188,7 @@ class StageFit:
             callbacks=[
                 Checkpoints(folder, recipe.metric.higher_is_better, schedule.accumulate),
                 StageProgress(stage, report, total),
+                LearningRates(),
             ],
             check_val_every_n_epoch=min(schedule.validate_every, epochs),
             log_every_n_steps=min(10, len(self.train_loader)),
