@@ -81,8 +81,9 @@ def begin_from_shorter(stage: str, recipe: Recipe, inputs: Inputs, folder: Path,
         _share(origin.start.path, new / LAST)
         if (origin.folder / BEST).is_file():
             _share(origin.folder / BEST, new / BEST)
-        if (origin.folder / "tensorboard").is_dir():
-            shutil.copytree(origin.folder / "tensorboard", new / "tensorboard")
+        for name in ("tensorboard", "warmup"):
+            if (origin.folder / name).is_dir():
+                shutil.copytree(origin.folder / name, new / name, copy_function=_share)
         if not origin.exact:
             write_text(new / _RATES, json.dumps({"rates": origin.rates}) + "\n")
         new.rename(folder)
@@ -142,8 +143,8 @@ def _rates(folder: Path, schedule: Schedule, epochs: int) -> list[float]:
     return [*earlier, *(linear_decay(schedule)(epoch) for epoch in range(len(earlier), epochs))][:epochs]
 
 
-def _share(path: Path, place: Path) -> None:
-    """Have a file at a second place without its size; checkpoints are replaced, never written into."""
+def _share(path: str | Path, place: str | Path) -> None:
+    """Have a file at a second place without its size; what is shared is replaced, never written into."""
     try:
         os.link(path, place)
     except OSError:  # a file system without hard links
