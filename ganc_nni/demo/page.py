@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ganc_nni.demo.pair import Pair
 from ganc_nni.demo.palette import class_colours
 from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
 from ganc_nni.errors import InputError
+from ganc_nni.memory import is_out_of_memory
 
 STYLE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -25,6 +28,15 @@ _CANVAS = 512
 
 _FRAME_SECONDS = 0.15
 EXAMPLE, WEBCAM, DRAWING = "the example", "the webcam", "the drawing"
+
+_WAITING = 32
+"""Events that wait for their answer; more are told that the page is busy."""
+
+_WEBCAMS = 4
+"""Webcams that are answered at once."""
+
+_OWN_PIXELS = 3840 * 2160
+"""Pixels that a frame or a drawing may have whatever is allowed for files: the page itself has made them."""
 
 _Input = tuple[Any, str, Callable[[Any], Any], dict[str, Any]]
 """A component, its event, what answers it, and other options."""
@@ -42,10 +54,11 @@ class Page:
         self.pair, self.max_pixels = pair, max_pixels
         self.preparation = Preparation(pair.data)
         self.first = self._example()
+        self._alone = threading.Lock()
 
     def build(self) -> gr.Blocks:
         """The page, its first picture answered."""
-        with gr.Blocks(title=f"ganc demo: {self.pair.name}", analytics_enabled=False, delete_cache=(60, 300)) as blocks:
+        with gr.Blocks(title=f"ganc demo: {self.pair.name}", analytics_enabled=False) as blocks:
             gr.HTML(texts.heading(self.pair), elem_id="head")
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
@@ -62,10 +75,12 @@ class Page:
                     component,
                     shown,
                     show_progress="hidden",
-                    concurrency_limit=None,
+                    # Gradio would decode files, however large, and answer broken ones with a stack trace
+                    preprocess=False,
+                    api_visibility="private",
                     **options,
                 )
-        return blocks
+        return blocks.queue(max_size=_WAITING, api_open=False, default_concurrency_limit=1)
 
     def _outputs(self) -> list[gr.HTML]:
         """Status and answers."""
@@ -90,15 +105,15 @@ class Page:
                 elem_id="upload",
                 buttons=[],
             )
-        # not preprocessed: Gradio would decode the file, however large, and answer a broken one with a stack trace
-        return component, "change", self.uploaded, {"trigger_mode": "always_last", "preprocess": False}
+        return component, "change", self.uploaded, {"trigger_mode": "always_last"}
 
     def _webcam(self) -> _Input:
         with gr.Tab("Webcam"):
             component = gr.Image(
                 label="your webcam", sources=["webcam"], streaming=True, type="pil", height=360, elem_id="webcam"
             )
-        return component, "stream", self.filmed, {"stream_every": _FRAME_SECONDS, "time_limit": None}
+        options = {"stream_every": _FRAME_SECONDS, "time_limit": None, "concurrency_limit": _WEBCAMS}
+        return component, "stream", self.filmed, options
 
     def _draw(self) -> _Input:
         height, width = self.pair.data.image_size
@@ -138,31 +153,44 @@ class Page:
         if payload is None or not payload.get("path"):
             return (gr.skip(), gr.skip(), gr.skip())
         path, name = Path(payload["path"]), Path(payload.get("orig_name") or "the picture").name
-        return (*self._answered(name, partial(self._read, path, name)), None)
-
-    def _read(self, path: Path, name: str) -> torch.Tensor:
-        check_pixels(path, name, self.max_pixels)
-        return self.preparation.upload(path, name)
+        return (*self._answered(name, path, self.preparation.upload), None)
 
     def drawn(self, value: dict[str, Any] | None) -> tuple[Any, Any]:
         """Answers a drawing."""
-        if value is None or value["composite"] is None:
+        if value is None or not value.get("composite"):
             return (gr.skip(), gr.skip())
-        return self._answered(DRAWING, partial(self.preparation.picture, value["composite"], DRAWING))
+        return self._answered(DRAWING, Path(value["composite"]["path"]), self._picture)
 
-    def filmed(self, frame: Image.Image | None) -> tuple[Any, Any]:
+    def filmed(self, frame: dict[str, Any] | None) -> tuple[Any, Any]:
         """Answers a frame of the webcam; the status stays the same: nobody wants to hear ten figures a second."""
-        if frame is None:
+        if frame is None or not frame.get("url"):
             return (gr.skip(), gr.skip())
-        return texts.FILMING, self._answered(WEBCAM, partial(self.preparation.picture, frame, WEBCAM))[1]
+        told, shown = self._answered(WEBCAM, frame["url"], self._picture)
+        return told if told.startswith(texts.FAILED) else texts.FILMING, shown
 
-    def _answered(self, name: str, prepare: Callable[[], torch.Tensor]) -> tuple[Any, Any]:
+    def _picture(self, source: Path | io.BytesIO, name: str) -> torch.Tensor:
+        return self.preparation.picture(open_picture(source, name), name)
+
+    def _answered(self, name: str, source: Path | str, prepare: Callable[[Any, str], torch.Tensor]) -> tuple[str, Any]:
+        """What is told, and shown, of an image file, or of one in a data URL.
+
+        One at a time: several large images at once would need several times the memory.
+        """
+        most = self.max_pixels if prepare == self.preparation.upload else max(self.max_pixels, _OWN_PIXELS)
         try:
-            return self._told(name, prepare())
+            with self._alone:
+                file = source if isinstance(source, Path) else io.BytesIO(base64.b64decode(source.partition(",")[2]))
+                check_pixels(file, name, most)
+                return self._told(name, prepare(file, name))
         except InputError as error:
             return (texts.failure(error), gr.skip())
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            told = InputError(f"{name}: is too large for the memory of this machine; give a smaller picture")
+            return (texts.failure(told), gr.skip())
 
-    def _told(self, name: str, source: torch.Tensor) -> tuple[Any, Any]:
+    def _told(self, name: str, source: torch.Tensor) -> tuple[str, str]:
         answer = self.pair.answer(source)
         return texts.status(name, answer.milliseconds), texts.answers(self.pair, answer)
 

@@ -11,11 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from ganc_nni.data import IGNORE_ID, LabelScheme, encode, read_image, to_tensor
-from ganc_nni.data.decoding import flat
-from ganc_nni.data.images import image_size
+from ganc_nni.data.decoding import flat, opened
 from ganc_nni.data.label_files import holds_ids
 from ganc_nni.demo.palette import ids_of_colours
 from ganc_nni.errors import InputError
@@ -30,17 +29,22 @@ def check_pixels(path: Path, name: str, most: int) -> None:
     Args:
         path: The file.
         name: What the person calls it.
-        most: Pixels.
+        most: Pixels, also of one tile of a TIFF file: all of a tile is decoded, however small the image.
 
     Raises:
-        InputError: It has more pixels, or is no picture.
+        InputError: It has more pixels, or is no image.
     """
     try:
-        height, width = image_size(path)
-    except InputError as error:
-        if isinstance(error.__cause__, Image.DecompressionBombError):
-            raise InputError(f"{name}: has far more than {most:,} pixels; give a smaller picture") from None
+        with opened(path) as image:
+            width, height = image.size
+            tags = getattr(image, "tag_v2", {})
+            tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 1)) * int(tags.get(TiffImagePlugin.TILELENGTH, 1))
+    except Image.DecompressionBombError:
+        raise InputError(f"{name}: has far more than {most:,} pixels; give a smaller picture") from None
+    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise _no_picture(name) from None
+    if tile > most:
+        raise InputError(f"{name}: has tiles of far more than {most:,} pixels; give a smaller picture")
     if height * width > most:
         raise InputError(
             f"{name}: is {width} x {height} pixels; expected at most {most:,} in all; give a smaller picture, or start "
@@ -62,6 +66,8 @@ def _by_name(path: Path, name: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except InputError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from None
         if error.__cause__ is not None:  # Pillow's
             raise _no_picture(name) from None
         raise InputError(str(error).replace(str(path), name)) from None

@@ -6,18 +6,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganc_nni.errors import InputError
 
-_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; object-src 'none'; base-uri 'self'"
-)
-"""Gradio needs the unsafe ones; what matters is that a browser that shows the page asks no other machine."""
+if TYPE_CHECKING:
+    from ganc_nni.demo.guard import Guard
+    from ganc_nni.demo.page import Page
+    from ganc_nni.demo.uploads import Uploads
+
+CONNECTIONS = 128
+"""Open at once; a browser keeps up to six."""
+
+_SESSIONS = 32
+"""Of which Gradio remembers the last input."""
 
 
 def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, announce: Callable[[str], None]) -> None:
@@ -34,33 +39,57 @@ def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, anno
     Raises:
         InputError: The run has not been exported, the port is in use, or Gradio is missing.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed in that case too
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that uploads are removed in that case too
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     with _listen(host, port) as listener, TemporaryDirectory(prefix="ganc-demo-") as uploads:
         # read when Gradio is imported
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=uploads, HF_HUB_OFFLINE="1")
         require_gradio()
         import uvicorn
 
+        from ganc_nni.demo.guard import hosts_of
         from ganc_nni.demo.page import Page
         from ganc_nni.demo.pair import Pair
+        from ganc_nni.demo.uploads import Uploads
 
-        app = application(Page(Pair(folder, device), max_pixels), max_pixels)
-        # a page that is closed while it loads is no error; Gradio itself tells what breaks in an answer
-        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, ws="none")
+        hosts = hosts_of(host, listener.getsockname()[0])
+        store = Uploads(Path(uploads), 4 * max_pixels + 2**20)  # four channels of 8 bits
+        app = application(Page(Pair(folder, device), max_pixels), hosts, store)
+        config = uvicorn.Config(
+            app,
+            # a page that is closed while it loads is no error; Gradio itself tells what breaks in an answer
+            log_level="critical",
+            timeout_graceful_shutdown=1,
+            ws="none",
+            http="h11",
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+        )
         server = uvicorn.Server(config)
         address = f"[{host}]" if ":" in host else host
         announce(f"http://{address}:{listener.getsockname()[1]}/")
         server.run(sockets=[listener])
 
 
-def application(page: Any, max_pixels: int) -> Any:
-    """The web application of a page."""
+def application(page: Page, hosts: Callable[[str], bool], uploads: Uploads) -> Guard:
+    """The web application of a page.
+
+    Args:
+        page: The page.
+        hosts: Whether a host of a request is this server.
+        uploads: Where uploaded files go.
+    """
     import gradio as gr
     from fastapi import FastAPI
+    from gradio_client.utils import traverse  # type: ignore[import-untyped]
 
+    from ganc_nni.demo.guard import Guard
     from ganc_nni.demo.page import SCRIPT, STYLE
 
     blocks = page.build()
+    blocks.state_session_capacity = _SESSIONS
     fonts = ["system-ui", "sans-serif"]
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -72,13 +101,23 @@ def application(page: Any, max_pixels: int) -> Any:
         pwa=False,
         enable_monitoring=False,
         mcp_server=False,
-        max_file_size=8 * max_pixels + 2**20,  # 4 channels of 16 bits
+        show_error=False,
+        max_file_size=uploads.largest,
         theme=gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"]),
         css=STYLE.read_text(encoding="utf-8"),
         js=SCRIPT.read_text(encoding="utf-8"),
     )
-    app.add_middleware(_OwnMachineOnly)
-    return app
+    blocks.has_launched = True  # until it is, Gradio takes every path for an allowed one, and mounting does not set it
+
+    def own(value: Any) -> bool:
+        return isinstance(value, dict) and str(value.get("path")).startswith(str(uploads.folder))
+
+    def named(file: dict[str, Any]) -> dict[str, Any]:
+        name = uploads.show(Path(file["path"]))
+        return {**file, "path": name, "url": f"/gradio_api/file={name}"}
+
+    blocks.config = traverse(blocks.config, named, own)  # the page need not tell where its own files are
+    return Guard(app, hosts, uploads, blocks.fns)
 
 
 def require_gradio() -> None:
@@ -93,21 +132,6 @@ def require_gradio() -> None:
         raise InputError(
             f"ganc demo needs Gradio, which cannot be imported ({error}); install it with: pip install '.[demo]'"
         ) from None
-
-
-class _OwnMachineOnly:
-    """Tells the browser to ask no other machine."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def forbidding(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", _POLICY.encode())]
-            await send(message)
-
-        await self.app(scope, receive, forbidding)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from ganc_nni.demo.pair import NAMES, REMEMBERED, Answer, Pair
 from ganc_nni.demo.palette import class_colours
 from ganc_nni.ratios import speedup, times
 
+FAILED = '<p class="told failed">'
 FILMING = '<p class="told">Answering the webcam, frame by frame.</p>'
 
 
@@ -97,7 +98,7 @@ def status(name: str, milliseconds: dict[str, float]) -> str:
 
 def failure(error: Exception) -> str:
     """Why there is no answer."""
-    return f'<p class="told failed">No answer: {escape(" ".join(str(error).split()))}</p>'
+    return f"{FAILED}No answer: {escape(' '.join(str(error).split()))}</p>"
 
 
 def legend(pair: Pair) -> str:
