@@ -18,7 +18,11 @@ def demo(
     run: RunFolder,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0: any free one.")] = 7860,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Any other than 127.0.0.1 lets others in, without a password.")
+        str,
+        typer.Option(
+            help="Address or name of this machine to listen on. Any other than 127.0.0.1 lets everybody in who reaches "
+            "it, without a password."
+        ),
     ] = "127.0.0.1",
     max_pixels: Annotated[
         int, typer.Option(min=1, max=_PILLOWS_MOST, help="Largest picture that is read, pixels.")
@@ -31,7 +35,13 @@ def demo(
     """
     from ganc_nni.demo.server import serve
 
-    def announce(address: str) -> None:
+    def announce(address: str, exposed: bool) -> None:
+        if exposed:
+            CONSOLE.print(
+                f"--host {host}: lets everybody in who reaches this address, without a password; for yourself alone "
+                "leave it out, and use an SSH tunnel from elsewhere",
+                soft_wrap=True,
+            )
         CONSOLE.print(f"demo of {run}: {address} (Ctrl-C ends it)", soft_wrap=True)
 
     try:

@@ -69,6 +69,11 @@ class _Refused(Exception):
         self.status, self.reason = status, reason
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches the address."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
 def hosts_of(host: str, address: str) -> Callable[[str], bool]:
     """Whether a ``Host`` header may name this server; without that check a web page can rebind its own name to it.
 
@@ -83,7 +88,7 @@ def hosts_of(host: str, address: str) -> Callable[[str], bool]:
     """
     bound = ipaddress.ip_address(address.partition("%")[0])
     names = {"localhost", host.lower(), address.lower()}
-    if not bound.is_loopback:
+    if not is_loopback(address):
         own = {socket.gethostname().lower(), socket.getfqdn().lower()}
         names |= own | {f"{name}.local" for name in own}
 

@@ -25,7 +25,9 @@ _SESSIONS = 32
 """Of which Gradio remembers the last input."""
 
 
-def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, announce: Callable[[str], None]) -> None:
+def serve(
+    folder: Path, host: str, port: int, device: str, max_pixels: int, announce: Callable[[str, bool], None]
+) -> None:
     """Serve the page of a run until SIGINT or SIGTERM.
 
     Args:
@@ -34,7 +36,7 @@ def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, anno
         port: To listen on; 0: any free one.
         device: ``auto``, ``cpu`` or ``cuda``.
         max_pixels: Largest picture that is read.
-        announce: Is told the address once the server is there.
+        announce: Is told the address once the server is there, and whether others than users of this machine reach it.
 
     Raises:
         InputError: The run has not been exported, the port is in use, or Gradio is missing.
@@ -48,7 +50,7 @@ def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, anno
         require_gradio()
         import uvicorn
 
-        from ganc_nni.demo.guard import hosts_of
+        from ganc_nni.demo.guard import hosts_of, is_loopback
         from ganc_nni.demo.page import Page
         from ganc_nni.demo.pair import Pair
         from ganc_nni.demo.uploads import Uploads
@@ -69,7 +71,8 @@ def serve(folder: Path, host: str, port: int, device: str, max_pixels: int, anno
         )
         server = uvicorn.Server(config)
         address = f"[{host}]" if ":" in host else host
-        announce(f"http://{address}:{listener.getsockname()[1]}/")
+        at, port = listener.getsockname()[:2]
+        announce(f"http://{address}:{port}/", not is_loopback(at))
         server.run(sockets=[listener])
 
 

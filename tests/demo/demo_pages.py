@@ -25,8 +25,9 @@ class Demo:
         self.process, self.lines = process, []
         for line in process.stdout:
             self.lines.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
-                self.url, self.port = found[0], int(found[1])
+            if found := re.search(r"http://(?:127\.0\.0\.1|0\.0\.0\.0):(\d+)/", line):
+                self.port = int(found[1])
+                self.url = f"http://127.0.0.1:{self.port}/"
                 return
         raise AssertionError(f"the demo ended:\n{''.join(self.lines)}")
 

@@ -2,10 +2,12 @@
 
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import urllib.request
 
+import httpx
 import pytest
 from demo_pages import serving
 
@@ -20,19 +22,20 @@ def refused(folder, *options, before=""):
     return done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_it_and_leaves_nothing(finished, tmp_path, monkeypatch, number):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with serving(finished / "runs" / "tiny") as demo:
         with urllib.request.urlopen(demo.url, timeout=60) as page:
             assert "default-src 'self'" in page.headers["content-security-policy"]
             assert b"ganc demo: tiny" in page.read()
-        assert len(list(tmp_path.glob("ganc-demo-*"))) == 1
+        (uploads,) = tmp_path.glob("ganc-demo-*")
+        assert stat.S_IMODE(uploads.stat().st_mode) == 0o700  # nobody else looks at what visitors give
         code, out = demo.end(number)
         assert (code, out) == (0, "demo ended\n")
         with socket.socket() as taken, pytest.raises(ConnectionRefusedError):
             taken.connect(("127.0.0.1", demo.port))
-    assert list(tmp_path.glob("ganc-demo-*")) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_in_use_is_one_line(finished):
@@ -45,6 +48,13 @@ def test_a_port_in_use_is_one_line(finished):
 
 def test_a_host_of_another_machine_is_one_line(finished):
     assert "192.0.2.1: " in refused(finished / "runs" / "tiny", "--host", "192.0.2.1", "--port", "0")
+
+
+def test_a_host_that_others_reach_is_announced(finished):
+    with serving(finished / "runs" / "tiny", "--host", "0.0.0.0") as demo:
+        assert "--host 0.0.0.0: lets everybody in who reaches this address, without a password" in demo.lines[0]
+        for host, status in ((f"{socket.gethostname()}:1", 200), ("192.0.2.1", 200), ("evil.example", 403)):
+            assert httpx.get(demo.url, headers={"Host": host}, timeout=60).status_code == status
 
 
 def test_a_run_without_export_is_one_line(tmp_path):
