@@ -81,6 +81,8 @@ def ask(client, number, value):
         with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
             for line in stream.iter_lines():
                 told.append(line)
+                if '"process_streaming"' in line:  # or the webcam would be waited for
+                    client.post(f"/gradio_api/stream/{joined.json()['event_id']}/close")
                 if '"process_completed"' in line or '"process_streaming"' in line:
                     break
     return joined.status_code, "\n".join(told)
