@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
+import binascii
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import gradio as gr
@@ -165,23 +167,26 @@ class Page:
         """Answers a frame of the webcam; the status stays the same: nobody wants to hear ten figures a second."""
         if frame is None or not frame.get("url"):
             return (gr.skip(), gr.skip())
-        told, shown = self._answered(WEBCAM, frame["url"], self._picture)
+        with NamedTemporaryFile() as file:
+            with contextlib.suppress(binascii.Error):  # what is left is no image, and is called so
+                file.write(base64.b64decode(frame["url"].partition(",")[2]))
+            file.flush()
+            told, shown = self._answered(WEBCAM, Path(file.name), self._picture)
         return told if told.startswith(texts.FAILED) else texts.FILMING, shown
 
-    def _picture(self, source: Path | io.BytesIO, name: str) -> torch.Tensor:
-        return self.preparation.picture(open_picture(source, name), name)
+    def _picture(self, path: Path, name: str) -> torch.Tensor:
+        return self.preparation.picture(open_picture(path, name), name)
 
-    def _answered(self, name: str, source: Path | str, prepare: Callable[[Any, str], torch.Tensor]) -> tuple[str, Any]:
-        """What is told, and shown, of an image file, or of one in a data URL.
+    def _answered(self, name: str, path: Path, prepare: Callable[[Path, str], torch.Tensor]) -> tuple[str, Any]:
+        """What is told, and shown, of an image file.
 
         One at a time: several large images at once would need several times the memory.
         """
         most = self.max_pixels if prepare == self.preparation.upload else max(self.max_pixels, _OWN_PIXELS)
         try:
             with self._alone:
-                file = source if isinstance(source, Path) else io.BytesIO(base64.b64decode(source.partition(",")[2]))
-                check_pixels(file, name, most)
-                return self._told(name, prepare(file, name))
+                check_pixels(path, name, most)
+                return self._told(name, prepare(path, name))
         except InputError as error:
             return (texts.failure(error), gr.skip())
         except (RuntimeError, MemoryError) as error:
