@@ -593,7 +593,7 @@ def test_out_of_memory_is_told_and_the_demo_lives_on(visitor, demo):
     before = resource.prlimit(pid, resource.RLIMIT_AS)
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     try:
-        resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**25, before[1]))
+        resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**26, before[1]))
         told = [ask(visitor, FILE, file(image))[1] for _ in range(3)]
     finally:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
