@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ganc_nni import files, structured
 from ganc_nni.distributed import is_first, wait
 from ganc_nni.errors import InputError, TrainingError, cannot_write
 from ganc_nni.file_kinds import AGAIN, EXPECTED, file_kind
@@ -28,43 +26,36 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Of several processes that train together the first one does.
 
     Raises:
+        InputError: A link, a folder or the like is at ``path``.
         TrainingError: The disk is full, the folder read-only, or the like; what was at ``path`` is still there.
     """
     if not is_first():
         return
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        temporary.chmod(0o644)  # mkstemp's files are private
-        temporary.replace(path)
-    except TrainingError:
+        files.replace_whole(path, write)
+    except (InputError, TrainingError):
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # the last is what torch's writer raises
         raise cannot_write(path, error) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a text file atomically; what UTF-8 cannot hold is escaped."""
+    content = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file of a run holds.
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a run holds by its keys.
 
     Raises:
         InputError: It cannot be read.
     """
+    cure = "remove the file and run the stage again"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); remove the file and run the stage again") from None
+        return structured.read_json(path, cure)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {cure}") from None
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -6,14 +6,25 @@ Light on purpose (no torch, no NNI): trials read and write it too.
 from __future__ import annotations
 
 import json
-import os
+import logging
+import math
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ganc_nni.errors import cannot_write
+from ganc_nni.files import append_whole
+from ganc_nni.structured import parse_json
+
+_log = logging.getLogger(__name__)
 
 Widths = tuple[tuple[str, int], ...]
+
+LONGEST_LINE = 64 << 10
+"""Bytes. A line has less than a thousandth of that, and a message of a few thousand at the most."""
+
+_LONGEST_SECONDS = 1e12
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,14 @@ class Evaluation:
         score: What the metric said; None if it failed.
         seconds: How long the scoring took.
         message: Why it failed.
+        search: Which search it was scored for, see :attr:`ganc_nni.search.record.SearchRecord.name`; empty: not known.
     """
 
     sample: dict[str, int]
     score: float | None
     seconds: float = 0.0
     message: str = ""
+    search: str = ""
 
     @property
     def widths(self) -> Widths:
@@ -38,32 +51,52 @@ class Evaluation:
         return tuple(sorted(self.sample.items()))
 
 
-def append_whole(path: Path, content: bytes, sync: bool = False) -> None:
-    """Append to a file all of ``content`` or nothing, in one step for whoever reads it.
+_FIELDS = {field.name for field in fields(Evaluation)}
+
+
+def parse_evaluation(line: bytes, choices: Mapping[str, Sequence[int]] | None = None) -> Evaluation:
+    """The evaluation in a line of a journal, which anybody may have written.
 
     Args:
-        path: The file; made if it is not there.
-        content: What to append.
-        sync: Whether it has to be on the disk on return.
+        line: The line.
+        choices: The widths that each label may have; None: any.
 
     Raises:
-        OSError: It does not fit, or the file cannot be written.
+        ValueError: It holds none.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        written = os.write(descriptor, content)
-        if written < len(content):  # the disk is full: the rest says so, and the part is taken back
-            try:
-                os.write(descriptor, content[written:])
-            except OSError:
-                end = os.lseek(descriptor, 0, os.SEEK_CUR)
-                if os.fstat(descriptor).st_size == end:  # nobody has appended since
-                    os.ftruncate(descriptor, end - written)
-                raise
-        if sync:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return checked(parse_json(line), choices)
+
+
+def checked(content: object, choices: Mapping[str, Sequence[int]] | None = None) -> Evaluation:
+    """The evaluation with these values, see :func:`parse_evaluation`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(content, dict) or not {"sample", "score"} <= content.keys() <= _FIELDS:
+        raise ValueError("expected an evaluation with a sample and a score")
+    evaluation = Evaluation(**content)
+    sample, score, seconds = evaluation.sample, evaluation.score, evaluation.seconds
+    if not isinstance(sample, dict) or not sample or not all(type(width) is int for width in sample.values()):
+        raise ValueError("sample: expected a whole number for each label")
+    if choices is not None and not in_space(sample, choices):
+        raise ValueError("sample: is not in the search space")
+    if not (score is None or (_is_number(score) and math.isfinite(score))):
+        raise ValueError("score: expected a number or null")
+    if not _is_number(seconds) or not 0 <= seconds <= _LONGEST_SECONDS:
+        raise ValueError("seconds: expected a number")
+    if not isinstance(evaluation.message, str) or not isinstance(evaluation.search, str):
+        raise ValueError("message and search: expected text")
+    return evaluation
+
+
+def in_space(sample: Mapping[str, int], choices: Mapping[str, Sequence[int]]) -> bool:
+    """Whether a sample has exactly the labels of a search space, and widths that it offers."""
+    return sample.keys() == choices.keys() and all(width in choices[label] for label, width in sample.items())
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)  # a bool is neither
 
 
 class Journal:
@@ -71,17 +104,24 @@ class Journal:
 
     A line is on the disk when :meth:`append` returns. One that a crash has cut short is skipped by :meth:`read`.
 
+    Lines that hold no evaluation, or one of another space, are skipped with a warning: the folder may be shared, and a
+    file damaged.
+
     Args:
         folder: Holds the files; made with the first line.
+        choices: The widths that each label may have; None: any.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, choices: Mapping[str, Sequence[int]] | None = None) -> None:
         self.folder = folder
+        self.choices = choices
+        self._warned: set[Path] = set()
 
     def append(self, evaluation: Evaluation) -> None:
         """Add an evaluation.
 
         Raises:
+            InputError: A link or the like is where the file should be.
             TrainingError: The disk is full, the folder read-only, or the like; earlier evaluations are still there.
         """
         # A new line first: what a crash has cut short must not take the next evaluation with it.
@@ -97,12 +137,38 @@ class Journal:
         """The evaluations by their widths; a score wins over failures, the last of several over the others."""
         found: dict[Widths, Evaluation] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    evaluation = Evaluation(**json.loads(line))
-                except (TypeError, ValueError):  # empty, or cut short
-                    continue
+            for evaluation in self._read_file(path):
                 before = found.get(evaluation.widths)
                 if before is None or before.score is None or evaluation.score is not None:
                     found[evaluation.widths] = evaluation
         return found
+
+    def _read_file(self, path: Path) -> Iterator[Evaluation]:
+        skipped, first = 0, ""
+        for number, line in enumerate(_lines(path), 1):
+            if not line.strip():
+                continue
+            try:
+                if len(line) > LONGEST_LINE:
+                    raise ValueError(f"is longer than {LONGEST_LINE >> 10} KiB")
+                yield parse_evaluation(line, self.choices)
+            except ValueError as error:  # of damage, of another space, or somebody's trick
+                skipped += 1
+                first = first or f"line {number}: {error}"
+        if skipped and path not in self._warned:
+            self._warned.add(path)
+            _log.warning("%s: %d lines are skipped, they hold no evaluations of this space; %s", path, skipped, first)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, each to a little more than the longest that is used; none if it cannot be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST_LINE + 1):
+                yield line
+                while line and not line.endswith(b"\n") and len(line) > LONGEST_LINE:
+                    line = file.readline(LONGEST_LINE + 1)
+    except OSError as error:
+        _log.warning("%s: cannot be read (%s); its evaluations are not used", path, error.strerror)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
+import json
+import logging
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import nni
 import torch
@@ -19,11 +24,31 @@ from ganc_nni.errors import TrainingError, cannot_write
 from ganc_nni.run import Run
 from ganc_nni.search.budget import Figure
 from ganc_nni.search.front import Caption, Front, Point, draw
-from ganc_nni.search.journal import Evaluation, Journal, append_whole
+from ganc_nni.search.journal import Evaluation, Journal, append_whole, checked
 from ganc_nni.space import Sample, config_str
+
+_log = logging.getLogger(__name__)
 
 REDRAW_SECONDS = 5.0
 """Between two pictures at the least; drawing takes a fiftieth of the time at the most."""
+
+
+_HOW_LONG = {"evaluations", "max_failures", "repeats", "timeout"}
+"""What a search may be told anew without becoming another one."""
+
+
+def search_name(run: Run) -> str:
+    """What is the same for a search that is stopped and goes on, also to more evaluations, and for no other one."""
+    recipe = run.recipe.search.model_dump(mode="json", exclude={*_HOW_LONG, "latency_table"})
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _rows(path: Path, text: str) -> Iterator[dict[str, str]]:
+    """The lines of a table as far as it can be read."""
+    try:
+        yield from csv.DictReader(io.StringIO(text))
+    except csv.Error as error:
+        _log.warning("%s: cannot be read to its end (%s); what the journal holds is used", path, error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +69,9 @@ class SearchRecord:
     Args:
         run: The run.
         metric_name: What the score may be called.
+
+    Attributes:
+        name: Of this search; evaluations in the journal that bear it are this search's.
     """
 
     def __init__(self, run: Run, metric_name: str) -> None:
@@ -51,7 +79,8 @@ class SearchRecord:
         self.metric_name = metric_name
         self.folder = run.folder / "search"
         self.path = self.folder / "trials.csv"
-        self.journal = Journal(self.folder / "journal")
+        self.journal = Journal(self.folder / "journal", run.space.choices)
+        self.name = search_name(run)
         self.columns = ("trial", "config_str", *run.space.choices, *run.budget.names, "score", "seconds", "message")
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
@@ -64,14 +93,16 @@ class SearchRecord:
 
     def _read(self) -> None:
         """Take up what the files hold; write what the table lacks."""
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        for row in csv.DictReader(io.StringIO(text)):
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+        for row in _rows(self.path, text):
             if (found := self._from_row(row)) is not None:
                 self._take(found)
         for evaluation in self.journal.read().values():
             known = self._rows.get(config_str(self._ordered(evaluation.sample)))
             if known is None or known.evaluation.score is None or evaluation.score is not None:
                 self._take(evaluation)
+            if evaluation.search == self.name and evaluation.score is not None:
+                self._make_own(evaluation)
         if self._rows and (table := self._table()) != text:
             write_text(self.path, table)
         if self._front.points:
@@ -98,6 +129,11 @@ class SearchRecord:
             return None
         self._make_own(evaluation)
         return evaluation.score
+
+    @property
+    def own(self) -> list[Sample]:
+        """The sub-generators of this search that have a score, those of its earlier sessions too."""
+        return [each.sample for each in self._own.values() if each.score is not None]
 
     @property
     def best(self) -> Evaluation | None:
@@ -198,11 +234,15 @@ class SearchRecord:
         return None if score is None else Point(int(macs), score, config_str(row.evaluation.sample))
 
     def _from_row(self, row: dict[str, str]) -> Evaluation | None:
-        """What a line of the table holds; None if it was cut short."""
+        """What a line of the table holds; None if it was cut short or is no evaluation of this space."""
         try:
-            sample = {label: int(row[label]) for label in self.run.space.choices}
-            score = float(row["score"]) if row["score"] else None
-            return Evaluation(sample, score, float(row["seconds"]), row["message"] or "")
+            content = {
+                "sample": {label: int(row[label]) for label in self.run.space.choices},
+                "score": float(row["score"]) if row["score"] else None,
+                "seconds": float(row["seconds"]),
+                "message": row["message"] or "",
+            }
+            return checked(content, self.run.space.choices)
         except (KeyError, TypeError, ValueError):
             return None
 
