@@ -10,12 +10,13 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ganc_nni import checkpoints
-from ganc_nni.errors import InputError
+from ganc_nni.errors import InputError, quoted
 from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerator, UnetGenerator
 from ganc_nni.generators.layers import Width
 from ganc_nni.generators.spade import DOUBLINGS, Upsampling
 from ganc_nni.generators.unet import DEPTHS, Norm
 from ganc_nni.recipe.words import all_in_words
+from ganc_nni.structured import read_json
 
 
 class _Blueprint(BaseModel, ABC):
@@ -154,7 +155,8 @@ class Architecture(BaseModel):
     def _complete(self) -> Architecture:
         labels = LABELS[self.blueprint.family]
         if set(self.sample) != set(labels) or min(self.sample.values()) < 1:
-            raise ValueError(f"sample: expected a positive width for each of {', '.join(labels)}, got {self.sample}")
+            found = quoted(self.sample)
+            raise ValueError(f"sample: expected a positive width for each of {', '.join(labels)}, got {found}")
         return self
 
     def network(self) -> Generator:
@@ -173,8 +175,8 @@ class Architecture(BaseModel):
             InputError: No such file, or not an architecture.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); expected an architecture.json") from None
+            return cls.model_validate(read_json(path, "expected an architecture.json"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected an architecture.json") from None
         except ValidationError as error:
             raise InputError(f"{path}: {all_in_words(cls, error)[0]}; it should be an architecture.json") from None

@@ -15,6 +15,7 @@ from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError
 from ganc_nni.recipe.words import all_in_words
 from ganc_nni.space import Sample, SearchSpace
+from ganc_nni.structured import read_json
 
 NANOSECONDS = 1_000_000
 """In a millisecond. Times are added as whole nanoseconds, which makes sums and comparisons exact."""
@@ -134,7 +135,7 @@ class LatencyTable(BaseModel):
         """
         cure = f"run ganc benchmark RECIPE --table {path} on the device that the budget means"
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate(read_json(path, cure))
         except OSError as error:
             raise InputError(f"{path}: cannot be read as latency table ({error.strerror}); {cure}") from None
         except ValidationError as error:

@@ -3,9 +3,14 @@
 import logging
 import warnings
 from collections.abc import Hashable
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+from typing_extensions import override
+
+from ganc_nni.errors import visible
 
 NOISE = (
     ".*is found to be not a nn.Module, which is unexpected.*",  # NNI 3.0 on a newer torch; harmless
@@ -15,7 +20,35 @@ NOISE = (
     ".*does not have many workers.*",  # small sets load faster in the training process
 )
 
-STDERR = Console(stderr=True)
+
+class VisibleConsole(Console):
+    """A console that shows what is in a text instead of obeying it: no control character, no markup of rich's.
+
+    Names of files and keys of recipes may hold either.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    @override
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """See the base class; cells of tables come through here too."""
+        return super().render_str(visible(text), **options)
+
+
+class VisibleFormatter(logging.Formatter):
+    """The message alone, its lines kept, every other control character escaped."""
+
+    def __init__(self) -> None:
+        super().__init__("%(message)s")
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        """See the base class; a traceback is part of it."""
+        return visible(super().format(record))
+
+
+STDERR = VisibleConsole(stderr=True)
 """What bars and messages share, so that they do not overwrite each other."""
 
 
@@ -24,7 +57,8 @@ def progress_bar(unit: str) -> Progress:
 
     Where standard error is no terminal it shows nothing.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    description = TextColumn("{task.description}", markup=False)
+    columns = (description, BarColumn(), MofNCompleteColumn(), TextColumn(unit))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(*columns, *times, console=STDERR, disable=not STDERR.is_terminal)
 
@@ -44,7 +78,7 @@ def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
 
     In a process of NNI's they also reach NNI's own log, as all messages do there.
     """
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(VisibleFormatter())
     logger = logging.getLogger("ganc_nni")
     logger.setLevel(level)
     logger.addHandler(handler)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +25,11 @@ from numpy.random import RandomState
 from ganc_nni.additive import combinations
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_text
-from ganc_nni.errors import InputError
+from ganc_nni.errors import InputError, quoted
+from ganc_nni.files import append_whole, read_limited
 from ganc_nni.latency import GOAL_PERCENT, NANOSECONDS, BlockTimes, Comparison, LatencyTable, additive
 from ganc_nni.space import Sample, SearchSpace, config_str, random_sample
+from ganc_nni.structured import LARGEST_JSON, parse_json
 from ganc_nni.timing import Block, Stopwatch, build_plain, covering_samples, cpu_threads, find_blocks
 
 _log = logging.getLogger(__name__)
@@ -52,6 +55,19 @@ class Times(NamedTuple):
 
     own: list[float]
     reference: float
+
+
+def _times(content: object) -> Times:
+    """What a line of an interrupted measurement says.
+
+    Raises:
+        ValueError: Something else than times.
+    """
+    match content:
+        case {"own": [*own], "reference": float(reference)} if own and all(type(each) is float for each in own):
+            if min(*own, reference) > 0:
+                return Times(own, reference)
+    raise ValueError("no times")
 
 
 @dataclass(frozen=True)
@@ -126,12 +142,15 @@ class TableMeasurement:
             raise InputError(f"{path}: is a folder; expected a file to write the latency table to")
         part = path.with_name(f"{path.name}.part")
         done, visits = self._resume(part), list(self.visits())
-        done = done[: len(visits)]
+        fitting = takewhile(
+            lambda pair: len(pair[0].own) == (1 if pair[1].whole else len(self._blocks)),
+            zip(done, visits, strict=False),
+        )
+        done = [times for times, _ in fitting]
         stopwatch = Stopwatch(self.device, self.threads)
-        with cpu_threads(self.threads), part.open("a", encoding="utf-8") as file:
+        with cpu_threads(self.threads):
             for times in self._measured(stopwatch, visits, len(done), advance):
-                file.write(json.dumps(times._asdict()) + "\n")
-                file.flush()
+                append_whole(part, f"{json.dumps(times._asdict())}\n".encode())
                 done.append(times)
         table = self._table(stopwatch.clock, visits, done)
         table.save(path)
@@ -147,19 +166,25 @@ class TableMeasurement:
 
     def _resume(self, part: Path) -> list[Times]:
         """The visits of an interrupted measurement, in a file that begins with what they were made for."""
-        lines = part.read_text(encoding="utf-8", errors="replace").splitlines() if part.is_file() else []
-        content = []
+        content: list[Any] = []
+        try:
+            lines = read_limited(part, LARGEST_JSON).splitlines()
+        except FileNotFoundError:
+            lines = []
+        except (OSError, ValueError) as error:
+            raise InputError(f"{part}: cannot be read ({error}); remove the file") from None
         for line in lines:
             try:
-                content.append(json.loads(line))
-            except ValueError:  # cut short
+                each = parse_json(line)
+                content.append(_times(each)._asdict() if content else each)
+            except ValueError:  # cut short, or no times
                 break
         origin = self._origin()
         if content and content[0] != origin:
             begun = content[0] if isinstance(content[0], dict) else {}
             key = next((key for key in origin if begun.get(key) != origin[key]), "content")
             raise InputError(
-                f"{part}: an interrupted measurement with {key} {begun.get(key)}, now it is {origin.get(key)}; "
+                f"{part}: an interrupted measurement with {key} {quoted(begun.get(key))}, now it is {origin.get(key)}; "
                 "continue it with the same options on the same device, or remove the file"
             )
         write_text(part, "".join(json.dumps(line) + "\n" for line in content or [origin]))

@@ -13,12 +13,15 @@ from torchvision.models import VGG19_Weights
 
 from ganc_nni.checkpoints import check_values, load_weights
 from ganc_nni.errors import InputError
+from ganc_nni.metrics.weights import PublishedFile, check_published
 from ganc_nni.recipe import DOWNLOAD
 
 _log = logging.getLogger(__name__)
 
 URL = VGG19_Weights.IMAGENET1K_V1.url
 """Torchvision's VGG19 weights; the digits in the name are the first of the file's sha256."""
+
+PUBLISHED = PublishedFile(URL.rpartition("/")[2], URL)
 
 CONVOLUTIONS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
 CONVOLUTIONS |= {28: 512}
@@ -143,13 +146,14 @@ def _downloaded() -> Path:
     path = vgg19_file(DOWNLOAD)
     assert path is not None
     if path.is_file():
+        check_published(path, PUBLISHED, "perceptual_weights")
         return path
     _log.info("downloading %s to %s", URL, path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside the target, checked and then renamed by torch: no half file can stay.
-        digits = path.stem.rpartition("-")[2]
-        torch.hub.download_url_to_file(URL, str(path), hash_prefix=digits, progress=sys.stderr.isatty())
+        progress = sys.stderr.isatty()
+        torch.hub.download_url_to_file(URL, str(path), hash_prefix=PUBLISHED.digits, progress=progress)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"perceptual_weights: the download failed ({error}); fetch {URL} elsewhere and put it at {path} or name it "

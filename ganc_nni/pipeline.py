@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from ganc_nni.continuing import begin_from_shorter
 from ganc_nni.distributed import by_the_first, is_first, processes
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import WRITTEN, export
+from ganc_nni.files import read_note
 from ganc_nni.inputs import FILE as INPUTS
 from ganc_nni.inputs import Inputs, Reads, Snapshot, in_short
 from ganc_nni.lock import run_lock, stage_lock
@@ -138,7 +140,7 @@ class Pipeline:
         begun = folder / "begun.txt"
         if (why := self._made_of_other(stage)) is not None:
             _log.info("stage %s is made again: %s", stage, why)
-        if folder.is_dir() and (old := begun.read_text() if begun.is_file() else "unknown") != key:
+        if folder.is_dir() and (old := _begun(begun)) != key:
             aside = _aside(folder, old)
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}~")
@@ -177,7 +179,7 @@ class Pipeline:
         """Whether an earlier search of the same supernet has left evaluations."""
         folder, key = self.run.folder / "search", self._folder_key("search")
         begun = folder / "begun.txt"
-        own = folder if begun.is_file() and begun.read_text(encoding="utf-8") == key else _aside(folder, key)
+        own = folder if _begun(begun) == key else _aside(folder, key)
         return any((own / name).exists() for name in ("journal", "trials.csv"))
 
     def finish(
@@ -274,8 +276,14 @@ class Pipeline:
         failed = self.run.folder / "error.txt"
         while not self.done(stage):
             if failed.is_file():
-                raise TrainingError(f"gave up waiting for stage {stage}: {failed.read_text(encoding='utf-8').strip()}")
+                raise TrainingError(f"gave up waiting for stage {stage}: {read_note(failed)}")
             time.sleep(poll_seconds)
+
+
+def _begun(path: Path) -> str:
+    """The key in a ``begun.txt``; a word for anything else, since folders are named by it."""
+    key = read_note(path)
+    return key if re.fullmatch(r"[0-9a-f]{8,64}", key) else "unknown"
 
 
 def _aside(folder: Path, key: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,8 +11,9 @@ import nni
 from nni.mutable import Categorical
 from numpy.random import RandomState
 
-from ganc_nni.errors import InputError
+from ganc_nni.errors import InputError, quoted
 from ganc_nni.generators import labels_of, resnet
+from ganc_nni.structured import read_json
 
 LEGACY_LABELS = (*resnet.LABELS[:3], "blocks", *resnet.LABELS[6:])
 """What the six widths of older configuration strings of ResNet generators stand for."""
@@ -40,13 +40,11 @@ class SearchSpace:
             InputError: No such file, not JSON, a label missing or too many, or a width that is no positive integer.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected a search-space JSON") from None
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON: {error}") from None
         try:
-            labels = labels_of(content if isinstance(content, dict) else [json.dumps(content)])
+            labels = labels_of(content)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
         return cls({label: _widths(path, label, content[label]) for label in labels})
@@ -132,5 +130,5 @@ def _widths(path: Path, label: str, entry: object) -> tuple[int, ...]:
     values = entry.get("_value") if isinstance(entry, dict) and entry.get("_type") == "choice" else None
     if not isinstance(values, list) or not values or not all(type(v) is int and v > 0 for v in values):
         expected = '{"_type": "choice", "_value": [16, 24, ...]} with positive integers'
-        raise InputError(f"{path}: {label}: expected {expected}, got {json.dumps(entry)}")
+        raise InputError(f"{path}: {label}: expected {expected}, got {quoted(entry)}")
     return tuple(sorted(set(values)))

@@ -68,6 +68,8 @@ def parse_yaml(text: str | bytes) -> Any:
     Raises:
         ValueError: It is none, or goes beyond the limits of this module; the message is short.
     """
+    if len(text) > LARGEST_YAML:
+        raise ValueError(f"is larger than {LARGEST_YAML >> 10} KiB")
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 
 from ganc_nni import __version__, logs
@@ -48,7 +48,7 @@ app = _App(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-CONSOLE = Console(markup=False, emoji=False)  # names of files may look like either
+CONSOLE = logs.VisibleConsole()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 
@@ -76,5 +76,8 @@ def _main(
 
 def main() -> None:
     """Entry point of ``ganc``: an expected failure is one line on standard error, see :func:`in_one_line`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may hold what its encoding does not
+            stream.reconfigure(errors="backslashreplace")
     with in_one_line():
         app()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from ganc_nni.interop import read_generator
 from ganc_nni.recipe import DataRecipe
 from ganc_nni.report.collect import Summary, read_comparison
 from ganc_nni.report.provenance import FILE
+from ganc_nni.structured import parse_yaml
 from ganc_nni.timing import device_name
 
 NAMES = ("teacher", "compressed")
@@ -128,8 +128,8 @@ def _exported(folder: Path) -> tuple[dict[str, Any], Summary]:
     if summary is None or missing:
         raise _begin_again(folder, f"has no finished export ({', '.join(missing) or 'summary.json'} is missing)")
     try:
-        recipe = yaml.safe_load(read_json(export / FILE)["recipe"])
-    except (KeyError, TypeError, yaml.YAMLError):
+        recipe = parse_yaml(read_json(export / FILE)["recipe"])
+    except (KeyError, TypeError, AttributeError, ValueError):
         recipe = None
     if not isinstance(recipe, dict):
         raise _begin_again(export / FILE, "holds no recipe")

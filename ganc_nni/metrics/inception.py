@@ -25,7 +25,11 @@ from ganc_nni.parts import in_parts
 Kind = Literal["fid", "frechet_imagenet"]
 DIMS = (64, 192, 768, 2048)
 
-FID_WEIGHTS = PublishedFile(FID_WEIGHTS_URL.rsplit("/", 1)[-1], FID_WEIGHTS_URL)
+FID_WEIGHTS = PublishedFile(
+    FID_WEIGHTS_URL.rsplit("/", 1)[-1],
+    FID_WEIGHTS_URL,
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
 # Half the precision and a quarter of the size: torchvision's weights as far as Mixed_7a, enough for 768-d.
 IMAGENET_HEAD = PublishedFile("inception_v3_imagenet_to_mixed_7a.fp16.safetensors")
 IMAGENET_WEIGHTS = PublishedFile(

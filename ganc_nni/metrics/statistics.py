@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 _ORIGIN = "origin_"
 
+_DIGEST = "digest"
+
 
 class Pictures(Protocol):
     """A set of pictures that knows a hash of its content."""
@@ -75,12 +77,15 @@ def real_statistics(
     path = None if cache is None else cache / f"{_key(extractor, pictures)}.npz"
     if path is not None and path.exists():
         try:
-            return load_statistics(path)
+            gaussian = load_statistics(path)
+            if load_origin(path).get(_DIGEST) == _digest(path.stem, gaussian):
+                return gaussian
+            raise InputError(f"{path}: is not what was kept there, its hash differs")
         except InputError as error:
             _log.warning("%s; the statistics are computed again", error)
     gaussian = Gaussian.from_features(extract_features(extractor, pictures, batch_size))
     if path is not None:
-        save_statistics(path, gaussian)
+        save_statistics(path, gaussian, {_DIGEST: _digest(path.stem, gaussian)})
     return gaussian
 
 
@@ -140,6 +145,14 @@ def _with_root(mu: Tensor, root: Tensor, count: int) -> Gaussian:
     if not (torch.isfinite(mu).all() and torch.isfinite(root).all()):
         raise ValueError("some values are NaN or infinite")
     return Gaussian(mu.double(), root.double(), count)
+
+
+def _digest(key: str, gaussian: Gaussian) -> str:
+    """A hash of statistics and of what they belong to."""
+    summary = hashlib.sha256(f"{key} {gaussian.count}".encode())
+    for name in ("mu", "root"):
+        summary.update(getattr(gaussian, name).numpy().tobytes())
+    return summary.hexdigest()
 
 
 def _key(extractor: FeatureExtractor, pictures: Pictures) -> str:

@@ -26,14 +26,18 @@ class PublishedFile:
     Attributes:
         name: File name. Eight hexadecimal digits before the suffix are the first of its sha256, as torch.hub has it.
         url: Where it is downloaded from; None: nowhere.
+        sha256: All 64 digits, where they are known; files with the same eight can be made.
     """
 
     name: str
     url: str | None = None
+    sha256: str = ""
 
     @property
     def digits(self) -> str:
-        """First digits of the file's sha256; empty where the name has none."""
+        """The file's sha256, or as many of its first digits as are known; empty where none are."""
+        if self.sha256:
+            return self.sha256
         match = re.search(r"-([0-9a-f]{8,})\.\w+$", self.name)
         return match[1] if match else ""
 
@@ -50,7 +54,7 @@ def locate(files: Sequence[PublishedFile]) -> Path:
     path = find(files)
     if path is None:
         return _download(files, _hub())
-    _check(path, PublishedFile(path.name).digits)
+    check_published(path, next(file for file in files if file.name == path.name))
     return path
 
 
@@ -87,14 +91,25 @@ def _folders() -> list[Path]:
     return [root / "weights" for root in [*roots, Path.cwd()]]
 
 
-def _check(path: Path, digits: str) -> None:
+def check_published(path: Path, file: PublishedFile, key: str = "metric.weights") -> None:
+    """Refuse a file that is not the published one, by all digits of its hash that are known.
+
+    Args:
+        path: The file.
+        file: What it should be.
+        key: The recipe's key under which any file can be named.
+
+    Raises:
+        InputError: It is another one, or cannot be read.
+    """
+    digits = file.digits
     found = file_sha256(path) if digits else ""
     if not found.startswith(digits):
         kind = file_kind(path)
         words = "damaged or another file" if kind.reader else kind.words
         raise InputError(
             f"{path}: is {words}: its sha256 begins with {found[: len(digits)]}, expected {digits}; "
-            "delete it, or name it in metric.weights to use it all the same"
+            f"delete it, or name it in {key} to use it all the same"
         )
 
 

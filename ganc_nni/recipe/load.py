@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ganc_nni.errors import InputError
 from ganc_nni.recipe.whole import Recipe
 from ganc_nni.recipe.words import all_in_words, shown
+from ganc_nni.structured import read_yaml
 
 SUFFIX = ".recipe.yml"
 
@@ -35,13 +33,13 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: One line that names the file, the key, its value and what is allowed.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        content = read_yaml(path, mapping=False)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; expected a recipe like experiments/quickstart{SUFFIX}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise RecipeError(f"{error}") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: expected keys like data:, student:, search:, got {shown(content)}")
     if "name" in content:
@@ -53,13 +51,3 @@ def load_recipe(path: Path) -> Recipe:
         told = all_in_words(Recipe, error)
         more = f"; and {len(told) - MOST} more" if len(told) > MOST else ""
         raise RecipeError("; ".join(f"{path}: {each}" for each in told[:MOST]) + more) from None
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a second key of the same name win silently; a recipe must not."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]  # type: ignore[no-untyped-call]
-        if repeated := {key for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(None, None, f"key {repeated.pop()!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)

@@ -13,6 +13,7 @@ from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import read_json
 from ganc_nni.errors import InputError
 from ganc_nni.export import read_summary
+from ganc_nni.files import read_note
 from ganc_nni.interop import read_generator
 from ganc_nni.ratios import times
 from ganc_nni.recipe.words import all_in_words
@@ -168,8 +169,8 @@ def collect(folder: Path) -> RunReport:
     """
     stages = _of_stages(folder, "stage.json", StageRecord)
     if not stages:
-        failure = folder / "error.txt"
-        why = f"; the run ended with: {failure.read_text(encoding='utf-8').strip()}" if failure.is_file() else ""
+        failure = read_note(folder / "error.txt")
+        why = f"; the run ended with: {failure}" if failure else ""
         raise InputError(
             f"{folder}: no export/summary.json and no other finished stage there; expected the folder of a run{why}"
         )

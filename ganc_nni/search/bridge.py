@@ -6,6 +6,7 @@ NNI's trials.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nni.mutable import SampleValidationError
+
 from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.files import read_note
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
@@ -24,7 +28,7 @@ from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.desk import STARTS, Desk, Parameters, Send, Task
 from ganc_nni.search.engine import TrialEngine
 from ganc_nni.search.experiment import check_experiment, check_interpreter
-from ganc_nni.search.journal import Evaluation
+from ganc_nni.search.journal import Evaluation, in_space
 from ganc_nni.search.manager import Manager
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.stage import finish
@@ -66,22 +70,38 @@ class TrialSearch:
         self._fail = fail
         self._missing = deque(stage for stage in self.pipeline.stages("supernet") if not self.pipeline.done(stage))
         self._stage: Task | None = None
-        self._first_end: float | None = None
+        self._first_end: tuple[int, float] | None = None
         self._searched = self.pipeline.done("search")
         self.finished = False
         self._earlier_trials = self.manager.trials()
+        restarted = self.manager.unfinished() if self.manager.resumed else []
         if self.manager.resumed:
             self._resume()
         self.pipeline.prepare("search")
         identity.write(run)
         self.record = SearchRecord(run, run.metric_name)
         evaluations, higher_is_better = run.recipe.search.evaluations, run.recipe.metric.higher_is_better
-        self.engine = TrialEngine(evaluations, self.record.known, higher_is_better, self._update_or_fail)
+        self.engine = TrialEngine(
+            evaluations, self.record.known, higher_is_better, self._update_or_fail, self.record.own
+        )
         self.desk = Desk(self.engine.changed)
         if self._searched:
             self.engine.close()
         else:
+            self.engine.resume(*self._sub_generators(restarted))
             threading.Thread(target=self._explore, name="strategy", daemon=True).start()
+
+    def _sub_generators(self, parameters: list[Any]) -> list[BudgetedSpace]:
+        """Those that trials which NNI has started again are to score, and that have no score yet."""
+        space, choices = build_space(self.run.budget), self.run.space.choices
+        samples = [each for each in parameters if isinstance(each, dict) and in_space(each, choices)]
+        found = []
+        for sample in samples:
+            known = self.record.found(sample)
+            if known is None or known.score is None:
+                with contextlib.suppress(SampleValidationError):  # of a search with another budget
+                    found.append(space.freeze(sample))
+        return found
 
     def _resume(self) -> None:
         """NNI starts the trials again that ran when it ended, and tells nobody how they end.
@@ -185,8 +205,7 @@ class TrialSearch:
 
     def _given_up(self) -> str:
         """Why a trial has given up the whole run; empty if none has."""
-        path = self.run.folder / "error.txt"
-        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        return read_note(self.run.folder / "error.txt")
 
     def _end(self, task: Task, evaluation: Evaluation) -> None:
         with self.engine.changed:
@@ -238,10 +257,11 @@ class TrialSearch:
 
     def _log_progress(self, evaluation: Evaluation) -> None:
         """How far the search is, and how long it will take at this pace."""
-        ended, total = len(self.engine.models) - self.engine.open, self.engine.evaluations
-        self._first_end = self._first_end or time.monotonic()
-        pace = (time.monotonic() - self._first_end) / max(1, ended - 1)
-        left = f"about {pace * (total - ended) / 60:.1f} minutes left" if ended > 1 else "the pace shows with the next"
+        ended, total = self.engine.spent - self.engine.open, self.engine.evaluations
+        first, since = self._first_end = self._first_end or (ended, time.monotonic())
+        pace = (time.monotonic() - since) / max(1, ended - first)
+        minutes = pace * (total - ended) / 60
+        left = f"about {minutes:.1f} minutes left" if ended > first else "the pace shows with the next"
         outcome = evaluation.message if evaluation.score is None else f"scores {evaluation.score:.5g}"
         best = self.record.best
         shown = "none yet" if best is None else f"{best.score:.5g}"

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ganc_nni.errors import InputError, quoted
+from ganc_nni.structured import parse_json, read_json
+
 _log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
@@ -44,7 +47,7 @@ def own_record() -> Record:
     status, text = answer
     if status != 200:
         raise ConnectionError(f"NNI has no parameters for this trial, its server says {status} {text}")
-    return _listed() or json.loads(json.loads(text)["parameter"])
+    return _listed() or _record(parse_json(text)["parameter"])
 
 
 def report_final(record: Record, metric: dict[str, Any]) -> None:
@@ -78,7 +81,7 @@ def server_url() -> str:
     keepers = list(environment.glob("trial_keeper*/trial_keeper_config.json"))
     if keepers:
         newest = max(keepers, key=lambda path: path.stat().st_mtime_ns)
-        url = urlsplit(json.loads(newest.read_text(encoding="utf-8"))["managerCommandChannel"])
+        url = urlsplit(read_json(newest)["managerCommandChannel"])
     else:
         url = urlsplit(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
     prefix = url.path.partition("/platform/" if keepers else "/env/")[0]  # of `nnictl create --url_prefix`
@@ -95,10 +98,25 @@ def _listed() -> Record | None:
         except (OSError, HTTPException):
             break
         if status == 200:
-            return json.loads(json.loads(text)["hyperParameters"][0])
+            return _record(parse_json(text)["hyperParameters"][0])
         time.sleep(0.05)
     _log.warning("NNI's server cannot be asked for this trial's parameters; taking those that it handed out")
     return None
+
+
+def _record(text: str) -> Record:
+    """What NNI says that a trial shall do.
+
+    Raises:
+        InputError: It is nothing that a trial could do.
+    """
+    try:
+        record = parse_json(text)
+        if isinstance(record["parameters"], dict):
+            return record
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise InputError(f"NNI's parameters of this trial: got {quoted(text)}; expected a stage or widths by label")
 
 
 def _call(method: str, url: str, body: object = None) -> tuple[int, str]:

@@ -20,8 +20,10 @@ from typing import Any
 
 import psutil
 
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.errors import InputError, TrainingError, cannot_write
+from ganc_nni.files import open_regular
 from ganc_nni.lock import Lock
+from ganc_nni.structured import parse_json
 
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "nice", "time", "timeout", "taskset", "numactl"}
 """What may stand between a trial and the process that has started it; these end with the trial."""
@@ -86,7 +88,7 @@ def _exchange(recipe: Path, owner: int, sample: dict[str, int]) -> dict[str, Any
             for line in lines:
                 if not line.endswith("\n"):
                     break  # cut short
-                said = json.loads(line)
+                said = parse_json(line)
                 if "pid" in said:
                     evaluator = said["pid"]
                 elif "seconds_left" in said:
@@ -133,11 +135,15 @@ def _try(address: Path) -> socket.socket | None:
 def _start(address: Path, recipe: Path, owner: int) -> None:
     """Start the evaluator on a socket that listens already, so that no trial has to wait until it has loaded torch."""
     log = _search_folder(recipe) / "evaluator.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ganc_nni.search.server", str(recipe), str(address), str(owner)]
     # this trial's variables of NNI would make NNI's package log as this trial
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NNI_")}
-    with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as out:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        out = os.fdopen(open_regular(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+    except OSError as error:
+        raise cannot_write(log, error) from None
+    with socket.socket(socket.AF_UNIX) as listener, out:
         listener.bind(str(address))
         listener.listen(128)
         # It goes on in a child of its own, in another session than the trial's; so this returns at once.
@@ -160,7 +166,8 @@ def address_of(recipe: Path, owner: int) -> Path:
         InputError: The folder is open to others, or its path too long for a socket.
     """
     folder = Path(tempfile.gettempdir()) / f"ganc-nni-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # what is there is looked at next
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise InputError(
@@ -210,10 +217,19 @@ def _failed(recipe: Path, sample: dict[str, int], message: str) -> TrainingError
     return TrainingError(message)
 
 
+def _end_of(log: Path, size: int = 1 << 16) -> str:
+    """The end of a file; empty if there is none."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read(size).decode(errors="replace")
+
+
 def _last_words(recipe: Path) -> str:
     """What the last evaluator has logged at its end."""
     log = _search_folder(recipe) / "evaluator.log"
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    text = _end_of(log)
     lines = [line.strip() for line in text.rpartition(STARTED)[2].splitlines()[1:] if line.strip()]
     if not lines:
         return "it was killed, as is done when memory runs out"

@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus
 
 from ganc_nni.search.budgeted import BudgetedSpace
+from ganc_nni.search.journal import Evaluation, Widths
 from ganc_nni.space import Sample
+
+
+def _key(sample: Sample) -> Widths:
+    return Evaluation(sample, None).widths
 
 
 class ScoringEngine(ExecutionEngine):
     """Counts evaluations and tells the strategy how they ended; NNI's strategies maximise.
 
     Args:
-        evaluations: How many sub-generators may be scored.
+        evaluations: How many sub-generators may be scored in all.
         known: The score of a sub-generator that has been scored before; None if it has not.
         higher_is_better: The direction of scores.
+        earlier: What earlier sessions of this search have scored. It counts whether the strategy asks for it again or
+            not: trials that work at the same time end in another order than before, after which a strategy asks for
+            other sub-generators.
     """
 
     def __init__(
-        self, evaluations: int, known: Callable[[Sample], float | None], higher_is_better: bool = False
+        self,
+        evaluations: int,
+        known: Callable[[Sample], float | None],
+        higher_is_better: bool = False,
+        earlier: Iterable[Sample] = (),
     ) -> None:
         super().__init__()
         self.evaluations = evaluations
         self.known = known
         self.sign = 1 if higher_is_better else -1
         self.models: list[BudgetedSpace] = []
+        self._counted = {_key(sample) for sample in earlier}
 
     def submit_models(self, *models: BudgetedSpace) -> None:
         """Have sub-generators scored."""
         for model in models:
             model.status = ModelStatus.Training
             self.models.append(model)
+            self._counted.add(_key(model.sample))
             score = self.known(model.sample)
             if score is None:
                 self.start(model)
@@ -65,7 +79,12 @@ class ScoringEngine(ExecutionEngine):
 
     def budget_available(self) -> bool:
         """Whether evaluations are left."""
-        return len(self.models) < self.evaluations
+        return self.spent < self.evaluations
+
+    @property
+    def spent(self) -> int:
+        """How many sub-generators have been submitted, earlier sessions' included, each once."""
+        return len(self._counted)
 
     def wait_for_worker(self) -> bool:
         """Return as soon as a sub-generator may be submitted: True, or False if none may be any more."""
@@ -83,6 +102,7 @@ class InProcessEngine(ScoringEngine):
         known: See :class:`ScoringEngine`.
         score: Scores one sub-generator; None is a failure.
         higher_is_better: See :class:`ScoringEngine`.
+        earlier: See :class:`ScoringEngine`.
     """
 
     def __init__(
@@ -91,8 +111,9 @@ class InProcessEngine(ScoringEngine):
         known: Callable[[Sample], float | None],
         score: Callable[[Sample], float | None],
         higher_is_better: bool = False,
+        earlier: Iterable[Sample] = (),
     ) -> None:
-        super().__init__(evaluations, known, higher_is_better)
+        super().__init__(evaluations, known, higher_is_better, earlier)
         self.score = score
 
     def start(self, model: BudgetedSpace) -> None:
@@ -110,6 +131,7 @@ class TrialEngine(ScoringEngine):
         known: See :class:`ScoringEngine`.
         higher_is_better: See :class:`ScoringEngine`.
         on_change: Called when the strategy has submitted a sub-generator, or has ended.
+        earlier: See :class:`ScoringEngine`.
     """
 
     def __init__(
@@ -118,13 +140,15 @@ class TrialEngine(ScoringEngine):
         known: Callable[[Sample], float | None],
         higher_is_better: bool = False,
         on_change: Callable[[], object] = lambda: None,
+        earlier: Iterable[Sample] = (),
     ) -> None:
-        super().__init__(evaluations, known, higher_is_better)
+        super().__init__(evaluations, known, higher_is_better, earlier)
         self.changed = threading.Condition()
         self.idle = 0
         self._on_change = on_change
         self._queue: deque[BudgetedSpace] = deque()
         self._open: set[int] = set()
+        self._resumed: set[int] = set()
         self._closed = False
 
     def start(self, model: BudgetedSpace) -> None:
@@ -134,9 +158,18 @@ class TrialEngine(ScoringEngine):
             self._queue.append(model)
             self.changed.notify_all()
 
+    def resume(self, *models: BudgetedSpace) -> None:
+        """Have sub-generators scored that trials of an earlier session were at work on; no strategy waits for them."""
+        with self.changed:
+            for model in models:
+                self._counted.add(_key(model.sample))
+                self._resumed.add(id(model))
+                self.start(model)
+
     def finish(self, model: BudgetedSpace, score: float | None) -> None:
         """See :meth:`ScoringEngine.finish`."""
-        super().finish(model, score)
+        if id(model) not in self._resumed:
+            super().finish(model, score)
         with self.changed:
             self._open.discard(id(model))
             self.changed.notify_all()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ganc_nni import __version__
-from ganc_nni.checkpoints import write_text
+from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError
 from ganc_nni.inputs import Inputs
 from ganc_nni.metrics import build_extractor
@@ -114,9 +114,9 @@ def _noted(run: Run, key: str) -> dict[str, str]:
     """What the tuner has written, as soon as ``key`` is there."""
     path, deadline = _path(run), time.monotonic() + PATIENCE
     while True:
-        noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        noted = read_json(path) if path.is_file() else {}
         if key in noted:
-            return noted
+            return {name: str(noted.get(name)) for name in ("machine", *_CURES)}
         if time.monotonic() > deadline:
             raise InputError(
                 f"{path}: says no {key} on {socket.gethostname()} after {PATIENCE} seconds; expected it from the "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from nni.experiment import rest
 
 from ganc_nni.search.client import is_alive, owner
+from ganc_nni.structured import parse_json
 
 
 class Manager:
@@ -26,6 +28,11 @@ class Manager:
     def trials(self) -> int:
         """How many trials the experiment has had, earlier sessions' included."""
         return len(rest.get(self._port, "/trial-jobs"))
+
+    def unfinished(self) -> list[Any]:
+        """The parameters of the trials that have not ended."""
+        jobs = [job for job in rest.get(self._port, "/trial-jobs") if job["status"] in ("WAITING", "RUNNING")]
+        return [parse_json(text)["parameters"] for job in jobs for text in job.get("hyperParameters", [])]
 
     def concurrency(self) -> int:
         """How many trials may run at once; the web UI can change it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search import identity
 from ganc_nni.search.journal import Evaluation, Journal
+from ganc_nni.search.record import search_name
 from ganc_nni.search.stage import evaluate
 from ganc_nni.space import Sample
 
@@ -43,7 +45,7 @@ class Scorer:
     def _begin(self) -> None:
         self.run = Run(load_recipe(self.recipe))
         self.pipeline = Pipeline(self.run)
-        self.journal = Journal(self.run.folder / "search" / "journal")
+        self.journal = Journal(self.run.folder / "search" / "journal", self.run.space.choices)
         self._supernet: dict[str, Any] | None = None
         self._tools: tuple[Generator, Evaluator, list[Tensor]] | None = None
         self._known: dict[Any, Evaluation] = {}
@@ -75,7 +77,7 @@ class Scorer:
         evaluation = self._known.get(Evaluation(sample, None).widths)
         if evaluation is None:
             begun(self.run.recipe.search.timeout)
-            evaluation = self._evaluate(sample)
+            evaluation = dataclasses.replace(self._evaluate(sample), search=search_name(self.run))
             try:
                 self.journal.append(evaluation)
             except (OSError, TrainingError) as error:  # the disk is full

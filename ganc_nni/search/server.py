@@ -27,6 +27,7 @@ import psutil
 
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.search.client import STARTED, doorway, is_alive
+from ganc_nni.structured import parse_json
 
 if TYPE_CHECKING:
     from ganc_nni.search.scorer import Scorer
@@ -151,7 +152,7 @@ def _sample(line: bytes) -> dict[str, int]:
         InputError: It is none.
     """
     try:
-        sample = json.loads(line)["sample"]
+        sample = parse_json(line)["sample"]
         if not all(type(width) is int for width in sample.values()):
             raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -64,21 +65,22 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
 
         def known(sample: Sample) -> float | None:
             score = record.known(sample)
-            bar.advance(task, 0 if score is None else 1)
+            bar.update(task, completed=engine.spent)
             return score
 
         def score(sample: Sample) -> float | None:
-            evaluation = evaluate(supernet, evaluator, sample, calibration, recipe.precision)
+            outcome = evaluate(supernet, evaluator, sample, calibration, recipe.precision)
+            evaluation = dataclasses.replace(outcome, search=record.name)
             record.journal.append(evaluation)
             record.add(evaluation)
             best = record.best
-            bar.update(task, advance=1, description=f"search, best {best.score if best else math.nan:.4g}")
+            bar.update(task, completed=engine.spent, description=f"search, best {best.score if best else math.nan:.4g}")
             _log.info("%s scores %s", config_str(sample), evaluation.score)
             if report is not None and evaluation.score is not None:
                 report(evaluation.score)
             return evaluation.score
 
-        engine = InProcessEngine(recipe.evaluations, known, score, run.recipe.metric.higher_is_better)
+        engine = InProcessEngine(recipe.evaluations, known, score, run.recipe.metric.higher_is_better, record.own)
         build_strategy(recipe)(build_space(run.budget), engine)
     return finish(record)
 

@@ -9,23 +9,35 @@ import logging
 import sys
 from pathlib import Path
 
-import yaml
-
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.errors import InputError, TrainingError, one_line
 from ganc_nni.search.channel import Record, own_record, report_final
 from ganc_nni.search.client import ask
+from ganc_nni.structured import read_yaml
 
 
 def main(experiment_file: Path) -> None:
     """Do what the tuner asks of this trial: a stage, or the score of one sub-generator."""
-    experiment = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
-    recipe = Path(experiment["tuner"]["classArgs"]["recipe"])
+    recipe = recipe_of(experiment_file)
     record = own_record()
     parameters = record["parameters"]
     if "stage" in parameters:
         make_stage(recipe, parameters["stage"], record)
     else:
         report_final(record, ask(recipe, parameters))
+
+
+def recipe_of(experiment_file: Path) -> Path:
+    """The recipe that an experiment names.
+
+    Raises:
+        InputError: The file cannot be read, or names none.
+    """
+    try:
+        return Path(read_yaml(experiment_file)["tuner"]["classArgs"]["recipe"])
+    except OSError as error:
+        raise InputError(f"{experiment_file}: cannot be read: {error.strerror}; expected an experiment") from None
+    except (TypeError, KeyError):
+        raise InputError(f"{experiment_file}: names no recipe; expected tuner: classArgs: recipe: FILE") from None
 
 
 def make_stage(recipe: Path, stage: str, record: Record) -> None:
@@ -55,7 +67,7 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
         for each in names[before + 1 :]:
             pipeline.run_stage(each, nni.report_intermediate_result)
     except Exception as error:
-        write_text(run.folder / "error.txt", f"{error}\n")
+        write_text(run.folder / "error.txt", f"{one_line(str(error))}\n")
         raise
     scores = pipeline.figures(names[-1])
     best = max if run.recipe.metric.higher_is_better else min

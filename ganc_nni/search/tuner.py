@@ -20,7 +20,8 @@ from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.tuner import Tuner
 
 from ganc_nni import logs
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.errors import InputError, TrainingError, one_line
+from ganc_nni.files import replace_text
 from ganc_nni.lock import run_lock
 from ganc_nni.recipe import recipe_name, run_folder
 from ganc_nni.search.manager import end_with_server
@@ -86,8 +87,7 @@ class EvolutionTuner(Tuner):
 
     def _start(self) -> TrialSearch:
         self.lock.acquire()
-        if (path := self.folder / "error.txt").exists():
-            path.unlink()
+        (self.folder / "error.txt").unlink(missing_ok=True)  # a link goes, what it leads to stays
         from ganc_nni.search.bridge import TrialSearch
 
         return TrialSearch(self.recipe, self.experiment, self.optimize_mode, self._end_experiment)
@@ -97,10 +97,10 @@ class EvolutionTuner(Tuner):
             return  # what follows from the first error would hide it
         self._ended = True
         known = isinstance(error, InputError | TrainingError)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
+        message = str(error) if known else one_line(f"{type(error).__name__}: {error}")
         if self.lock.held:  # else the folder is another's
-            with contextlib.suppress(OSError):  # it may be the disk that has failed
-                (self.folder / "error.txt").write_text(message + "\n", encoding="utf-8")
+            with contextlib.suppress(OSError, InputError):  # it may be the disk that has failed
+                replace_text(self.folder / "error.txt", f"{message}\n")
             self.lock.release()
         _log.error("%s", message, exc_info=error if not known else None)
         # NNI leaves an experiment whose tuner has failed in RUNNING, unless its dispatcher reports the error; a tuner

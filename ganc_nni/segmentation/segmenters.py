@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from ganc_nni.checkpoints import check_shapes, load_metadata, load_weights
-from ganc_nni.errors import InputError
+from ganc_nni.errors import InputError, quoted
 from ganc_nni.metrics.weights import file_sha256
 from ganc_nni.segmentation.deeplab import DeepLabV2
 from ganc_nni.segmentation.drn import DrnD105
+from ganc_nni.structured import parse_json
 
 Resizes = Literal["logits", "pictures"]
 
@@ -219,10 +220,12 @@ def _identified(name: str | None, classes: int | None, path: Path) -> tuple[str,
             raise InputError(f"{path}: does not say which network it is; name one of {', '.join(NETWORKS)}")
         return name, classes
     try:
-        said = json.loads(text)
+        said = parse_json(text)
         found_name, found_classes = str(said["name"]), int(said["classes"])
     except (ValueError, TypeError, KeyError):
-        raise InputError(f"{path}: metadata {METADATA_KEY}: got {text!r}; expected JSON of name and classes") from None
+        raise InputError(
+            f"{path}: metadata {METADATA_KEY}: got {quoted(text)}; expected JSON of name and classes"
+        ) from None
     for given, found, key in ((name, found_name, "name"), (classes, found_classes, "classes")):
         if given is not None and given != found:
             raise InputError(f"{path}: holds a segmenter of {key} {found}, asked for is {given}; leave {key} out")
