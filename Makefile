@@ -20,7 +20,10 @@ setup: .venv/complete  ## the environment
 	touch $@
 
 quickstart: setup  ## the whole tour on procedural pictures, under nnictl: about 5 minutes on 2 cores
-	nnictl create --config experiments/quickstart.yml --foreground --port $(PORT)
+	@echo "NNI's web server asks for no password: whoever reaches its port can start commands here. It is kept on this"
+	@echo "machine, at http://127.0.0.1:$(PORT); nnictl without NODE_OPTIONS (README, Under NNI) opens it to the network."
+	NODE_OPTIONS='--require "$(CURDIR)/experiments/loopback.js"' \
+	    nnictl create --config experiments/quickstart.yml --foreground --port $(PORT)
 	$(BIN)/ganc report runs/quickstart
 
 test: setup  ## the whole test suite, two files at a time: many of them wait for NNI more than they compute

@@ -14,7 +14,8 @@ from tiny import contents, settings
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import save_weights, write_text
 from ganc_nni.errors import TrainingError
-from ganc_nni.search.journal import Evaluation, Journal, append_whole
+from ganc_nni.files import append_whole
+from ganc_nni.search.journal import Evaluation, Journal
 
 
 @contextmanager

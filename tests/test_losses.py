@@ -7,9 +7,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from ganc_nni import perceptual as perceptual_module
 from ganc_nni.discriminators import MultiscaleDiscriminator, PatchDiscriminator
 from ganc_nni.errors import InputError
 from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction, feature_matching
+from ganc_nni.metrics.weights import PublishedFile, file_sha256
 from ganc_nni.recipe import DOWNLOAD, DistillationRecipe, Recipe, TeacherRecipe
 
 
@@ -301,9 +303,17 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_downloaded_weights_are_used_again(hub, vgg19_file, perceptual):
+def published(path):
+    """What the published file would be called if it were this one."""
+    return PublishedFile("vgg19-dcbb9e9d.pth", perceptual_module.URL, file_sha256(path))
+
+
+def test_downloaded_weights_are_used_again_if_they_are_the_published_ones(hub, vgg19_file, perceptual, monkeypatch):
     hub.mkdir(parents=True)
     (hub / "vgg19-dcbb9e9d.pth").write_bytes(vgg19_file.read_bytes())
+    with pytest.raises(InputError, match=r"damaged or another file: .* name it in perceptual_weights"):
+        build_reconstruction("perceptual", DOWNLOAD)
+    monkeypatch.setattr(perceptual_module, "PUBLISHED", published(vgg19_file))
     loss = build_reconstruction("perceptual", DOWNLOAD)
     assert loss(pictures(0), pictures(1)) == perceptual(pictures(0), pictures(1))
 
@@ -316,10 +326,11 @@ def test_a_download_goes_to_torchs_cache_and_is_checked(hub, vgg19_file, monkeyp
         Path(path).write_bytes(vgg19_file.read_bytes())
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.setattr(perceptual_module, "PUBLISHED", published(vgg19_file))
     for _ in range(2):
         build_reconstruction("perceptual", DOWNLOAD)
     name = "vgg19-dcbb9e9d.pth"
-    assert calls == [(f"https://download.pytorch.org/models/{name}", str(hub / name), "dcbb9e9d")]
+    assert calls == [(f"https://download.pytorch.org/models/{name}", str(hub / name), file_sha256(vgg19_file))]
 
 
 def test_without_network_the_message_says_what_to_put_where(hub):

@@ -21,10 +21,11 @@ from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import TrainingError, cannot_write
+from ganc_nni.files import append_whole
 from ganc_nni.run import Run
 from ganc_nni.search.budget import Figure
 from ganc_nni.search.front import Caption, Front, Point, draw
-from ganc_nni.search.journal import Evaluation, Journal, append_whole, checked
+from ganc_nni.search.journal import Evaluation, Journal, checked
 from ganc_nni.space import Sample, config_str
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ class SearchRecord:
             known = self._rows.get(config_str(self._ordered(evaluation.sample)))
             if known is None or known.evaluation.score is None or evaluation.score is not None:
                 self._take(evaluation)
-            if evaluation.search == self.name and evaluation.score is not None:
+            is_own = evaluation.search == self.name and evaluation.score is not None
+            if is_own and self.run.budget.affordable(evaluation.sample):
                 self._make_own(evaluation)
         if self._rows and (table := self._table()) != text:
             write_text(self.path, table)

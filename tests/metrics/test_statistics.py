@@ -16,6 +16,7 @@ from ganc_nni.metrics import (
     real_statistics,
     save_statistics,
 )
+from ganc_nni.metrics.statistics import load_origin
 
 
 class Counting(RandomFeatures):
@@ -91,6 +92,32 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     assert torch.equal(first.root, again.root)
     assert path.name in caplog.text
     assert torch.equal(load_statistics(path).root, first.root)
+
+
+@pytest.mark.parametrize("kind", ["other statistics", "another set's", "another count"])
+def test_a_cache_that_does_not_hold_what_was_kept_there_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, gaussian: Gaussian, kind: str
+) -> None:
+    extractor = Counting()
+    first = real_statistics(extractor, Noise(), 16, tmp_path)
+    (path,) = tmp_path.iterdir()
+    if kind == "other statistics":
+        save_statistics(path, gaussian, load_origin(path))
+    elif kind == "another count":
+        save_statistics(path, Gaussian(first.mu, first.root, first.count + 1), load_origin(path))
+    else:
+        real_statistics(extractor, Noise(seed=1), 16, tmp_path)
+        (other,) = set(tmp_path.iterdir()) - {path}
+        other.replace(path)
+    calls = extractor.calls
+
+    again = real_statistics(extractor, Noise(), 16, tmp_path)
+
+    assert extractor.calls == calls + 1
+    assert torch.equal(again.root, first.root)
+    assert "its hash differs" in caplog.text
+    assert real_statistics(extractor, Noise(), 16, tmp_path).count == first.count
+    assert extractor.calls == calls + 1
 
 
 def test_too_few_pictures_are_refused() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ganc_nni.errors import InputError
+from ganc_nni.metrics.inception import FID_WEIGHTS
 from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
 
 CONTENT = b"weights"
@@ -59,6 +60,30 @@ def test_a_damaged_file_is_named(places: dict[str, Path]) -> None:
 
     with pytest.raises(InputError, match=rf"{FILE.name}: is .*: its sha256 begins .* expected {DIGITS}; delete it"):
         locate([FILE])
+
+
+@pytest.mark.parametrize("where", ["data", "here", "hub"])
+def test_a_file_is_checked_by_all_digits_wherever_it_is(places: dict[str, Path], where: str) -> None:
+    whole = hashlib.sha256(CONTENT).hexdigest()
+    forged = PublishedFile(FILE.name, FILE.url, whole[:8] + "0" * 56)  # of the same first eight digits
+    (places[where] / FILE.name).write_bytes(CONTENT)
+
+    assert locate([PublishedFile(FILE.name, FILE.url, whole)]) == places[where] / FILE.name
+    with pytest.raises(InputError, match=f"its sha256 begins with {whole}, expected {DIGITS}0"):
+        locate([forged])
+
+
+def test_a_download_is_asked_for_by_all_digits(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, hash_prefix, **__: asked.append(hash_prefix))
+    whole = hashlib.sha256(CONTENT).hexdigest()
+    locate([PublishedFile(FILE.name, FILE.url, whole)])
+    assert asked == [whole]
+
+
+def test_the_whole_hash_of_fid_s_weights_begins_as_their_name_says() -> None:
+    assert len(FID_WEIGHTS.sha256) == 64
+    assert FID_WEIGHTS.sha256.startswith(PublishedFile(FID_WEIGHTS.name).digits)
 
 
 def test_without_a_network_the_error_says_what_to_put_where(places: dict[str, Path]) -> None:

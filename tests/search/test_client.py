@@ -17,7 +17,7 @@ from evaluator_place import OWNER, Place, finish, place, wait_until
 from tiny import search_space
 
 from ganc_nni.errors import InputError
-from ganc_nni.search.client import address_of, is_alive
+from ganc_nni.search.client import _start, address_of, is_alive
 
 SAMPLE = search_space().smallest()
 
@@ -107,6 +107,39 @@ def test_a_link_to_a_folder_is_refused(tmp_path, monkeypatch):
     folder.symlink_to(tmp_path / "mine")
     with pytest.raises(InputError, match="of your own"):
         address_of(Path("x.recipe.yml"), 1)
+
+
+SQUATTERS = {
+    "file": lambda folder: folder.write_text("mine"),
+    "dangling link": lambda folder: folder.symlink_to(folder.parent / "nowhere"),
+    "link to a file": lambda folder: folder.symlink_to(__file__),
+    "pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", SQUATTERS)
+def test_what_squats_in_the_place_of_the_folder_is_one_line_and_stays(tmp_path, monkeypatch, kind):
+    folder = _folder_of_sockets(tmp_path, monkeypatch)
+    SQUATTERS[kind](folder)
+    before = folder.lstat()
+    with pytest.raises(InputError, match="expected a folder of your own that nobody else can open") as caught:
+        address_of(Path("x.recipe.yml"), 1)
+    assert "\n" not in str(caught.value)
+    assert folder.lstat().st_ino == before.st_ino
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_log_that_is_a_link_is_refused_before_anything_is_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search = tmp_path / "runs" / "x" / "search"
+    search.mkdir(parents=True)
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (search / "evaluator.log").symlink_to(target)
+    with pytest.raises(InputError, match=r"evaluator\.log: is a link"):
+        _start(tmp_path / "s.sock", Path("x.recipe.yml"), os.getpid())
+    assert target.read_text() == "mine"
+    assert not (tmp_path / "s.sock").exists()
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path, monkeypatch):

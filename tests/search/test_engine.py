@@ -1,3 +1,4 @@
+import random
 import threading
 import time
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nni.mutable import SampleValidationError
+from nni.nas.execution.event import ModelEventType
 from nni.nas.space import ModelStatus
 from tiny import all_samples, search_space
 from trial_workers import Workers
@@ -13,7 +15,7 @@ from ganc_nni.generators.resnet import LABELS
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.engine import InProcessEngine, TrialEngine
-from ganc_nni.space import config_str
+from ganc_nni.space import config_str, parse_config_str
 
 SPACE = search_space()
 
@@ -166,3 +168,66 @@ def test_one_that_waits_is_idle_until_it_has_work():
     thread.join(10)
     assert got == [model]
     assert not engine.idle_worker_available()
+
+
+class Stopped(Exception):
+    """The end of a session."""
+
+
+def a_session(strategy, earlier, restarted, seed, stop_after=None):
+    """Two trials at a time that take any time; returns what they have scored, and what they were at work on."""
+    draw = random.Random(seed)
+    engine = TrialEngine(
+        24, lambda sample: earlier.get(config_str(sample)), earlier=[parse_config_str(each) for each in earlier]
+    )
+    engine.resume(*(space().freeze(parse_config_str(each)) for each in restarted if each not in earlier))
+    scored, begun = dict(earlier), []
+
+    def score(number, sample):
+        begun.append(config_str(sample))
+        if stop_after is not None and len(scored) - len(earlier) >= stop_after:
+            engine.close()
+            raise Stopped
+        time.sleep(draw.uniform(0, 0.01))
+        scored[config_str(sample)] = float(total(sample))
+        return scored[config_str(sample)]
+
+    workers = Workers(engine, score, recipe(strategy=strategy, evaluations=24, population=6), space())
+    if stop_after is None:
+        workers.run()
+        assert engine.complete
+    else:
+        with pytest.raises(AssertionError):
+            workers.run()
+        assert {type(error) for error in workers.errors} == {Stopped}
+    return scored, [each for each in begun if each not in scored]
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "elitist", "random", "tpe"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stopped_and_resumed_with_two_trials_it_scores_as_many_in_all_as_asked_for(strategy, seed):
+    scored, restarted = {}, []
+    for session, stop_after in enumerate((7, 7, None)):
+        scored, restarted = a_session(strategy, scored, restarted, 10 * seed + session, stop_after)
+    assert len(scored) == 24
+
+
+def test_what_was_scored_for_this_search_leaves_nothing_to_ask_for():
+    samples = all_samples(SPACE)[:6]
+    engine = TrialEngine(6, unknown, earlier=samples)
+    assert engine.exhausted
+    assert engine.next_model() is None
+    assert engine.spent == 6
+
+
+def test_a_trial_that_was_started_again_counts_and_no_strategy_hears_of_it():
+    engine = TrialEngine(3, unknown)
+    heard = []
+    engine.register_model_event_callback(ModelEventType.TrainingEnd, heard.append)
+    model = space().freeze(SPACE.smallest())
+    engine.resume(model)
+    assert (engine.spent, engine.open, engine.take()) == (1, 1, model)
+    engine.finish(model, 1.0)
+    assert (engine.spent, engine.open, heard, engine.list_models()) == (1, 0, [], [])
+    engine.submit_models(space().freeze(SPACE.smallest()))
+    assert engine.spent == 1

@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 
 import pytest
@@ -16,7 +17,7 @@ from ganc_nni.search.budget import Budget, build_space
 from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.front import Front, Point
 from ganc_nni.search.journal import Evaluation, Journal
-from ganc_nni.search.record import SearchRecord
+from ganc_nni.search.record import SearchRecord, search_name
 from ganc_nni.search.stage import evaluate, finish, search
 from ganc_nni.search.strategy import build_strategy
 from ganc_nni.space import config_str
@@ -214,7 +215,7 @@ def explore(run, score):
         return outcome
 
     settings = run.recipe.search
-    engine = InProcessEngine(settings.evaluations, record.known, recorded)
+    engine = InProcessEngine(settings.evaluations, record.known, recorded, earlier=record.own)
     build_strategy(settings)(build_space(Budget(run.space, run.student_cost, settings)), engine)
     return record
 
@@ -345,3 +346,75 @@ def test_the_architecture_fits_the_budget_where_every_score_is_known(finished_co
     architecture = Architecture.load(frugal.folder / "architecture.json")
     assert architecture.macs_published <= 2.5e6
     assert architecture.metrics == {"frechet_random/search": figures["score"]}
+
+
+HOSTILE = {
+    "widths outside": {"sample": dict.fromkeys(LABELS, 10**30), "score": -1.0},
+    "missing label": {"sample": dict.fromkeys(LABELS[1:], 4), "score": -1.0},
+    "sample of null": {"sample": None, "score": -1.0},
+    "text as score": {"sample": dict.fromkeys(LABELS, 4), "score": "-1"},
+    "-Infinity": {"sample": dict.fromkeys(LABELS, 4), "score": -math.inf},
+    "NaN": {"sample": dict.fromkeys(LABELS, 4), "score": math.nan},
+    "over budget": {"sample": dict.fromkeys(LABELS, 8), "score": -1.0},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_line_that_anybody_wrote_into_the_journal_never_wins(tiny_folder, kind):
+    run = Run(recipe("space.json", search={"evaluations": 6}))
+    line = {**HOSTILE[kind], "search": search_name(run)}
+    folder = run.folder / "search" / "journal"
+    folder.mkdir(parents=True)
+    (folder / "elsewhere.jsonl").write_text(f"{json.dumps(line)}\n")
+    record = explore(run, synthetic)
+    assert record.best.score == min(synthetic(each.sample) for each in record.evaluations if each.score != -1.0)
+    assert Architecture.load(run.folder / "architecture.json").sample == record.best.sample
+    listed = [row for row in rows(run) if row["score"] and float(row["score"]) < 0]
+    assert len(listed) == (kind == "over budget")  # it is one of the space, of a search with another budget
+    assert "-1" not in (run.folder / "architecture.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00",
+        b"trial,score\n" + b"x" * 200_000,
+        b'"' + b"x" * 200_000,
+        b"\0\0\0",
+        ",".join(["trial", *LABELS, "score", "seconds", "message"]).encode() + b"\n1" + b",9" * 8 + b",-1,1,\n",
+        ",".join(["trial", *LABELS, "score", "seconds", "message"]).encode() + b"\n1" + b",4" * 8 + b",-inf,1,\n",
+        ",".join(["trial", *LABELS, "score", "seconds", "message"]).encode() + b"\n1" + b",4" * 8 + b",nan,1,\n",
+    ],
+)
+def test_a_table_that_anybody_wrote_is_used_as_far_as_it_holds_evaluations(tiny_folder, content):
+    run = Run(recipe("space.json", search={"evaluations": 6}))
+    path = run.folder / "search" / "trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert SearchRecord(run, "frechet_random").evaluations == []
+    assert len(explore(run, synthetic).evaluations) == 6
+    assert len(rows(run)) == 6
+
+
+@pytest.mark.parametrize("asked", [(6, 6), (6, 9), (9, 6)])
+def test_what_an_earlier_session_scored_counts_even_if_it_is_not_asked_for_again(tiny_folder, asked):
+    def session(evaluations):
+        run = Run(recipe("space.json", search={"evaluations": evaluations, "budget": EVERYTHING}))
+        return run, SearchRecord(run, "frechet_random")
+
+    run, record = session(asked[0])
+    scored = all_samples(run.space)[: asked[0]]
+    for number, sample in enumerate(scored):  # in an order that no strategy would ask in
+        record.journal.append(Evaluation(sample, 5.0 + number, search=record.name))
+    run, record = session(asked[1])
+    assert record.best.score == 5.0
+    assert len(explore(run, lambda sample: 100.0).evaluations) == max(asked)
+    assert record.architecture(record.best).sample == scored[0]
+
+
+def test_a_search_is_the_same_whatever_how_long_it_goes_on(tiny_folder):
+    def name(**changes):
+        return search_name(Run(recipe("space.json", search=changes)))
+
+    assert name() == name(evaluations=99, timeout=5, max_failures=7)
+    assert len({name(), name(seed=9), name(strategy="random"), name(budget=4e6)}) == 4
