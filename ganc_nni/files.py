@@ -143,8 +143,7 @@ def append_whole(path: Path, content: bytes, sync: bool = False) -> None:
 def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a new file beside ``path``, of a name that nobody can guess, and put it there in one step.
 
-    Its permissions are those that the umask leaves, without a call of chmod, which CIFS, vfat and mounted buckets
-    refuse. What is at ``path`` stays as it is if anything fails.
+    Its permissions are those that the umask leaves. What is at ``path`` stays as it is if anything fails.
 
     Raises:
         InputError: Something else than a regular file is at ``path``.
@@ -155,9 +154,14 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
     # not made of the whole name: that may fill the 255 bytes of a name already
     temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
     try:
         write(temporary)
+        if stat.S_IMODE(temporary.lstat().st_mode) != mode:  # safetensors puts a private file of its own there
+            with contextlib.suppress(OSError):  # CIFS, vfat and mounted buckets have no chmod
+                temporary.chmod(mode)
         check_replaceable(path)
         temporary.replace(path)
     finally:
