@@ -105,7 +105,7 @@ class SearchRecord:
             is_own = evaluation.search == self.name and evaluation.score is not None
             if is_own and self.run.budget.affordable(evaluation.sample):
                 self._make_own(evaluation)
-        if self._rows and (table := self._table()) != text:
+        if (self._rows or text) and (table := self._table()) != text:
             write_text(self.path, table)
         if self._front.points:
             self._write_front()
