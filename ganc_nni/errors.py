@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
     """Text as one line that is safe to show, its middle left out where it is long."""
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE * 3 // 4]} ... {text[-LONGEST_LINE // 5 :]}"
-    return " ".join(visible(text.replace("\r\n", "\n").replace("\t", " ")).split("\n")).strip()
+    return " ".join(visible(text.replace("\r\n", "\n").replace("\t", " ")).split("\n"))
 
 
 class _Short(reprlib.Repr):

@@ -74,7 +74,7 @@ class SearchSpace:
             if width not in self.choices[label]
         ]
         if strange:
-            raise InputError(f"configuration string {text!r}: not in the search space: {'; '.join(strange)}")
+            raise InputError(f"configuration string {quoted(text)}: not in the search space: {'; '.join(strange)}")
         return sample
 
     def __len__(self) -> int:
@@ -109,13 +109,13 @@ def parse_config_str(text: str, labels: tuple[str, ...] = resnet.LABELS) -> Samp
         older = f" or the {len(LEGACY_LABELS)} of older results ({', '.join(LEGACY_LABELS)})"
         got = ", ".join(f"{label}={word}" for label, word in zip_longest(labels, words, fillvalue="?"))
         raise InputError(
-            f"configuration string {text!r}: {len(words)} widths; expected {len(labels)} joined by underscores "
+            f"configuration string {quoted(text)}: {len(words)} widths; expected {len(labels)} joined by underscores "
             f"({', '.join(labels)}){older * (labels == resnet.LABELS)}; got {got}"
         )
     names = LEGACY_LABELS if legacy else labels
-    wrong = [f"{label}={word!r}" for label, word in zip(names, words, strict=True) if not _is_width(word)]
+    wrong = [f"{label}={quoted(word)}" for label, word in zip(names, words, strict=True) if not _is_width(word)]
     if wrong:
-        raise InputError(f"configuration string {text!r}: expected positive integers, got {', '.join(wrong)}")
+        raise InputError(f"configuration string {quoted(text)}: expected positive integers, got {', '.join(wrong)}")
     widths = [int(word) for word in words]
     if legacy:
         widths[3:4] = 3 * widths[3:4]

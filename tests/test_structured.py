@@ -233,5 +233,7 @@ def test_no_other_reader_is_in_use():
         for path in package.rglob("*.py")
         if other.search(text := path.read_text(encoding="utf-8"))
     }
-    # NNI's own command line, answers of our own child process, and metadata of weights, which pydantic reads
-    assert set(found) == {"structured.py", "search/tuner.py", "speed/compare.py", "speed/worker.py", "interop/files.py"}
+    # NNI's own command line, answers of our own child process, what was just written, and parts of files of weights
+    others = {"search/tuner.py", "speed/compare.py", "speed/worker.py", "inputs.py"}
+    others |= {"hashes.py", "file_kinds.py", "interop/files.py"}
+    assert set(found) - {"structured.py"} <= others
