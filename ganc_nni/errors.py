@@ -73,6 +73,10 @@ class TrainingError(_OneLine, RuntimeError):
     """
 
 
+class CannotWrite(TrainingError):
+    """A file could not be written: the disk is full, read-only, or fails."""
+
+
 @contextmanager
 def in_one_line() -> Iterator[None]:
     """Let an expected failure end the program with one line on standard error.
@@ -81,8 +85,15 @@ def in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, TrainingError, OSError) as error:
-        sys.stderr.write(f"error: {one_line(str(error))}\n")
+    except Exception as error:
+        from ganc_nni.memory import is_out_of_memory
+
+        text = one_line(str(error))
+        if is_out_of_memory(error):
+            text = f"out of memory ({text[:160] or type(error).__name__}); end other programs, or take a larger machine"
+        elif not isinstance(error, InputError | TrainingError | OSError):
+            raise
+        sys.stderr.write(f"error: {text}\n")
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
@@ -90,7 +101,7 @@ WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Numbers of errors that only writing has: no space, over quota, too large, read-only."""
 
 
-def cannot_write(path: Path, error: Exception) -> TrainingError:
+def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """The failure to write a file, in one line; to be raised."""
     number = error.errno if isinstance(error, OSError) else None
     reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(f"{error}".split())[:200]
@@ -103,4 +114,4 @@ def cannot_write(path: Path, error: Exception) -> TrainingError:
         cure = "make room on that disk"
     else:
         cure = "check that disk"
-    return TrainingError(f"{path}: cannot be written: {reason}; {cure} and call again: what was finished is kept")
+    return CannotWrite(f"{path}: cannot be written: {reason}; {cure} and call again: what was finished is kept")

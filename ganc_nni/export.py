@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 
@@ -21,10 +23,16 @@ from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, read_json, save_weights, write_atomically, write_text
 from ganc_nni.data import Split, as_rgb
 from ganc_nni.deploy.stage import deploy_run
+from ganc_nni.errors import CannotWrite
+from ganc_nni.memory import is_out_of_memory
 from ganc_nni.report.pictures import save_pictures
 from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
 from ganc_nni.training.loop import Report
+
+_log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 WRITTEN = ("architecture.json", "compressed.safetensors", "summary.json")
 """Files without which an export is not done."""
@@ -34,7 +42,8 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     """Write architecture, weights, picture and summary of the compressed generator; returns its score on the test set.
 
     Leaves in ``export/``: ``architecture.json``, ``compressed.pth``, ``compressed.safetensors`` (its metadata holds
-    the architecture), ``compressed.onnx`` with ``files.json``, ``picture.png`` and ``summary.json``.
+    the architecture), ``compressed.onnx`` with ``files.json``, ``picture.png`` and ``summary.json``. Once weights and
+    scores are there the summary is always written; a step that fails is left out, with a remark there.
     """
     folder = run.folder / "export"
     architecture = Architecture.load(run.folder / "architecture.json")
@@ -52,29 +61,41 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     metadata = {"architecture": architecture.model_dump_json()}
     save_weights(folder / "compressed.safetensors", compressed.state_dict(), metadata)
 
-    deploy_run(run)
+    steps = _Steps()
+    for name, each in (steps.run("files for other runtimes", lambda: deploy_run(run)) or {}).items():
+        if "remark" in each:
+            steps.remarks[name] = each["remark"]
 
     costs = {"teacher": run.teacher_cost, "compressed": run.student_cost.at(architecture.sample)}
     size = (1, run.recipe.data.in_channels, *run.recipe.data.image_size)
+
+    def timed(network: nn.Module) -> float:
+        return latency_ms(network, torch.zeros(size, device=run.device))
+
     rows = {
         name: {
             "macs_published": costs[name].macs_published,
             "macs_true": costs[name].macs_true,
             "params": costs[name].params,
             "score": scores[name],
-            "latency_ms": latency_ms(network, torch.zeros(size, device=run.device)),
+            "latency_ms": steps.run(f"latency of {name}", partial(timed, network)),
         }
         for name, network in networks.items()
     }
     pictures = len(run.data.test.sources)
-    chosen = held_out_scores(run, architecture, evaluator)
+    chosen = steps.run("scores of the chosen sub-generator", lambda: held_out_scores(run, architecture, evaluator))
+    steps.run(
+        "comparison picture", lambda: draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
+    )
+    steps.run("pictures", lambda: save_pictures(run.data.test, networks, run.device, folder / "pictures"))
     summary = {
         "metric": evaluator.metric_name,
         "higher_is_better": run.recipe.metric.higher_is_better,
         "test_pictures": pictures,
         "image_size": size[2:],
         "networks": rows,
-        "chosen": {
+        "chosen": chosen
+        and {
             "config_str": architecture.config_str,
             "search": architecture.metrics.get(f"{evaluator.metric_name}/search", math.nan),
             "test": chosen[0],
@@ -82,11 +103,51 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
             "mean": statistics.fmean(chosen),
             "stdev": statistics.stdev(chosen) if len(chosen) > 1 else None,
         },
+        "remarks": steps.remarks,
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-    draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
-    save_pictures(run.data.test, networks, run.device, folder / "pictures")
+    if steps.disk is not None:  # what is missing is made by the next call
+        raise steps.disk
     return {"score": scores["compressed"]}
+
+
+class _Steps:
+    """The steps of an export that may fail without the others.
+
+    Attributes:
+        remarks: Why a step or a file is missing, or what is to be known of it, by its name.
+        disk: The first failure of the disk; None: there was none.
+    """
+
+    def __init__(self) -> None:
+        self.remarks: dict[str, str] = {}
+        self.disk: CannotWrite | None = None
+
+    def run(self, name: str, step: Callable[[], _Result]) -> _Result | None:
+        """What the step returns; None where it fails."""
+        try:
+            return step()
+        except Exception as error:
+            self.disk = self.disk or (error if isinstance(error, CannotWrite) else None)
+            reason = " ".join(f"{error}".split())[:400] or type(error).__name__
+            if is_out_of_memory(error):
+                reason = f"out of memory ({reason[:160]}); lower data.image_size, or end other programs"
+            self.remarks[name] = f"left out: {reason}"
+            _log.warning("export goes on without %s: %s", name, reason)
+            return None
+
+
+def renew_remarks(folder: Path, made: Mapping[str, Mapping[str, Any]]) -> None:
+    """Bring the remarks of ``export/summary.json`` up to date after files have been made anew."""
+    summary = read_summary(folder.parent)
+    before = summary.get("remarks")
+    if not isinstance(before, dict):
+        return
+    names = {"files for other runtimes", *made}
+    remarks = {name: text for name, text in before.items() if name not in names}
+    remarks |= {name: each["remark"] for name, each in made.items() if "remark" in each}
+    if remarks != before:
+        write_text(folder / "summary.json", json.dumps({**summary, "remarks": remarks}, indent=2) + "\n")
 
 
 @torch.inference_mode()

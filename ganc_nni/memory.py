@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import re
 import resource
@@ -13,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganc_nni.errors import TrainingError
+from ganc_nni.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from ganc_nni.recipe import Recipe
@@ -29,10 +30,17 @@ _BATCH_SIZES = {
 """Where a recipe says how many pictures the training of a stage has in memory at once."""
 
 _TOO_LITTLE = re.compile(
-    r"out.of.memory|can't allocate memory|not enough memory|bad.alloc|ALLOC_FAILED|could not create a primitive$",
+    r"out of memory|can(no|')t allocate memory|not enough memory|bad[ _]alloc|ALLOC_FAILED|failed to allocate memory|"
+    r"unable to allocate|could not create a (primitive|memory object)$|could not execute a primitive$",
     re.IGNORECASE,
 )
-"""The last is oneDNN's where no memory is left for the code of a convolution."""
+"""What torch, oneDNN (the last three), cuDNN, cuBLAS, ONNX Runtime and the system say.
+
+oneDNN says it also where no memory is left for the code of a convolution.
+"""
+
+_OTHER_ERRORS = ("onnxruntime", "safetensors", "safetensors_rust")
+"""Packages whose errors are of types of their own."""
 
 
 def start_peak() -> None:
@@ -65,23 +73,53 @@ def watch(stage: str, recipe: Recipe) -> Iterator[dict[str, float]]:
     start_peak()
     try:
         yield peaks
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
-        reason = re.split(r"\. |\n", f"{error}".strip() or type(error).__name__)[0][:160]
         raise TrainingError(
-            f"{stage}: out of memory, with {_in_words(_peaks())} at the peak ({reason}); "
+            f"{stage}: out of memory, with {_in_words(_peaks())} at the peak ({_reason(error)}); "
             f"lower {_settings(stage, recipe)} and call again: what was finished is kept"
         ) from None
     peaks.update(_peaks())
     _log.info("%s: %s at the peak", stage, _in_words(peaks))
 
 
+@contextmanager
+def enough_memory(what: str, settings: str) -> Iterator[None]:
+    """Run something that is no stage.
+
+    Args:
+        what: What it is, for the message.
+        settings: What to lower, with present values.
+
+    Raises:
+        TrainingError: There was too little memory; the message says what to lower.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(f"{what}: out of memory ({_reason(error)}); lower {settings}, and call again") from None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was too little memory, of the processor or of CUDA."""
-    if isinstance(error, TrainingError):  # which says already what to do
+    if isinstance(error, TrainingError | InputError):  # which say already what to do
         return False
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_TOO_LITTLE.search(str(error))))
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    theirs = type(error).__module__.partition(".")[0] in _OTHER_ERRORS
+    return isinstance(error, MemoryError) or (
+        (isinstance(error, RuntimeError) or theirs) and bool(_TOO_LITTLE.search(str(error).strip()))
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The line of an error's text that says it."""
+    lines = [line.strip() for line in f"{error}".splitlines() if line.strip()]
+    told = next((line for line in lines if _TOO_LITTLE.search(line)), lines[0] if lines else type(error).__name__)
+    return re.split(r"\. ", told)[0][:160]
 
 
 def _peaks() -> dict[str, float]:
@@ -103,6 +141,8 @@ def _settings(stage: str, recipe: Recipe) -> str:
     for key in (*_BATCH_SIZES.get(stage, ()), "metric.batch_size"):
         value = attrgetter(key)(recipe)
         found += [f"{key} (now {value})"] if value > 1 else []
+    if recipe.data.workers:
+        found.append(f"data.workers (now {recipe.data.workers})")
     height, width = recipe.data.image_size
     lower = " or ".join([*found, f"data.image_size (now {height}x{width})"])
     blocks = stage != "segmenter" and recipe.generator.family != "unet"

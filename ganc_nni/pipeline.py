@@ -251,7 +251,7 @@ class Pipeline:
 
         try:
             write_page(self.run.folder, collect(self.run.folder))
-        except (InputError, TrainingError) as error:
+        except Exception as error:  # charts and templates raise whatever they like
             _log.warning("the run is finished, but its report could not be made: %s", error)
 
     def run_until(self, last: str) -> None:

@@ -148,6 +148,7 @@ def export(
     wanted = _formats(formats)
     _run_until(recipe, "export")
     from ganc_nni.deploy.stage import deploy_run
+    from ganc_nni.export import renew_remarks
     from ganc_nni.lock import run_lock
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
@@ -155,6 +156,7 @@ def export(
     run = Run(load_recipe(recipe))
     with run_lock(run.folder):
         made = deploy_run(run, wanted, dynamic_size, as_bytes, opset)
+        renew_remarks(run.folder / "export", made)
     if as_json:
         print_json(made)
         return
@@ -166,6 +168,9 @@ def export(
         figures = (f"{each['bytes'] / 1e6:.2f}", f"{each['largest']:.2g}", f"{each['mean']:.2g}", " ".join(scores))
         table.add_row(name, *figures)
     CONSOLE.print(table)
+    for name, each in made.items():
+        if "remark" in each:
+            CONSOLE.print(f"{name}: {each['remark']}", soft_wrap=True)
 
 
 def _formats(names: str) -> list[Format]:
@@ -207,5 +212,8 @@ def _print_table(folder: Path, summary: Summary) -> None:
     for row in summary.rows():
         table.add_row(*row)
     CONSOLE.print(table)
+    for name, remark in summary.remarks.items():
+        CONSOLE.print(f"{name}: {remark}", soft_wrap=True)
     CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
-    CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)
+    if (folder / "export" / "picture.png").is_file():
+        CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)

@@ -45,7 +45,7 @@ def deploy_run(
         architecture,
         network,
         Interface(run.recipe.data.image_size, dynamic, as_bytes, labels),
-        _batches(varied(checked, 0 if as_bytes else 1)),
+        _batches(checked),
         lambda: (_input(training, index, as_bytes)[None] for index in run.data.still.spread(CALIBRATED)),
         opset,
     )
@@ -58,18 +58,6 @@ def _input(pictures: PictureSet, index: int, as_bytes: bool) -> Array:
         return pictures[index].numpy()
     pixels = np.asarray(pictures.image(index))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-
-def varied(inputs: list[Array], first: int) -> list[Array]:
-    """The pictures of more than one colour, or all if there are none.
-
-    An instance norm divides the rounding errors of an even area by their own spread: what comes out is of no picture.
-
-    Args:
-        inputs: Without a batch axis.
-        first: The axis of the height: 0 for bytes, 1 for tensors.
-    """
-    return [x for x in inputs if np.ptp(x, (first, first + 1)).any()] or inputs
 
 
 def _batches(inputs: list[Array]) -> list[Array]:

@@ -106,11 +106,16 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         return change(before, after, f"fewer {what}", f"more {what}")
 
     before, after = teacher.latency_ms, compressed.latency_ms
+    faster = (
+        []
+        if before is None or after is None
+        else [(*change(before, after, "faster", "slower"), f"{before:.1f} → {after:.1f} ms, eager, batch 1")]
+    )
     direction = "higher" if summary.higher_is_better else "lower"
     return [
         (*fewer("MACs", teacher.macs_published, compressed.macs_published), "as the papers count them"),
         (*fewer("parameters", teacher.params, compressed.params), f"{compressed.params:,} in all"),
-        (*change(before, after, "faster", "slower"), f"{before:.1f} → {after:.1f} ms, eager, batch 1"),
+        *faster,
         (
             f"{teacher.score:.3g} → {compressed.score:.3g}",
             summary.metric,

@@ -57,7 +57,7 @@ class Network(BaseModel):
     macs_true: PositiveInt
     params: PositiveInt
     score: float
-    latency_ms: PositiveFloat
+    latency_ms: PositiveFloat | None
 
 
 class Chosen(BaseModel):
@@ -77,6 +77,7 @@ class Summary(BaseModel):
     image_size: tuple[int, int]
     networks: dict[str, Network]
     chosen: Chosen | None = None
+    remarks: dict[str, str] = {}
 
     @property
     def teacher(self) -> Network:
@@ -95,8 +96,9 @@ class Summary(BaseModel):
 
         def row(title: str, key: str, form: str, smaller: str = "", larger: str = "") -> tuple[str, str, str, str]:
             before, after = getattr(teacher, key), getattr(compressed, key)
-            ratio = times(before, after, smaller, larger) if smaller else ""
-            return title, form.format(before), form.format(after), ratio
+            ratio = times(before, after, smaller, larger) if smaller and before and after else ""
+            shown = ["not measured" if value is None else form.format(value) for value in (before, after)]
+            return title, *shown, ratio
 
         rows = [
             row("MACs (published convention)", "macs_published", "{:,}", "less", "more"),
