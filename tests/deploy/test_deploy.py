@@ -13,11 +13,10 @@ from torch import nn
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.deploy import Interface, deploy
-from ganc_nni.deploy.files import read_files
+from ganc_nni.deploy.files import CONDITIONED, LEAST, read_files
 from ganc_nni.deploy.graph import to_onnx
 from ganc_nni.deploy.interface import Labels, OfBytes
 from ganc_nni.deploy.runtime import module, session
-from ganc_nni.deploy.stage import varied
 from ganc_nni.deploy.verify import difference, network_runner, onnx_runner, program_runner
 from ganc_nni.errors import InputError, TrainingError
 
@@ -40,7 +39,7 @@ def test_any_batch_and_size_give_the_network_s_picture(name, data):
     shape = data.draw(times) * steps, data.draw(times) * steps
     x = inputs(name, shape, data.draw(st.integers(1, 3)), seed=data.draw(st.integers(0, 9)))
     apart = difference("file", onnx_runner(content(name, dynamic=True), 1), network_runner(network(name)), [x])
-    assert apart["largest"] < 0.5
+    assert apart.largest.max() < 0.5
 
 
 @pytest.mark.parametrize("name", BLUEPRINTS)
@@ -209,15 +208,6 @@ def test_a_network_that_has_broken_down_is_not_compared():
         difference("file", np.nan_to_num, broken, [x])
 
 
-def test_pictures_of_one_colour_prove_nothing():
-    plain = np.stack([np.full((4, 4), each, np.float32) for each in (-1, 0, 1)])
-    line = plain.copy()
-    line[1, 2, 3] = 0.5
-    assert varied([plain, line], 1) == [line]
-    assert varied([plain], 1) == [plain]
-    assert len(varied([plain.transpose(1, 2, 0), line.transpose(1, 2, 0)], 0)) == 1
-
-
 def layers_of(model, kind):
     """The nodes of a kind, in the order of computation."""
     return [node for node in model.graph.node if node.op_type == kind]
@@ -245,3 +235,95 @@ def test_the_first_the_last_and_depthwise_convolutions_stay_in_float32(name):
     wanted = [a or b or c for a, b, c in zip(grouped, transposed, ends, strict=True)]
     assert exact == wanted
     assert not all(exact)
+
+
+def even(name, kind):
+    """The image that is white but for a corner, and its kin, as bytes ``1 x H x W x C``."""
+    height, width = size(name)
+    pixels = np.full(
+        (1, height, width, BLUEPRINTS[name].in_channels), {"black": 0, "grey": 128}.get(kind, 255), np.uint8
+    )
+    if kind == "corner":
+        pixels[:, :3, :3] = 90
+    if kind == "one pixel of 254":
+        pixels[:, height // 2, width // 2] = 254
+    return pixels
+
+
+EVEN = ["white", "black", "grey", "corner", "one pixel of 254"]
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("name", ["resnet", "mobile", "unet"])
+def test_even_images_fail_no_export(name, as_bytes, tmp_path):
+    pictures = [even(name, kind) for kind in EVEN]
+    if not as_bytes:
+        pictures = [(x.transpose(0, 3, 1, 2) / np.float32(127.5) - 1).astype(np.float32) for x in pictures]
+    made = deploy(deployable(name, as_bytes=as_bytes, pictures=pictures), ["onnx"], tmp_path)
+    (described,) = made.values()
+    assert described["pictures"] == 5
+    assert described["largest"] <= (1 if as_bytes else 0.1)
+    assert described["rounding"] <= CONDITIONED
+    if name != "unet":  # whose innermost levels are too small to be even
+        assert "compared without " in described["remark"]
+        assert "of 5 test pictures: rounding alone moves them by up to" in described["remark"]
+    assert json.loads((tmp_path / "files.json").read_text()) == made
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_what_other_runtimes_do_is_far_below_what_is_allowed(name, as_bytes):
+    made = deployable(name, as_bytes=as_bytes)
+    apart = difference("file", onnx_runner(content(name, as_bytes=as_bytes)), network_runner(made.wrapped), made.tried)
+    assert (made.rounding <= CONDITIONED).all()
+    assert (apart.largest <= (1 if as_bytes else LEAST / 4)).all()
+
+
+def corrupted(model, change):
+    """The model with one weight of its last convolution changed."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    last = [node for node in changed.graph.node if node.op_type in ("Conv", "ConvTranspose")][-1]
+    tensor = next(each for each in changed.graph.initializer if each.name == last.input[1])
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values.flat[0] = change(values.flat[0])
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return changed
+
+
+@pytest.mark.parametrize("pictures", ["of all kinds", "even"])
+@pytest.mark.parametrize("name", ["resnet", "unet", "spade"])
+def test_a_wrong_graph_is_refused_whatever_the_images_are(name, pictures, tmp_path):
+    changes = {}
+    if pictures == "even" and name != "spade":
+        x = even(name, "white").transpose(0, 3, 1, 2) / np.float32(127.5) - 1
+        changes["pictures"] = [x.astype(np.float32)]
+    made = deployable(name, **changes)
+    made.__dict__["model"] = corrupted(made.model, lambda weight: weight + 0.1)
+    with pytest.raises(TrainingError, match=r"compressed\.onnx: its pictures differ from the network's by up to"):
+        deploy(made, ["onnx"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_compared_the_file_has_a_remark(tmp_path):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 3, 1), *(layer for _ in range(8) for layer in (nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 1)))]
+    nn.init.zeros_(layers[0].weight)  # every plane is even, whatever comes in
+    for layer in layers[2::2]:
+        nn.init.normal_(layer.weight, 0, 3)
+    made = deployable("resnet", network=nn.Sequential(*layers, nn.Tanh()))
+    described = deploy(made, ["onnx"], tmp_path)["compressed.onnx"]
+    assert described["remark"].startswith("not compared with the network: no input is left")
+    assert described["rounding"] > CONDITIONED
+    assert (tmp_path / "compressed.onnx").is_file()
+
+
+def test_a_file_that_cannot_be_made_does_not_keep_the_others(tmp_path):
+    made = deployable("resnet", calibration=None)
+    with pytest.raises(
+        InputError, match=r"int8: no training pictures .*; written: compressed\.onnx, compressed\.fp16\.onnx"
+    ):
+        deploy(made, ["onnx", "int8", "fp16"], tmp_path)
+    names = {"compressed.onnx", "compressed.fp16.onnx"}
+    assert set(json.loads((tmp_path / "files.json").read_text())) == names
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "files.json"}

@@ -1,0 +1,108 @@
+"""A finished run is never lost to its export: steps fail one by one, the summary is always there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import recipe
+
+from ganc_nni import export as module
+from ganc_nni.checkpoints import write_text
+from ganc_nni.cli import stages
+from ganc_nni.deploy import stage as deploy_stage
+from ganc_nni.errors import CannotWrite, TrainingError
+from ganc_nni.export import renew_remarks
+from ganc_nni.pipeline import Pipeline
+from ganc_nni.report.build import PAGE
+from ganc_nni.report.collect import read_comparison
+from ganc_nni.run import Run
+
+FOLDER = Path("runs/tiny")
+
+
+def again():
+    """Only the export."""
+    (FOLDER / "export" / "stage.json").unlink()
+    Pipeline(Run(recipe("space.json"))).run_until("export")
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "error", "told"),
+    [
+        (
+            "deploy_run",
+            "files for other runtimes",
+            TrainingError("compressed.onnx: differs"),
+            "compressed.onnx: differs",
+        ),
+        ("latency_ms", "latency of teacher", MemoryError(), "out of memory (MemoryError); lower data.image_size"),
+        ("held_out_scores", "scores of the chosen sub-generator", KeyError("nobody"), "'nobody'"),
+        ("draw_comparison", "comparison picture", ValueError("of a kind\nthat is new"), "of a kind that is new"),
+        ("save_pictures", "pictures", RuntimeError("no colours"), "no colours"),
+    ],
+)
+def test_a_step_that_fails_is_left_out_with_a_remark(finished_copy, monkeypatch, capsys, step, name, error, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(module, step, fail)
+    again()
+    summary = json.loads((FOLDER / "export" / "summary.json").read_text())
+    assert summary["remarks"][name].startswith(f"left out: {told}")
+    assert (FOLDER / "export" / "compressed.safetensors").is_file()
+    found = read_comparison(FOLDER)
+    assert found.remarks == summary["remarks"]
+    if step == "latency_ms":
+        assert "not measured" in str(found.rows())
+    stages._print_table(FOLDER, found)
+    assert told.split()[-1] in capsys.readouterr().out.replace("\n", " ")
+    assert told.split(";")[0] in (FOLDER / PAGE).read_text()
+
+
+def test_a_full_disk_is_told_after_the_summary_is_written(finished_copy, monkeypatch):
+    def fail(*_):
+        raise CannotWrite("pictures: cannot be written: No space left on device")
+
+    before = json.loads((FOLDER / "export" / "summary.json").read_text())
+    (FOLDER / "export" / "summary.json").unlink()
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "save_pictures", fail)
+        with pytest.raises(CannotWrite, match="No space left"):
+            again()
+    summary = json.loads((FOLDER / "export" / "summary.json").read_text())
+    assert summary["networks"]["teacher"]["score"] == before["networks"]["teacher"]["score"]
+    assert not (FOLDER / "export" / "stage.json").exists()
+    Pipeline(Run(recipe("space.json"))).run_until("export")
+    assert json.loads((FOLDER / "export" / "summary.json").read_text())["remarks"] == {}
+
+
+def test_remarks_go_when_the_files_are_there(finished_copy):
+    path = FOLDER / "export" / "summary.json"
+    summary = json.loads(path.read_text())
+    assert summary["remarks"] == {}
+    remarks = {"files for other runtimes": "left out: x", "pictures": "left out: y", "compressed.onnx": "compared"}
+    write_text(path, json.dumps({**summary, "remarks": remarks}))
+    renew_remarks(FOLDER / "export", {"compressed.onnx": {}, "compressed.pt2": {"remark": "compared without"}})
+    found = json.loads(path.read_text())
+    assert found["remarks"] == {"pictures": "left out: y", "compressed.pt2": "compared without"}
+
+
+def test_a_run_whose_test_images_are_even_is_finished(finished_copy, monkeypatch):
+    """One is white but for a corner, one has a pixel of 254, one is black, one is grey."""
+    height, width = 32, 32
+    images = np.full((8, height, width, 3), 255, np.uint8)
+    images[0, :3, :3], images[1, 16, 16], images[2], images[3] = 80, 254, 0, 128
+    checked = iter(range(8))
+
+    def even(pictures, index, as_bytes):
+        pixels = images[next(checked)]
+        return pixels if as_bytes else (pixels.transpose(2, 0, 1) / np.float32(127.5) - 1).astype(np.float32)
+
+    monkeypatch.setattr(deploy_stage, "_input", even)
+    again()
+    files = json.loads((FOLDER / "export" / "files.json").read_text())
+    assert files["compressed.onnx"]["largest"] <= 1
+    remark = files["compressed.onnx"]["remark"]
+    assert "of 8 test pictures: rounding alone moves them" in remark
+    assert json.loads((FOLDER / "export" / "summary.json").read_text())["remarks"] == {"compressed.onnx": remark}
