@@ -37,7 +37,7 @@ def again():
             "compressed.onnx: differs",
         ),
         ("latency_ms", "latency of teacher", MemoryError(), "out of memory (MemoryError); lower data.image_size"),
-        ("held_out_scores", "scores of the chosen sub-generator", KeyError("nobody"), "'nobody'"),
+        ("held_out_scores", "scores of the chosen sub-generator", LookupError("nobody is here"), "nobody is here"),
         ("draw_comparison", "comparison picture", ValueError("of a kind\nthat is new"), "of a kind that is new"),
         ("save_pictures", "pictures", RuntimeError("no colours"), "no colours"),
     ],
