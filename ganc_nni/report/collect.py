@@ -97,8 +97,8 @@ class Summary(BaseModel):
         def row(title: str, key: str, form: str, smaller: str = "", larger: str = "") -> tuple[str, str, str, str]:
             before, after = getattr(teacher, key), getattr(compressed, key)
             ratio = times(before, after, smaller, larger) if smaller and before and after else ""
-            shown = ["not measured" if value is None else form.format(value) for value in (before, after)]
-            return title, *shown, ratio
+            first, second = ("not measured" if value is None else form.format(value) for value in (before, after))
+            return title, first, second, ratio
 
         rows = [
             row("MACs (published convention)", "macs_published", "{:,}", "less", "more"),
