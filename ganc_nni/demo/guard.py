@@ -201,7 +201,7 @@ class Guard:
         if path is None:
             raise _Refused(404, "Not found")
         kind = "image/png" if path.suffix == ".png" else "application/octet-stream"  # never a page or a script
-        return FileResponse(path, media_type=kind, headers={"cache-control": "private, no-store"})
+        return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=300"})
 
     async def _upload(self, scope: Scope, receive: Receive) -> Response:
         """Keep the one file of a request; the answer is what Gradio's would be, with a name in place of a path."""
