@@ -68,10 +68,12 @@ class Inputs:
     Attributes:
         values: Of the recipe, by key.
         files: In their order, by what they are to the run: a key of the recipe, or ``train images`` and the like.
+        made: Hashes of the weights that the stage has made, by file name, where they are read from a file.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Sequence[Content]] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -91,10 +93,12 @@ class Inputs:
         """All but the values of some keys."""
         return Inputs({key: value for key, value in self.values.items() if key not in keys}, self.files)
 
-    def save(self, path: Path, key: str) -> None:
-        """Write them down for :meth:`load`, under the key of the stage that has been made of them."""
-        files = {role: [(name, digest[:_DIGITS]) for name, digest in each] for role, each in self.files.items()}
-        write_text(path, json.dumps({"key": key, "values": self.values, "files": files}) + "\n")
+    def save(self, path: Path, key: str, made: Mapping[str, str] | None = None) -> None:
+        """Write them down for :meth:`load`, under the key of the stage, with hashes of what it has made of them."""
+        digits = {role: _DIGITS if role in IMAGES else None for role in self.files}
+        files = {role: [(name, digest[: digits[role]]) for name, digest in each] for role, each in self.files.items()}
+        content = {"key": key, "values": self.values, "files": files, "made": made or {}}
+        write_text(path, json.dumps(content) + "\n")
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> Inputs | None:
@@ -102,7 +106,8 @@ class Inputs:
         try:
             saved = read_json(path)
             files = {role: [Content(*map(str, entry)) for entry in each] for role, each in saved["files"].items()}
-            return cls(dict(saved["values"]), files) if key in (None, saved["key"]) else None
+            made = {str(name): str(digest) for name, digest in saved.get("made", {}).items()}
+            return cls(dict(saved["values"]), files, made) if key in (None, saved["key"]) else None
         except (InputError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
             return None
 
@@ -222,7 +227,39 @@ class Snapshot:
         for role, split in IMAGES.items():
             if split in splits and (contents := self._images(split)):
                 files[role] = contents
-        return Inputs(json.loads(json.dumps(values)), files)
+        found = Inputs(json.loads(json.dumps(values)), files)
+        checkpoint = self.run.recipe.teacher.checkpoint
+        return found if checkpoint is None else self._as_trained(found, checkpoint)
+
+    def _as_trained(self, found: Inputs, checkpoint: Path) -> Inputs:
+        """The inputs of a run that trains its teacher, if the checkpoint is what that very training has made."""
+        saved = Inputs.load(checkpoint.with_name(FILE))
+        if saved is None or not checkpoint.is_file() or "teacher.checkpoint" not in found.files:
+            return found
+        if saved.made.get(checkpoint.name) != found.files["teacher.checkpoint"][0].digest:
+            return found
+        own, other = (
+            Inputs(
+                {
+                    key: value
+                    for key, value in each.values.items()
+                    if not key.startswith("teacher.") and key in saved.values
+                },
+                {
+                    role: files
+                    for role, files in each.files.items()
+                    if not role.startswith("teacher.") and role in saved.files
+                },
+            )
+            for each in (found, saved)
+        )
+        if own.changes(other):
+            return found
+        values = {key: value for key, value in found.values.items() if not key.startswith("teacher.")}
+        files = {role: each for role, each in found.files.items() if not role.startswith("teacher.")}
+        values |= {key: value for key, value in saved.values.items() if key.startswith("teacher.")}
+        files |= {role: each for role, each in saved.files.items() if role.startswith("teacher.")}
+        return Inputs(values, files)
 
     def _file(self, path: Path) -> Content:
         """A file that the recipe names; one that is not there is refused by whoever reads it."""
@@ -262,6 +299,7 @@ _RESOLVED: dict[str, Callable[[Run], object]] = {
         run.recipe.data.search_fraction if run.recipe.data.search_list is None else None
     ),
     "student.space": lambda run: run.space.choices,
+    "teacher.discriminator": lambda run: run.teacher_discriminator_path,
     "metric.weights": lambda run: weights_file(run.recipe.metric),
     "teacher.perceptual_weights": lambda run: vgg19_file(run.recipe.teacher.perceptual_weights),
     "distillation.perceptual_weights": lambda run: vgg19_file(run.recipe.distillation.perceptual_weights),

@@ -141,6 +141,12 @@ class Pipeline:
         if (why := self._made_of_other(stage)) is not None:
             _log.info("stage %s is made again: %s", stage, why)
         if folder.is_dir() and (old := _begun(begun)) != key:
+            checkpoint = self.run.recipe.teacher.checkpoint
+            if checkpoint is not None and checkpoint.absolute().is_relative_to(folder.absolute()):
+                raise InputError(
+                    f"teacher.checkpoint: {checkpoint} is in the folder of stage {stage}, which has to be made again; "
+                    "copy it, with helpers.safetensors, to a folder teacher elsewhere and name the copy"
+                )
             aside = _aside(folder, old)
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}~")
@@ -192,7 +198,9 @@ class Pipeline:
         if peaks is not None:
             record[PEAKS] = peaks
         write_provenance(self.run, folder)
-        self.inputs(stage).save(folder / INPUTS, key)
+        weights = sorted(folder.glob("*.safetensors"))
+        made = dict(zip((path.name for path in weights), self.run.hashes.of(weights), strict=True))
+        self.inputs(stage).save(folder / INPUTS, key, made)
         write_text(folder / "stage.json", json.dumps(record, indent=2) + "\n")
         if is_first():
             (folder / PREVIOUS).unlink(missing_ok=True)  # a longer training goes on from last.ckpt

@@ -101,14 +101,40 @@ class Run:
             _log.info("%s: its %d channels are read as %s", checkpoint, data.in_channels, ", ".join(parts))
         return file
 
+    @property
+    def teacher_discriminator_path(self) -> Path | None:
+        """The file that the recipe names, or what a run has left next to the teacher that is its checkpoint."""
+        named, checkpoint = self.recipe.teacher.discriminator, self.recipe.teacher.checkpoint
+        if named is not None or checkpoint is None:
+            return named
+        helpers = checkpoint.with_name("helpers.safetensors")
+        trained = checkpoint.name == "teacher.safetensors" and checkpoint.parent.name.partition(".")[0] == "teacher"
+        return helpers if trained and helpers.is_file() else None
+
     @cached_property
     def teacher_discriminator_file(self) -> DiscriminatorFile | None:
-        """What the recipe names as the discriminator that its checkpoint was trained with.
+        """The discriminator that the recipe's checkpoint was trained with, as named or as found next to it.
+
+        One that was found and does not fit is none, with a warning.
+
+        Raises:
+            InputError: The one that is named does not fit; see :meth:`_read_teacher_discriminator`.
+        """
+        try:
+            return self._read_teacher_discriminator()
+        except InputError as error:
+            if self.recipe.teacher.discriminator is not None:
+                raise
+            _log.warning("%s; it was found next to teacher.checkpoint, and is not used", error)
+            return None
+
+    def _read_teacher_discriminator(self) -> DiscriminatorFile | None:
+        """What :attr:`teacher_discriminator_path` holds.
 
         Raises:
             InputError: It is no discriminator, has another shape than the recipe's, or belongs to no checkpoint.
         """
-        path, recipe = self.recipe.teacher.discriminator, self.recipe
+        path, recipe = self.teacher_discriminator_path, self.recipe
         if path is None:
             return None
         if recipe.teacher.checkpoint is None:
