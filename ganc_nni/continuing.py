@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ganc_nni.checkpoints import read_json, write_text
 from ganc_nni.errors import InputError, cannot_write
+from ganc_nni.files import read_note
 from ganc_nni.inputs import FILE as INPUTS
 from ganc_nni.inputs import Inputs
 from ganc_nni.recipe import Recipe, Schedule
@@ -113,7 +114,7 @@ def _origin(folder: Path, section: str, schedule: Schedule, inputs: Inputs) -> _
     before = Inputs.load(folder / INPUTS)
     begun = folder / "begun.txt"
     lengths = [f"{section}.epochs", f"{section}.decay_epochs"]
-    if before is None or not begun.is_file() or begun.read_text(encoding="utf-8") == "changed":
+    if before is None or read_note(begun) in ("", "changed"):
         return None
     if inputs.without(lengths).changes(before.without(lengths)):
         return None

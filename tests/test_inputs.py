@@ -232,13 +232,13 @@ def test_which_images_have_changed_is_said_and_their_scores_come_back_with_them(
 def test_of_old_run_folders_it_is_said_why_they_are_made_anew(place, caplog):
     folder = made(pipeline()).run.folder / "teacher"
     (folder / "inputs.json").unlink()
-    write_text(folder / "stage.json", '{"key": "0123", "seconds": 1.0, "score": 1.0}')
-    write_text(folder / "begun.txt", "0123")
+    write_text(folder / "stage.json", '{"key": "0123456789ab", "seconds": 1.0, "score": 1.0}')
+    write_text(folder / "begun.txt", "0123456789ab")
     said = lines(caplog, pipeline(), "teacher")
     assert said[0] == (
         "stage teacher is made again: an earlier version has made it, which did not note the content of what it read"
     )
-    assert (folder.with_name("teacher.0123") / "made.txt").is_file()
+    assert (folder.with_name("teacher.0123456789ab") / "made.txt").is_file()
 
 
 @pytest.mark.parametrize("when", ["while it was made", "since this command began"])
