@@ -42,9 +42,10 @@ def check_size(recipe: MetricRecipe, split: Split, name: str) -> None:
     """
     for pictures, domain in ((split.sources, "source"), (split.targets, "target")):
         if len(pictures) < recipe.min_images:
+            lower = " or lower it" if len(pictures) >= 2 else ""  # its minimum
             raise InputError(
                 f"the {name} set has {len(pictures)} {domain} pictures, the metric {recipe.name} asks for "
-                f"{recipe.min_images} (metric.min_images); add pictures or lower it"
+                f"{recipe.min_images} (metric.min_images); add pictures{lower}"
             )
 
 

@@ -59,6 +59,18 @@ class Score(NamedTuple):
     n_real: int | None
 
 
+def require_source(path: Path) -> None:
+    """Refuse a folder without images, or statistics that cannot be read, before a network is loaded for them.
+
+    Raises:
+        InputError: The message names it.
+    """
+    if path.suffix == ".npz":
+        load_statistics(path)
+    else:
+        list_images(path)
+
+
 class Scorer:
     """Compares folders of pictures, and statistics of such, by one feature network.
 
@@ -148,7 +160,7 @@ class Scorer:
         if listed is not None:
             paths = pick_listed(listed, paths)
         if len(paths) < 2:
-            raise InputError(f"{folder}: {len(paths)} picture to score; expected 2 or more")
+            raise InputError(f"{folder}: {len(paths)} picture to score; expected 2 or more; add images")
         with progress_bar("pictures") as bar:
             task = bar.add_task(folder.name, total=len(paths))
             return extract_features(

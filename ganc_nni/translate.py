@@ -81,7 +81,14 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
             raise InputError(f"{generator.path}: reads pictures, not label maps; --instances is for SPADE generators")
         return lambda path: to_tensor(read_image(path, 1 if channels == 1 else 3))
     last = channels - (instances is not None) - 1
-    scheme = LabelScheme(last, void_id=last, remap={IGNORE_ID: last})
+    if not 1 <= last <= IGNORE_ID:
+        raise InputError(
+            f"{generator.path}: reads {channels} channels, which would be {last} classes beside void; expected 1 to "
+            f"{IGNORE_ID} classes; it cannot be used with label maps of 8 bits"
+            + ("" if instances is None else ", or leave --instances out")
+        )
+    cure = "correct the label map, or name the generator that was trained on such label maps"
+    scheme = LabelScheme(last, void_id=last, remap={IGNORE_ID: last}, cure=cure)
     _log.info(
         "%s: its %d channels are read as %d classes, void (id %d or %d)%s",
         generator.path,

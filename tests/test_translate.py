@@ -218,6 +218,15 @@ def test_which_reading_of_the_channels_is_taken_is_told_once(tmp_path, caplog, w
     assert ("boundary" in message, "--instances" in message) == (True, not with_instances)
 
 
+def test_cures_of_label_maps_can_be_followed_without_settings(tmp_path):
+    labels = save_ids(tmp_path / "labels", 9, a=(32, 32))
+    with pytest.raises(InputError, match=r"a.png: holds label id .*; correct the label map, or name") as error:
+        translate_folder(spade_file(tmp_path, 4), labels, tmp_path / "out", 1, CPU)
+    assert "recipe" not in str(error.value)
+    with pytest.raises(InputError, match=r"reads 1 channels, which would be 0 classes beside void; expected 1 to 255"):
+        translate_folder(spade_file(tmp_path, 1), labels, tmp_path / "out", 1, CPU)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_pictures_are_translated_upright(tmp_path, suffix):
     exif = Image.Exif()

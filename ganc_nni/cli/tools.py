@@ -197,6 +197,10 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Measure how far generated pictures are from real ones: FID or KID (lower is better)."""
+    from ganc_nni.score import require_source
+
+    for source in (fake, real):
+        require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
     result = scorer.score(fake, real, real_list, kernel=metric.startswith("kid"))
     if as_json:
@@ -228,6 +232,9 @@ def stats(
     device: DeviceOption = "auto",
 ) -> None:
     """Write the statistics of real pictures, so that scores need not look at them again; pytorch-fid reads them too."""
+    from ganc_nni.score import require_source
+
+    require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
     gaussian = scorer.save_statistics(source, target, listed)
     CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} pictures", soft_wrap=True)

@@ -77,6 +77,7 @@ class LabelScheme:
         classes: Number of classes, 255 at most; their ids are 0 to ``classes - 1``.
         void_id: The id that means unknown; None: there is none.
         remap: From ids in the files to ids of classes or void; other ids stay as they are.
+        cure: What helps against an id that means nothing, where the scheme is not a recipe's.
 
     Raises:
         InputError: Too many classes, or a void that is one of them.
@@ -85,6 +86,7 @@ class LabelScheme:
     classes: int
     void_id: int | None = None
     remap: Mapping[int, int] = field(default_factory=dict)
+    cure: str = "correct the recipe's data.classes or data.void_id, or say with data.remap which class (or void) it is"
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes <= IGNORE_ID:
@@ -109,8 +111,7 @@ class LabelScheme:
             more = f" and {len(found) - 5} others" if len(found) > 5 else ""
             raise InputError(
                 f"{path}: holds label id {', '.join(map(str, found[:5]))}{more} (column {column}, row {row}); expected "
-                f"{allowed_ids(self.classes, self.void_id)}; correct the recipe's data.classes or data.void_id, or say "
-                "with data.remap which class (or void) it is"
+                f"{allowed_ids(self.classes, self.void_id)}; {self.cure}"
             )
         return meanings.astype(np.uint8)
 

@@ -95,7 +95,7 @@ def _usual_file(dims: int, kind: Kind) -> Path:
     except InputError as error:
         if kind == "fid" or dims <= 768:
             raise
-        raise InputError(f"{error}; {IMAGENET_HEAD.name} would do with metric.dims 768 or less") from None
+        raise InputError(f"{error}; {IMAGENET_HEAD.name} would do with metric.dims (--dims) 768 or less") from None
 
 
 def _network(dims: int, kind: Kind) -> nn.Sequential:
@@ -141,7 +141,9 @@ def _load(dims: int, kind: Kind, path: Path) -> nn.Sequential:
     missing = [key for key in needed if key not in state]
     if missing:
         fitting = [d for d in DIMS if d < dims and _needed(_network(d, kind)).keys() <= state.keys()]
-        cure = f"the file reaches {fitting[-1]}: set metric.dims to that" if fitting else "expected Inception v3"
+        cure = (
+            f"the file reaches {fitting[-1]}: set metric.dims (--dims) to that" if fitting else "expected Inception v3"
+        )
         raise InputError(f"{path}: has no {missing[0]} (and {len(missing) - 1} more) for dims {dims}; {cure}")
     for key, value in needed.items():
         if state[key].shape != value.shape:

@@ -15,6 +15,7 @@ import torch
 
 from ganc_nni.errors import InputError
 from ganc_nni.file_kinds import file_kind
+from ganc_nni.paths import expanded
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def file_sha256(path: Path) -> str:
 
 def _folders() -> list[Path]:
     """Where a user may put weights, in order."""
-    roots = [Path(os.environ["GANC_DATA"])] if os.environ.get("GANC_DATA") else []
+    roots = [expanded(os.environ["GANC_DATA"])] if os.environ.get("GANC_DATA") else []
     return [root / "weights" for root in [*roots, Path.cwd()]]
 
 
@@ -128,6 +129,7 @@ def _download(files: Sequence[PublishedFile], hub: Path) -> Path:
         others = "".join(f" (or {other.name} there)" for other in files[:-1])
         raise InputError(
             f"{file.name} is not here and its download failed ({error}). Download {file.url} elsewhere and put it at "
-            f"{places}{others}, or name a file in the recipe's metric.weights; metric.name frechet_random needs no file"
+            f"{places}{others}, or name a file in metric.weights (--weights); metric.name frechet_random (--metric) "
+            "needs no file"
         ) from None
     return hub / file.name
