@@ -33,7 +33,7 @@ def write_recipe(folder, name, batch_size):
         folder / "space.json",
         data={"layout": "unpaired", "procedural_images": 40, "search_fraction": 0.25},
         teacher={"schedule": schedule, "pool_size": 0},
-        supernet={"schedule": schedule},
+        supernet={"schedule": schedule, "sampling": {"rule": "sandwich", "samples": 1}, "ema": 0.9},
         finetune=schedule,
     )
     path = folder / f"{name}.recipe.yml"
