@@ -30,7 +30,7 @@ _BATCH_SIZES = {
 """Where a recipe says how many pictures the training of a stage has in memory at once."""
 
 _TOO_LITTLE = re.compile(
-    r"out of memory|can(no|')t allocate memory|not enough memory|bad[ _]alloc|ALLOC_FAILED|failed to allocate memory|"
+    r"out of memory|can(no|')t allocate memory|not enough memory|bad[ _]?alloc|ALLOC_FAILED|failed to allocate memory|"
     r"unable to allocate|could not create a (primitive|memory object)$|could not execute a primitive$",
     re.IGNORECASE,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_atomically
@@ -18,6 +18,7 @@ from ganc_nni.errors import InputError
 from ganc_nni.evaluate import translate
 from ganc_nni.interop import GeneratorFile
 from ganc_nni.logs import progress_bar
+from ganc_nni.memory import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +57,13 @@ def translate_folder(
     with progress_bar("pictures") as bar:
         task = bar.add_task("translate", total=len(inputs.targets))
         for batch in batches_of_one_size(inputs, batch_size):
-            outputs = translate(network, batch.to(device))
-            for output in outputs.cpu():
+            for output in _translated(network, batch, device):
                 path, (height, width) = inputs.waiting.pop(0)
+                if output is None:
+                    inputs.failures.append(
+                        f"{inputs.sources[path]}: {width}x{height} pixels need more memory than there is; shrink it"
+                    )
+                    continue
                 image = to_image(output[:, :height, :width])
                 write_atomically(path, image.save)
             bar.update(task, advance=len(batch))
@@ -68,6 +73,18 @@ def translate_folder(
         done = len(inputs.targets) - len(inputs.failures)
         raise InputError(f"{len(inputs.failures)} pictures failed, {done} are in {target}: {shown}{more}")
     return len(inputs.targets)
+
+
+def _translated(network: nn.Module, batch: Tensor, device: torch.device) -> list[Tensor | None]:
+    """The outputs; where memory is too small for the batch, those of each alone, None where that is too large too."""
+    try:
+        return list(translate(network, batch.to(device)).cpu())
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return [None] if len(batch) == 1 else [_translated(network, each[None], device)[0] for each in batch]
 
 
 def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path], Tensor]:
@@ -137,12 +154,14 @@ class _Padded:
 
     Attributes:
         targets: Each picture and where it goes.
+        sources: The other way round.
         waiting: Where the pictures that were handed out go, and their own height and width.
         failures: Why some were not handed out.
     """
 
     def __init__(self, targets: dict[Path, Path], read: Callable[[Path], Tensor], blueprint: Blueprint) -> None:
         self.targets = targets
+        self.sources = {target: path for path, target in targets.items()}
         self.read = read
         self.blueprint = blueprint
         self.waiting: list[tuple[Path, tuple[int, int]]] = []
@@ -155,6 +174,11 @@ class _Padded:
                 padded = self._padded(picture, path)
             except InputError as error:
                 self.failures.append(str(error))
+                continue
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.failures.append(f"{path}: needs more memory than there is; make it smaller")
                 continue
             self.waiting.append((target, (picture.shape[-2], picture.shape[-1])))
             yield padded

@@ -4,15 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tiny import recipe, settings
 
-from ganc_nni.errors import TrainingError
-from ganc_nni.memory import is_out_of_memory, watch
+from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.generators import ResnetGenerator
+from ganc_nni.interop import read_generator
+from ganc_nni.memory import enough_memory, is_out_of_memory, watch
 from ganc_nni.pipeline import PEAKS, Pipeline
 from ganc_nni.run import Run
+from ganc_nni.translate import translate_folder
 
 
 def too_much_for_torch():
@@ -118,3 +123,56 @@ def test_a_training_that_does_not_fit_ends_in_one_line(tiny_folder):
     assert "error: teacher: out of memory" in done.stderr.splitlines()[-1]
     assert "lower teacher.schedule.batch_size (now 30)" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+        RuntimeError("unable to mmap 123 bytes from file <w.pth>: Cannot allocate memory (12)"),
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nCUDA out of memory"),
+        MemoryError("std::bad_alloc"),
+        np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("u1")),
+        OSError(12, "Cannot allocate memory"),
+        type("Fail", (Exception,), {"__module__": "onnxruntime.capi"})("[ONNXRuntimeError] : 6 : bad allocation"),
+    ],
+    ids=repr,
+)
+def test_every_library_s_way_of_saying_it_is_known(error):
+    assert is_out_of_memory(error)
+    with pytest.raises(TrainingError, match=r"ganc score: out of memory \(.*\); lower --batch-size, and call again"):  # noqa: SIM117
+        with enough_memory("ganc score", "--batch-size"):
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(2, "out of memory.png"), InputError("out of memory"), ValueError("bad_alloc")]
+)
+def test_what_only_sounds_like_it_is_not(error):
+    assert not is_out_of_memory(error)
+
+
+def test_one_image_too_large_does_not_keep_the_others(tmp_path, monkeypatch):
+    """A forward pass fails as it does where memory ends, from so many pixels on."""
+    torch.manual_seed(0)
+    torch.save(ResnetGenerator((4,) * 8, n_blocks=1).state_dict(), tmp_path / "g.pth")
+    (tmp_path / "in").mkdir()
+    for name, side in (("a", 32), ("b", 32), ("c", 64), ("d", 32)):
+        Image.new("RGB", (side, side), "red").save(tmp_path / "in" / f"{name}.png")
+    whole = ResnetGenerator.forward
+
+    def forward(self, x):
+        if x.numel() > 3 * 32 * 32:
+            torch.empty(2**50)
+        return whole(self, x)
+
+    monkeypatch.setattr(ResnetGenerator, "forward", forward)
+    file = read_generator(tmp_path / "g.pth")
+    with pytest.raises(InputError, match=r"1 pictures failed, 3 are in .*c\.png: 64x64 pixels need more memory"):
+        translate_folder(file, tmp_path / "in", tmp_path / "out", 4, torch.device("cpu"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "d.png"]

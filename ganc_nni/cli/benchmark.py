@@ -13,6 +13,7 @@ from rich.table import Table
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
 from ganc_nni.cli.tools import DeviceOption, UpsamplingOption
 from ganc_nni.errors import InputError
+from ganc_nni.memory import enough_memory
 
 if TYPE_CHECKING:
     from ganc_nni.generators.spade import Upsampling
@@ -137,7 +138,10 @@ def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Setting
         subjects.append(Subject(name, file.blueprint, file.network()))
     with progress_bar("passes") as bar:
         task = bar.add_task("warming up and timing", total=None)
-        timings = compare(subjects, ways, settings, lambda done, total: bar.update(task, completed=done, total=total))
+        with enough_memory("ganc benchmark", f"--batch (now {settings.batch}) or --size"):
+            timings = compare(
+                subjects, ways, settings, lambda done, total: bar.update(task, completed=done, total=total)
+            )
     macs = {name: int(file.cost(settings.size).macs_published) for name, file in files.items()}
     maker = device_name(torch.device(settings.device))
     if as_json:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
 from ganc_nni.errors import InputError
+from ganc_nni.memory import enough_memory
 
 if TYPE_CHECKING:
     from ganc_nni.profiling import Profile
@@ -202,7 +203,8 @@ def score(
     for source in (fake, real):
         require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
-    result = scorer.score(fake, real, real_list, kernel=metric.startswith("kid"))
+    with enough_memory("ganc score", _settings(batch_size)):
+        result = scorer.score(fake, real, real_list, kernel=metric.startswith("kid"))
     if as_json:
         print_json(result._asdict())
         return
@@ -236,8 +238,14 @@ def stats(
 
     require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
-    gaussian = scorer.save_statistics(source, target, listed)
+    with enough_memory("ganc stats", _settings(batch_size)):
+        gaussian = scorer.save_statistics(source, target, listed)
     CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} pictures", soft_wrap=True)
+
+
+def _settings(batch_size: int) -> str:
+    """What the need for memory depends on, as options of a command that reads images."""
+    return (f"--batch-size (now {batch_size}) or " if batch_size > 1 else "") + "the size of the images"
 
 
 def _scorer(metric: Metric, dims: int, weights: Path | None, resize: Resize, batch_size: int, device: Device) -> Scorer:

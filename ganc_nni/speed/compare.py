@@ -21,6 +21,7 @@ from ganc_nni.deploy import Interface
 from ganc_nni.deploy.graph import to_onnx
 from ganc_nni.deploy.runtime import short
 from ganc_nni.errors import TrainingError
+from ganc_nni.memory import is_out_of_memory
 
 Way: TypeAlias = Literal["eager", "channels_last", "compile", "onnx"]
 
@@ -166,6 +167,8 @@ def compare(
             except Exception as error:  # what exporters and compilers raise has no common base
                 failures[subject.name, way] = short(error)
         first = (subjects[0].name, ways[0])
+        if first in failures and is_out_of_memory(RuntimeError(failures[first])):
+            raise MemoryError(failures[first])
         if first in failures:
             raise TrainingError(
                 f"{first[0]} cannot be run by {first[1]}: {failures[first]}; begin with another of --ways"
