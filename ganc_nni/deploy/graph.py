@@ -22,6 +22,7 @@ from ganc_nni.deploy.interface import Interface
 from ganc_nni.deploy.runtime import module, quiet, session, short
 from ganc_nni.errors import InputError
 from ganc_nni.kernels import FasterKernels
+from ganc_nni.memory import is_out_of_memory
 
 OPSETS = (13, 20)
 """The first that quantises by channel, the last that torch's exporter knows."""
@@ -66,6 +67,8 @@ def _traced(network: nn.Module, example: Tensor, opset: int, axes: Mapping[str, 
     try:
         return attempt(network, (example,), True)
     except Exception as error:  # the exporter and whatever layer it traces raise all kinds
+        if is_out_of_memory(error):
+            raise
         where = _culprit(network, example, lambda part, inputs: attempt(part, inputs, False))
         raise InputError(
             f"{where} cannot be exported to ONNX opset {opset}: {short(error)}; replace it by a layer that can, or "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganc_nni.deploy.interface import Interface
 from ganc_nni.deploy.runtime import quiet, short
 from ganc_nni.errors import InputError
+from ganc_nni.memory import is_out_of_memory
 
 
 def to_program(
@@ -45,6 +46,8 @@ def to_program(
             program = torch.export.export(network, (example,), dynamic_shapes=(free,))
             torch.export.save(program, buffer, extra_files=dict(metadata))
     except Exception as error:  # torch's tracer has dozens
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"torch.export cannot export the network: {short(error)}; leave pt2 out of --formats"
         ) from None

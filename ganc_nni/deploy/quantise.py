@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ganc_nni.deploy.runtime import module, quiet, short
 from ganc_nni.errors import InputError
+from ganc_nni.memory import is_out_of_memory
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +32,8 @@ def to_fp16(model: Any) -> Any:
             tools.OnnxModel.graph_topological_sort(converted.graph)  # the cast of the input comes last
             return converted
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"fp16: the model cannot be converted: {short(error)}; leave fp16 out of --formats") from None
 
 
@@ -75,6 +78,8 @@ def to_int8(model: Any, calibration: Iterable[Array]) -> Any:
     except InputError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"int8: the model cannot be quantised: {short(error)}; leave int8 out of --formats") from None
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ganc_nni.errors import InputError
+from ganc_nni.memory import is_out_of_memory
 
 
 def module(name: str) -> Any:
@@ -51,6 +52,8 @@ def session(content: bytes, threads: int | None = None, folded: str | None = Non
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own types have no common base
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"ONNX Runtime {ort.__version__} cannot run the model: {short(error)}; use another --opset, or install the "
             "version in requirements.txt"
