@@ -27,7 +27,7 @@ from ganc_nni.losses import build_reconstruction
 from ganc_nni.macs import Cost, count
 from ganc_nni.metrics import build_extractor
 from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.inherit import check_inheritance
+from ganc_nni.oneshot.warm_start import check_inheritance
 from ganc_nni.planned import planned_blueprint, teacher_widths
 from ganc_nni.recipe import Recipe
 from ganc_nni.search.budget import Budget

@@ -8,10 +8,9 @@ two sides of a norm or a depthwise convolution. A family needs no code of its ow
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ganc_nni.errors import InputError
 from ganc_nni.generators import Generator
 from ganc_nni.kernels import FasterKernels
-
-if TYPE_CHECKING:
-    from ganc_nni.architecture import Blueprint
-    from ganc_nni.run import Run
-
-_log = logging.getLogger(__name__)
-
-IMAGES = 8
-"""Training images on which the teacher's activations are measured."""
 
 CONVOLUTIONS = {
     F.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
@@ -226,14 +215,44 @@ def channel_order(teacher: Generator, images: Sequence[Tensor], activations: boo
 def inherit(student: Generator, teacher: Generator, order: ChannelOrder) -> None:
     """Fill ``student``, a supernet or a network, with the teacher's weights, as many channels as it has, in order.
 
-    What the student has more than the teacher stays as it is: channels, and layers that the teacher does not have.
+    A separable convolution in place of a full one gets the best rank-1 factors of each input channel's kernels. The
+    norm between its two layers takes their scale away: see :func:`~ganc_nni.oneshot.reconstruct.reconstruct`. What the
+    student has more than the teacher stays as it is: channels, and layers that the teacher does not have.
     """
     taught = teacher.state_dict()
+    for layer in separated(student.state_dict(), taught):
+        bias = order.sorted(f"{layer}.bias", taught[f"{layer}.bias"]) if f"{layer}.bias" in taught else None
+        _separate(student.get_submodule(layer), order.sorted(f"{layer}.weight", taught[f"{layer}.weight"]), bias)
     for name, tensor in itertools.chain(student.named_parameters(), student.named_buffers()):
         if name in taught and _fits(name, tensor, taught[name], order):
             source = order.sorted(name, taught[name])
             box = tuple(slice(min(sides)) for sides in zip(tensor.shape, source.shape, strict=True))
             tensor[box] = source[box].to(tensor)
+
+
+def separated(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> list[str]:
+    """The layers, by name, that are a separable convolution in the student and a full one in the teacher."""
+    found = []
+    for name, tensor in student.items():
+        layer, _, depthwise = name.rpartition(".conv.0.weight")
+        full = teacher.get(f"{layer}.weight")
+        if layer and not depthwise and full is not None and full.shape[2:] == tensor.shape[2:]:
+            found.append(layer)
+    return found
+
+
+def _separate(separable: nn.Module, kernels: Tensor, bias: Tensor | None) -> None:
+    """Fill a :class:`~ganc_nni.generators.layers.SeparableConv2d` from kernels, ``out x in x k x k``."""
+    depthwise, pointwise = (separable.get_submodule(f"conv.{index}") for index in (0, 2))
+    assert isinstance(depthwise, nn.Conv2d)
+    assert isinstance(pointwise, nn.Conv2d)
+    made, read = (min(sides) for sides in zip(pointwise.weight.shape[:2], kernels.shape[:2], strict=True))
+    by_input = kernels[:made, :read].flatten(2).transpose(0, 1).double()
+    left, strength, right = torch.linalg.svd(by_input, full_matrices=False)
+    depthwise.weight[:read] = right[:, :1].unflatten(2, kernels.shape[2:]).to(depthwise.weight)
+    pointwise.weight[:made, :read, 0, 0] = (left[..., 0] * strength[:, :1]).t().to(pointwise.weight)
+    if bias is not None and pointwise.bias is not None:
+        pointwise.bias[:made] = bias[:made].to(pointwise.bias)
 
 
 def _fits(name: str, tensor: Tensor, source: Tensor, order: ChannelOrder) -> bool:
@@ -254,80 +273,3 @@ def inherit_mappings(mappings: Iterable[nn.Module], order: ChannelOrder) -> None
         mapping.weight[channels[:count], torch.arange(count), 0, 0] = 1
         if mapping.bias is not None:
             mapping.bias.zero_()
-
-
-def missing_layers(run: Run) -> list[str]:
-    """The student's layers with weights that its teacher does not have, by name; all of them where depths differ."""
-    with torch.device("meta"):  # shapes are wanted: no weights, no random numbers
-        teacher = run.teacher_blueprint.build(list(run.teacher_sample.values())).state_dict()
-        student = run.student_blueprint.build(list(run.space.largest().values())).state_dict()
-    same_depth = len({each.model_dump_json(exclude={"separable", "norm"}) for each in _blueprints(run)}) == 1
-    layers = {name.rpartition(".")[0]: same_depth for name, tensor in student.items() if tensor.ndim > 1}
-    for name, tensor in student.items():
-        layer = name.rpartition(".")[0]
-        if layer in layers and tensor.ndim > 1:
-            layers[layer] &= name in teacher and teacher[name].shape[2:] == tensor.shape[2:]
-    return [layer for layer, there in layers.items() if not there]
-
-
-def check_inheritance(run: Run) -> None:
-    """Refuse a recipe that asks for the teacher's weights in layers that the teacher does not have.
-
-    Raises:
-        InputError: There are such layers; the message names the first.
-    """
-    recipe = run.recipe
-    for key, value, cure in (
-        ("student.inherit", "teacher", "use auto, which inherits the other layers"),
-        ("finetune.start", "reconstructed", "use auto or supernet"),
-    ):
-        section, _, name = key.partition(".")
-        if getattr(getattr(recipe, section), name) == value and (missing := missing_layers(run)):
-            raise InputError(
-                f"{key}: got {value}, but the teacher has no layer {missing[0]}{_more(missing)} as the student has it: "
-                f"{_difference(run)}; {cure}, or make the student like the teacher"
-            )
-
-
-def inherit_teacher(run: Run, supernet: Generator, mappings: Iterable[nn.Module]) -> None:
-    """Let an initialised supernet and its feature mappings start from the run's teacher, as the recipe says.
-
-    Raises:
-        InputError: See :func:`check_inheritance`.
-    """
-    if run.recipe.student.inherit == "none":
-        return
-    check_inheritance(run)
-    missing = missing_layers(run)
-    count = sum(1 for parameter in supernet.parameters() if parameter.ndim > 1)
-    if len(missing) == count:
-        _log.info("the student starts from random weights: %s", _difference(run))
-        return
-    teacher = run.load_teacher()
-    order = order_of(run, teacher)
-    inherit(supernet, teacher, order)
-    inherit_mappings(mappings, order)
-    if missing:
-        why = f"; {missing[0]}{_more(missing)} start from random weights: {_difference(run)}"
-    else:
-        why = ", most important channels first"
-    _log.info("the student inherits %d of its %d convolutions from the teacher%s", count - len(missing), count, why)
-
-
-def order_of(run: Run, teacher: Generator) -> ChannelOrder:
-    """See :func:`channel_order`; measured on the run's device, to which ``teacher`` is moved."""
-    images = [image.to(run.device) for image in run.training_inputs(IMAGES)]
-    return channel_order(teacher.to(run.device).eval(), images)
-
-
-def _blueprints(run: Run) -> tuple[Blueprint, Blueprint]:
-    return run.teacher_blueprint, run.student_blueprint
-
-
-def _difference(run: Run) -> str:
-    teacher, student = (blueprint.describe() for blueprint in _blueprints(run))
-    return f"the teacher is a {teacher}, the student a {student}"
-
-
-def _more(layers: Sequence[str]) -> str:
-    return f" (and {len(layers) - 1} more)" if len(layers) > 1 else ""

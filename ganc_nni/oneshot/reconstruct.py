@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from ganc_nni.generators import Generator
 from ganc_nni.kernels import FasterKernels
-from ganc_nni.oneshot.inherit import CONVOLUTIONS, IMAGES, ChannelOrder, arguments_of, inherit, order_of
-from ganc_nni.training.gan import initialise
-
-if TYPE_CHECKING:
-    from ganc_nni.architecture import Architecture
-    from ganc_nni.run import Run
+from ganc_nni.oneshot.inherit import CONVOLUTIONS, ChannelOrder, arguments_of, separated
 
 RIDGE = 0.3
 """How much a change of a weight costs, in units of the mean square of what the weight reads."""
@@ -42,7 +37,8 @@ def reconstruct(
 ) -> None:
     """Solve the convolutions of ``student`` in the order of computation, and measure its batch norms.
 
-    A weight that the images do not determine stays near to its value, the teacher's own.
+    A weight that the images do not determine stays near to its value, the teacher's own. Of a separable convolution in
+    place of a full one the depthwise filters stay, and the pointwise convolution makes the full one's outputs.
 
     Args:
         student: A network of plain torch layers that has inherited from ``teacher`` in ``order``; changed in place.
@@ -52,31 +48,25 @@ def reconstruct(
         images: Inputs, ``N x C x H x W`` each; a few are enough.
         ridge: See :data:`RIDGE`.
     """
-    kept = _Kept(teacher, student, order)
+    apart = separated(student.state_dict(), teacher.state_dict())
+    solved = {name: name for name, _ in student.named_parameters()}
+    solved |= {f"{layer}.weight": f"{layer}.conv.2.weight" for layer in apart}
+    kept = _Kept(teacher, student, solved, order)
     for batch in images:
         with FasterKernels(), kept:
             teacher(batch)
     student.eval()
     targets = {name: torch.cat(outputs) for name, outputs in kept.outputs.items()}
-    with FasterKernels(), _Solver(student, targets, ridge):
+    with FasterKernels(), _Solver(student, targets, ridge, apart):
         student(torch.cat(list(images)))
-
-
-def reconstructed(run: Run, architecture: Architecture, teacher: Generator) -> Generator:
-    """A sub-generator with weights reconstructed from ``teacher`` on training images; both on the run's device."""
-    order = order_of(run, teacher)
-    network = architecture.network().to(run.device)
-    initialise(network, architecture.blueprint.family)
-    inherit(network, teacher, order)
-    reconstruct(network, teacher, order, [image.to(run.device) for image in run.training_inputs(IMAGES)])
-    return network
 
 
 class _Kept(TorchFunctionMode):
     """Keeps what the teacher's convolutions put out, of the channels that the student has."""
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, order: ChannelOrder) -> None:
+    def __init__(self, teacher: nn.Module, student: nn.Module, solved: Mapping[str, str], order: ChannelOrder) -> None:
         super().__init__()
+        self._solved = solved
         self._names = {id(parameter): name for name, parameter in teacher.named_parameters()}
         self._widths = {name: parameter.shape for name, parameter in student.named_parameters()}
         self._order = order
@@ -94,19 +84,22 @@ class _Kept(TorchFunctionMode):
         result = function(*arguments, **options)
         if function in CONVOLUTIONS:
             name = self._names.get(id(arguments_of(function, arguments, options)["weight"]), "")
-            if name in self._widths:
-                axis = 1 if function is F.conv_transpose2d else 0
-                channels = self._order.axes[name][axis][: self._widths[name][axis]]
-                self.outputs.setdefault(name, []).append(result[:, channels.to(result.device)])
+            if name in self._solved:
+                axis, own = 1 if function is F.conv_transpose2d else 0, self._solved[name]
+                channels = self._order.axes[name][axis][: self._widths[own][axis]]
+                self.outputs.setdefault(own, []).append(result[:, channels.to(result.device)])
         return result
 
 
 class _Solver(TorchFunctionMode):
     """Solves each convolution when it is asked to compute, so that the next one reads what it then puts out."""
 
-    def __init__(self, student: nn.Module, targets: dict[str, Tensor], ridge: float) -> None:
+    def __init__(self, student: nn.Module, targets: dict[str, Tensor], ridge: float, apart: Sequence[str]) -> None:
         super().__init__()
-        self._names = {id(parameter): name for name, parameter in student.named_parameters()}
+        parameters = dict(student.named_parameters())
+        pairs = [(parameters[f"{layer}.conv.0.weight"], parameters[f"{layer}.conv.2.weight"]) for layer in apart]
+        self._pointwise = {id(depthwise): pointwise for depthwise, pointwise in pairs}
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
         self._targets = targets
         self._ridge = ridge
 
@@ -126,6 +119,10 @@ class _Solver(TorchFunctionMode):
             target = self._targets.pop(self._names.get(id(named["weight"]), ""), None)
             if target is not None:
                 _solve(function is F.conv_transpose2d, named, target, self._ridge)
+            if (pointwise := self._pointwise.get(id(named["weight"]))) is not None:
+                y = function(*arguments, **options)
+                pointwise.mul_(y.std((2, 3)).mean(0)[:, None, None])  # the norm in between divides by it
+                return y
         return function(*arguments, **options)
 
 

@@ -14,9 +14,9 @@ from torchmetrics import Metric
 from ganc_nni.calibration import calibrated
 from ganc_nni.checkpoints import save_weights
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, trained_student
-from ganc_nni.oneshot.inherit import inherit_teacher
 from ganc_nni.oneshot.online import WIDE, OnlineModule, build_tutors
 from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.oneshot.warm_start import inherit_teacher
 from ganc_nni.oneshot.warmup import start_discriminator
 from ganc_nni.recipe import Schedule
 from ganc_nni.run import Run

@@ -16,10 +16,10 @@ from ganc_nni.calibration import calibrate
 from ganc_nni.checkpoints import load_into, load_weights, save_weights
 from ganc_nni.generators import Generator
 from ganc_nni.oneshot.distillation import DistillationModule, trained_student
-from ganc_nni.oneshot.inherit import inherit_mappings, missing_layers, order_of
+from ganc_nni.oneshot.inherit import inherit_mappings
 from ganc_nni.oneshot.online import load_online_teacher
-from ganc_nni.oneshot.reconstruct import reconstructed
 from ganc_nni.oneshot.train import student_channels
+from ganc_nni.oneshot.warm_start import missing_layers, order_of, reconstructed
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report, StageFit, part
 from ganc_nni.training.teacher import load_judge

@@ -1,3 +1,5 @@
+import copy
+
 import nni
 import pytest
 import torch
@@ -9,9 +11,10 @@ from ganc_nni.checkpoints import save_weights
 from ganc_nni.errors import InputError
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.oneshot.distillation import DistillationModule, make_supernet
-from ganc_nni.oneshot.inherit import ChannelOrder, channel_order, inherit, inherit_teacher
+from ganc_nni.oneshot.inherit import ChannelOrder, channel_order, inherit
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.oneshot.train import student_channels
+from ganc_nni.oneshot.warm_start import inherit_teacher
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise
 
@@ -210,28 +213,52 @@ def test_a_supernet_starts_as_its_teacher(tiny_folder, inherit, caplog):
     ]
 
 
-@pytest.mark.parametrize(
-    ("n_blocks", "separable", "inherited", "words"),
-    [
-        (3, False, 6, ["inherits 6 of its 18", "model.10.conv_block.1.conv.0 (and 11 more)", "full convolutions"]),
-        (6, True, 0, ["random weights", "6 blocks", "3 blocks"]),
-    ],
-)
-def test_what_the_teacher_does_not_have_alike(tiny_folder, caplog, n_blocks, separable, inherited, words):
-    """Auto inherits the rest and says so; teacher is refused before any training; none is silent."""
-    teacher = teacher_with(n_blocks, separable)
+def test_blocks_of_full_convolutions_become_separable_ones(tiny_folder, caplog):
+    """Without training: nearer to the teacher than random blocks, with all the rest inherited."""
+    teacher = teacher_with(separable=False)
+    run = run_with(tiny_folder, teacher, inherit="teacher")
+    run.check()
+    with caplog.at_level("INFO"):
+        supernet, _, changed = start(run)
+    assert len(changed) == 18
+    assert [record.message for record in caplog.records if "inherits" in record.message] == [
+        "the student inherits 18 of its 18 convolutions from the teacher, most important channels first"
+    ]
+    randomised = copy.deepcopy(supernet)
+    torch.manual_seed(21)
+    for index in (10, 11, 12):
+        initialise(randomised.model[index])
+    x = torch.stack([run.data.search.sources[index] for index in range(8)])
+    with torch.no_grad():
+        distances = [(network(x) - teacher(x)).square().mean() for network in (supernet, randomised)]
+    assert distances[0] < 0.9 * distances[1]
+
+
+def test_what_the_teacher_does_not_have_alike(tiny_folder, caplog):
+    """Auto starts from random weights and says so; teacher is refused before any training; none is silent."""
+    teacher = teacher_with(n_blocks=6)
     with caplog.at_level("INFO"):
         _, _, changed = start(run_with(tiny_folder, teacher))
-    assert len(changed) == inherited
+    assert changed == []
     (line,) = [record.message for record in caplog.records if "the student" in record.message]
-    assert all(word in line for word in words)
+    assert all(word in line for word in ("random weights", "6 blocks", "3 blocks"))
     caplog.clear()
     for sections in ({"student": {"inherit": "teacher"}}, {"finetune": {"start": "reconstructed"}}):
         run = Run(recipe("space.json", teacher={"checkpoint": tiny_folder / "teacher.pth"}, **sections))
-        with pytest.raises(InputError, match=r"but the teacher has no layer model\.1") as caught:
+        with pytest.raises(InputError, match=r"but the teacher has no layer model\.1 \(and 17 more\)") as caught:
             run.check()
         assert "\n" not in str(caught.value)
     with caplog.at_level("INFO"):
         _, _, changed = start(run_with(tiny_folder, teacher, inherit="none"))
     assert changed == []
     assert not [record for record in caplog.records if "the student" in record.message]
+
+
+def test_a_student_of_separable_convolutions_cannot_make_full_ones(tiny_folder, caplog):
+    """The other way round the blocks start from random weights."""
+    with caplog.at_level("INFO"):
+        _, _, changed = start(run_with(tiny_folder, teacher_with(), separable=False))
+    assert len(changed) == 6
+    (line,) = [record.message for record in caplog.records if "the student" in record.message]
+    words = ("inherits 6 of its 12", "model.10.conv_block.1 (and 5 more)", "separable convolutions, the student")
+    assert all(word in line for word in words)
