@@ -99,10 +99,10 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
         return lambda path: to_tensor(read_image(path, 1 if channels == 1 else 3))
     last = channels - (instances is not None) - 1
     if not 1 <= last <= IGNORE_ID:
+        also = "" if instances is None else ", or leave --instances out"
         raise InputError(
             f"{generator.path}: reads {channels} channels, which would be {last} classes beside void; expected 1 to "
-            f"{IGNORE_ID} classes; it cannot be used with label maps of 8 bits"
-            + ("" if instances is None else ", or leave --instances out")
+            f"{IGNORE_ID} classes; it cannot be used with label maps of 8 bits{also}"
         )
     cure = "correct the label map, or name the generator that was trained on such label maps"
     scheme = LabelScheme(last, void_id=last, remap={IGNORE_ID: last}, cure=cure)
