@@ -3,10 +3,22 @@ import os
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 from ganc_nni.errors import TrainingError
-from ganc_nni.training.checkpointing import BEST, LAST, PREVIOUS, Start, WholeCheckpoints, check_disk, find_start
+from ganc_nni.training.checkpointing import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    Checkpoints,
+    Start,
+    WholeCheckpoints,
+    check_disk,
+    find_start,
+    read_whole,
+)
 
 
 def save(folder: Path, name: str, **content: object) -> Path:
@@ -112,3 +124,41 @@ def test_what_is_there_already_is_not_needed_again(tmp_path: Path, caplog: pytes
     with caplog.at_level(logging.INFO, "ganc_nni"):
         check_disk(tmp_path, size)
     assert f"need {2 * size / 2**20:.1f} MiB of disk" in caplog.text
+
+
+class Scored(pl.LightningModule):
+    """Learns nothing; each epoch has the score that it is told."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.scores = scores
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return (self.weight * batch).sum()
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("score", self.scores[self.current_epoch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize(("higher_is_better", "best"), [(False, 2), (True, 1)])
+def test_the_best_is_that_of_the_metric_s_direction(tmp_path: Path, higher_is_better: bool, best: int) -> None:
+    module = Scored([3.0, 5.0, 1.0, 5.0, 1.0])  # of equals the first stays
+    trainer = pl.Trainer(
+        max_epochs=5,
+        accelerator="cpu",
+        plugins=[WholeCheckpoints()],
+        callbacks=[Checkpoints(tmp_path, higher_is_better)],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(torch.ones(2))
+    trainer.fit(module, loader, loader)
+    kept, last = (read_whole(tmp_path / name) for name in (BEST, LAST))
+    assert kept["goes_on"] == (best + 1, 0, 1)
+    assert last["goes_on"] == (5, 0, 1)
