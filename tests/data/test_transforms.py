@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pictures_on_disk import noise
 from PIL import Image
 
-from ganc_nni.data.transforms import Augmentation, resize, to_tensor
+from ganc_nni.data.transforms import Augmentation, resize, to_image, to_tensor
 from ganc_nni.errors import InputError
 
 sides = st.integers(4, 24)
@@ -82,3 +82,13 @@ def test_draws_repeat_with_their_generator_and_need_no_other() -> None:
 def test_a_crop_larger_than_the_picture_is_refused(loaded: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=r"load_size .* is smaller than image_size \(8, 8\)"):
         Augmentation((8, 8)).draw(loaded, seeded(0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_has_the_nearest_grey_levels(channels: int) -> None:
+    levels = torch.arange(0, 255).repeat(channels, 1, 1)
+    for part, expected in ((0.0, levels), (0.4, levels), (0.6, levels + 1), (1.0, levels + 1)):
+        pixels = np.asarray(to_image((levels + part) / 127.5 - 1)).reshape(1, 255, channels)
+        assert np.array_equal(pixels, expected.permute(1, 2, 0).numpy()), part
+    beyond = torch.tensor([-3.0, 3.0]).repeat(channels, 1, 1)
+    assert np.asarray(to_image(beyond)).reshape(2, channels).tolist() == [[0] * channels, [255] * channels]
