@@ -58,7 +58,7 @@ def test_the_procedural_classes_are_those_that_are_drawn() -> None:
         ({"classes": 256}, ["data.classes", "256", "less than or equal to 255"]),
         ({"void_id": 10}, ["void_id 10: is a class", "0 to 10"]),
         ({"void_id": -1}, ["data.void_id", "-1"]),
-        ({"void_id": True}, ["data.void_id", "yes or no"]),
+        ({"void_id": True}, ["data.void_id", "got true", "expected an integer"]),
         ({"remap": {30: 11}}, ["remap 30: 11", "0 to 10 or void_id"]),
         ({"remap": {30: 11}, "void_id": 255}, ["remap 30: 11"]),
         ({"remap": {-1: 1}}, ["data.remap", "-1"]),
