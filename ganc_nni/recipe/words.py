@@ -108,8 +108,8 @@ def _followed(model: type[BaseModel], keys: Sequence[Any]) -> tuple[list[type[Ba
             sections.append(nested)
         if str(key) in place.get("properties", {}):
             place = place["properties"][str(key)]
-        elif key == "[key]":  # of a mapping
-            inside, place = True, {"type": "integer"}
+        elif key == "[key]":  # of a mapping, which a schema does not describe; ours are ids of labels
+            inside, place = True, {"type": "integer", "minimum": 0, "maximum": 2**16 - 1}
         elif place.get("type") == "array" and isinstance(key, int):
             inside = True
             place = place["prefixItems"][key] if key < len(place.get("prefixItems", [])) else place.get("items", {})
