@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.structured import read_cache
 
 _log = logging.getLogger(__name__)
 
@@ -80,9 +81,9 @@ class FileHashes:
     @cached_property
     def _known(self) -> dict[str, tuple[_State, str]]:
         try:
-            entries = json.loads(self.cache.read_text(encoding="utf-8"))
+            entries = read_cache(self.cache)
             return {str(name): (_State(*map(int, state)), str(digest)) for name, (*state, digest) in entries.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # not there, or damaged
+        except (ValueError, TypeError, AttributeError, OverflowError):  # not there, or damaged
             return {}
 
     def _write(self) -> None:

@@ -24,6 +24,9 @@ LARGEST_JSON = 16 << 20
 LARGEST_YAML = 64 << 10
 """Bytes. A recipe has a few KiB, and YAML's reader takes seconds for what is much larger."""
 
+LARGEST_CACHE = 256 << 20
+"""Bytes. What is kept of a million files."""
+
 _DEEPEST = 50
 _MOST_VALUES = 1_000_000
 _LONGEST_NUMBER = 64
@@ -60,6 +63,17 @@ def read_json(path: Path, cure: str = "", mapping: bool = True) -> Any:
         OSError: There is no such file, or no permission.
     """
     return _read(path, LARGEST_JSON, parse_json, "JSON", cure, mapping)
+
+
+def read_cache(path: Path) -> Any:
+    """The value of a JSON file that can be made anew; None if it is not there, damaged, or put there by somebody else.
+
+    Its numbers and its depth are not limited: whoever takes values from it checks them.
+    """
+    try:
+        return json.loads(read_limited(path, LARGEST_CACHE))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def parse_yaml(text: str | bytes) -> Any:

@@ -22,6 +22,7 @@ from ganc_nni.data.pictures import PictureSet
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.hashes import FileHashes
 from ganc_nni.recipe import DataRecipe
+from ganc_nni.structured import read_cache
 
 _log = logging.getLogger(__name__)
 
@@ -368,10 +369,10 @@ class _Memory:
         self._file, self._hashes = hashes.cache.with_name("inspected.json"), hashes
         self._known: dict[str, Seen] = {}
         try:
-            content = json.loads(self._file.read_text(encoding="utf-8"))
+            content = read_cache(self._file)
             if content["version"] == _VERSION:
                 self._known = {str(key): _checked(*each) for key, each in content["seen"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not there, or damaged
+        except (ValueError, TypeError, KeyError, AttributeError):  # not there, or damaged
             self._known = {}
 
     def recall(self, jobs: Sequence[tuple[Path, str]]) -> dict[tuple[Path, str], Seen]:
