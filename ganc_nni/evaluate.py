@@ -108,8 +108,8 @@ class Evaluator:
             self._make = lambda: FrechetDistance(extractor, real, recipe.min_images)
 
     def metric(self) -> Metric:
-        """A fresh metric of the split's pictures."""
-        return self._make()
+        """A fresh metric of the split's images, on the device: elsewhere each update would wait for it."""
+        return self._make().to(self.device)
 
     @torch.inference_mode()
     def score(self, generator: Callable[[Tensor], Tensor], precision: Precision = "fp32") -> float:

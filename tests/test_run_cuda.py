@@ -136,23 +136,24 @@ def rates_and_steps(checkpoint):
 
 
 def test_a_training_that_is_cut_goes_on_as_if_nothing_had_happened(tiny_folder, monkeypatch):
-    """Not to the bit: gradients of reflection padding are added up there in any order."""
+    """Not to the bit: gradients of reflection padding are added up there in any order, so two whole ones differ too."""
     monkeypatch.setattr(checkpointing, "SECONDS", 0.0)
     monkeypatch.setattr(checkpointing, "SHARE", float("inf"))
-    whole = trained(tiny_folder, monkeypatch, "whole")
+    whole, again = (trained(tiny_folder, monkeypatch, name) for name in ("whole", "again"))
     start = trained(tiny_folder, monkeypatch, "cut", cut=8)
     assert start[1:] == (1, 3, 1)
-    begun = read_whole(start.path)["state_dict"]
-    begun = {name: value.clone() for name, value in begun.items()}
+    begun = {name: value.clone() for name, value in read_whole(start.path)["state_dict"].items()}
     ended = trained(tiny_folder, monkeypatch, "cut")
     assert ended["goes_on"] == whole["goes_on"]
     assert ended["global_step"] == whole["global_step"]
     assert rates_and_steps(ended) == rates_and_steps(whole)
     assert set(rates_and_steps(ended)[1]) == {20}
     assert [len(pool["pictures"]) for pool in ended["pools"].values()] == [3, 3]
-    off = sum(float((value - whole["state_dict"][name]).square().sum()) for name, value in ended["state_dict"].items())
-    moved = sum(float((value - begun[name]).square().sum()) for name, value in ended["state_dict"].items())
-    assert off < 0.1 * moved
+    off, noise, moved = (
+        sum(float((value - weights[name]).square().sum()) for name, value in whole["state_dict"].items())
+        for weights in (ended["state_dict"], again["state_dict"], begun)
+    )
+    assert off < 4 * noise + 0.01 * moved
 
 
 def test_too_little_memory_there_is_one_line(tiny_folder):
