@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -97,7 +96,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         "chosen": chosen
         and {
             "config_str": architecture.config_str,
-            "search": architecture.metrics.get(f"{evaluator.metric_name}/search", math.nan),
+            "search": architecture.metrics.get(f"{evaluator.metric_name}/search"),
             "test": chosen[0],
             "repeats": chosen,
             "mean": statistics.fmean(chosen),

@@ -32,6 +32,7 @@ NOT_RUN = {
     "ganc benchmark": "minutes; tests/test_latency.py measures",
     "ganc demo": "a server that does not end; tests/demo opens it",
     "python -m pytest": "a test runs itself elsewhere",
+    "python benchmarks/train.py --device cuda": "needs a CUDA device; only the command's spelling is checked",
     "torchrun": "several processes; tests/test_distributed.py has them; only the command's options are checked",
     "GANC_RUNS=": "needs other machines; tests/search/test_remote.py has them",
     "docs/RESULTS.md": "real pictures, and hours",

@@ -61,9 +61,9 @@ class Network(BaseModel):
 
 
 class Chosen(BaseModel):
-    """The chosen sub-generator before fine-tuning: its scores on the pictures of the search and on test pictures."""
+    """The chosen sub-generator before fine-tuning: its scores on test images, and on those of the search if known."""
 
-    search: float
+    search: float | None
     mean: float
     stdev: float | None
 
@@ -108,7 +108,8 @@ class Summary(BaseModel):
         ]
         if self.chosen is not None:
             spread = f" ± {self.chosen.stdev:.2g}" if self.chosen.stdev is not None else ""
-            rows.append(("  as searched, search split", "", f"{self.chosen.search:.4g}", ""))
+            if self.chosen.search is not None:
+                rows.append(("  as searched, search split", "", f"{self.chosen.search:.4g}", ""))
             rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
         rows.append(row("latency, eager, batch 1 (ms)", "latency_ms", "{:.2f}", "faster", "slower"))
         return rows

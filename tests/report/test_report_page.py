@@ -145,6 +145,16 @@ def test_a_run_of_an_earlier_version_has_a_page(folder, parsed):
     assert "down_0 8" in found.text
 
 
+def test_a_sub_generator_that_no_search_has_scored_has_no_such_row(folder, parsed):
+    path = folder / "export" / "summary.json"
+    summary = json.loads(path.read_text())
+    assert "as searched, search split" in parsed(folder).text
+    path.write_text(json.dumps({**summary, "chosen": {**summary["chosen"], "search": None}}))
+    text = parsed(folder).text
+    assert "as searched, search split" not in text
+    assert "as searched, test split" in text
+
+
 def test_what_others_wrote_stays_text(folder, parsed):
     evil = "<script>alert(1)</script>&amp;\"'"
     rows = lines(folder)
