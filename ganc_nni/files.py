@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
@@ -24,6 +25,11 @@ _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 _LONGEST_SUFFIX = 32
 """Bytes of a name's ending that a temporary file keeps: writers choose their format by it."""
+
+_RANDOM_BYTES = 8
+"""Of the name of a temporary file."""
+
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}(\..*)?", re.DOTALL)
 
 
 def open_regular(path: Path, flags: int) -> int:
@@ -153,7 +159,7 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
     # not made of the whole name: that may fill the 255 bytes of a name already
-    temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(_RANDOM_BYTES)}{suffix}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     os.close(descriptor)
@@ -167,6 +173,17 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what writers that were killed amid :func:`replace_whole` have left in a folder and below it.
+
+    Nobody else may be writing there.
+    """
+    for place, _, names in os.walk(folder):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            with contextlib.suppress(OSError):
+                Path(place, name).unlink()
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from ganc_nni.continuing import begin_from_shorter
 from ganc_nni.distributed import by_the_first, is_first, processes
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import WRITTEN, export
-from ganc_nni.files import read_note
+from ganc_nni.files import read_note, remove_half_written
 from ganc_nni.inputs import FILE as INPUTS
 from ganc_nni.inputs import Inputs, Reads, Snapshot, in_short
 from ganc_nni.lock import run_lock, stage_lock
@@ -272,6 +272,9 @@ class Pipeline:
         if all(self._all_done(stage) for stage in names):
             return
         with run_lock(self.run.folder) if is_first() else nullcontext():
+            if is_first():
+                for stage in names:
+                    remove_half_written(self.run.folder / stage)
             for stage in names:
                 self.run_stage(stage)
 

@@ -1,5 +1,6 @@
 """Files in folders that others can write to: no link is followed, nothing is half written, no pipe is waited for."""
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -13,7 +14,7 @@ from tiny import recipe
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import save_weights, write_atomically, write_text
 from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.files import append_whole, open_regular, read_limited, read_note, replace_text
+from ganc_nni.files import append_whole, open_regular, read_limited, read_note, replace_text, replace_whole
 from ganc_nni.lock import run_lock, stage_lock
 from ganc_nni.metrics import Gaussian, save_statistics
 from ganc_nni.pipeline import Pipeline
@@ -260,3 +261,25 @@ def test_a_link_in_place_of_the_architecture_is_read_but_not_written_through(fin
     with pytest.raises(InputError, match="is a link"):
         found.save(path)
     assert elsewhere.read_bytes() == before
+
+
+def _killed_while_writing(path):
+    """A child that dies amid the writing of a file."""
+    if (child := os.fork()) == 0:
+        try:
+            replace_whole(path, lambda temporary: (temporary.write_bytes(b"half"), os._exit(0)))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_a_kill_has_left_half_written_goes_when_the_run_goes_on(finished_copy):
+    run = finished_copy / "runs/tiny"
+    for name in ("supernet/weights.safetensors", "export/pictures/0.png", "search/stage.json", "search/no_suffix"):
+        _killed_while_writing(run / name)
+    own = run / "export" / ".0123456789abcdef0.png"  # not a name that a writer chooses
+    own.write_bytes(b"mine")
+    (run / "export/stage.json").unlink()
+    with contextlib.chdir(finished_copy):
+        Pipeline(Run(recipe("space.json"))).run_until("export")
+    assert [path for path in run.rglob(".*") if path.is_file()] == [own]

@@ -53,12 +53,15 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def _left_out(entries: Sequence[Path]) -> str:
-    """Which files that are no images by their suffix a folder holds, in words; hidden files are nobody's concern."""
-    others = [path for path in entries if not path.name.startswith(".") and not _has_suffix(path) and path.is_file()]
-    counts = Counter(path.suffix.lower() for path in others)
-    if not counts:
+    """Which files that cannot be used as images a folder holds, in words; hidden files are nobody's concern."""
+    shown = [path for path in entries if not path.name.startswith(".")]
+    broken = [path.name for path in shown if _has_suffix(path) and not path.is_file() and not path.is_dir()]
+    counts = Counter(path.suffix.lower() for path in shown if not _has_suffix(path) and path.is_file())
+    if not counts and not broken:
         return ""
-    kinds = [
+    # first: who links images into a folder believes that they are there
+    kinds = [f"{len(broken)} that lead to no file ({_first(broken)})"] if broken else []
+    kinds += [
         f"{count} with suffix {suffix}" if suffix else f"{count} without suffix" for suffix, count in counts.items()
     ]
     return f"files are left out: {_first(kinds)}"

@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_what_is_left_out_is_told_once(tmp_path: Path, caplog: pytest.LogCapture
         f"{tmp_path}: files are left out: 12 with suffix .heic",
         f"{tmp_path}: the images in its sub-folders Thumbs are left out",
     ]
+
+
+def test_images_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ganc_nni")
+    noise(1).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "gone.png").symlink_to("not there.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert len(list_images(tmp_path)) == 2
+    assert caplog.messages == [f"{tmp_path}: files are left out: 3 that lead to no file (gone.png, loop.png, pipe.jpg)"]
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
