@@ -8,6 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ganc_nni.errors import InputError
+from ganc_nni.files import read_limited
+
+_LARGEST_LIST = 256 << 20
+"""Bytes. Names of a million images take a tenth of that."""
 
 _SALT = 21194
 """Any number would do. With this one and seed 0 the public data sets come close to a fraction of 0.2: of horse2zebra's
@@ -127,8 +131,8 @@ def _refuse_unknown(list_file: Path, wanted: set[str], *listings: Sequence[Path]
 
 def _listed_names(list_file: Path) -> set[str]:
     try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_limited(list_file, _LARGEST_LIST).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{list_file}: the list of pictures cannot be read: {error}; expected a text file, one file name a line"
         ) from None

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -183,3 +184,13 @@ def test_listed_pictures_come_in_the_folder_s_order(tmp_path: Path) -> None:
         pick_listed(listing, files(9))
     with pytest.raises(InputError, match=r"nowhere\.meta: .* cannot be read"):
         pick_listed(tmp_path / "nowhere.meta", files(9))
+
+
+def test_a_list_that_is_no_text_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 40)
+    for name in ("pipe", "folder", "huge"):
+        with pytest.raises(InputError, match=f"{name}: the list of pictures cannot be read: .*one file name a line"):
+            split_by_list(tmp_path / name, files(5))
