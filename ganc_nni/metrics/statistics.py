@@ -116,6 +116,8 @@ def load_statistics(path: Path) -> Gaussian:
         InputError: No such file, or not of that kind.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path}: is no regular file; expected statistics (.npz with mu and sigma)")
         with path.open("rb") as file:  # numpy itself leaves a damaged file open
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile) or not {"mu", "sigma"} <= set(arrays):

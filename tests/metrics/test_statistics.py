@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,11 @@ def test_a_single_array_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"real.npy: "):
         load_statistics(path)
+
+
+def test_statistics_are_read_from_a_regular_file_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")  # would be waited for
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("pipe.npz", "folder.npz"):
+        with pytest.raises(InputError, match=f"{name}: is no regular file; expected statistics"):
+            load_statistics(tmp_path / name)
