@@ -144,6 +144,8 @@ def _safetensors(start: bytes, file: BinaryIO, size: int) -> FileKind | None:
         return FileKind("a safetensors file with a damaged header", AGAIN)
     if whole > size:
         raise _Cut("a safetensors file")
+    if whole < size:
+        return FileKind("a safetensors file with more after its tensors", AGAIN)
     return FileKind("a safetensors file", reader="safetensors")
 
 

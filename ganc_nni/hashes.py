@@ -39,10 +39,10 @@ class FileHashes:
 
     A file that was changed less than :data:`SETTLED` seconds before it was read is read again the next time: another
     change at the same tick of the clock would not show (git calls such entries racy). A cache that cannot be read or
-    written is none.
+    written is none, and neither is one that does not fit its checksum.
 
     Args:
-        cache: The file that keeps them, JSON; made with its folder when there is something to keep.
+        cache: The file that keeps them, JSON with its checksum; made with its folder when there is something to keep.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -81,17 +81,24 @@ class FileHashes:
     @cached_property
     def _known(self) -> dict[str, tuple[_State, str]]:
         try:
-            entries = read_cache(self.cache)
+            content = read_cache(self.cache)
+            entries = content["files"]
+            if content["checksum"] != _checksum(entries):
+                return {}
             return {str(name): (_State(*map(int, state)), str(digest)) for name, (*state, digest) in entries.items()}
-        except (ValueError, TypeError, AttributeError, OverflowError):  # not there, or damaged
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # not there, or damaged
             return {}
 
     def _write(self) -> None:
         entries = {name: [*state, digest] for name, (state, digest) in self._known.items()}
         try:
-            write_text(self.cache, json.dumps(entries))
-        except TrainingError as error:
+            write_text(self.cache, json.dumps({"checksum": _checksum(entries), "files": entries}))
+        except (InputError, TrainingError) as error:  # the former: a link or the like is there
             _log.debug("hashes are not kept: %s", error)
+
+
+def _checksum(entries: object) -> str:
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def _state_of(name: str) -> _State:

@@ -262,3 +262,13 @@ def test_metadata_named_otherwise_are_found(tmp_path):
 
     save_file(STATE, tmp_path / "w.pth", {"k": json.dumps({})})
     assert load_metadata(tmp_path / "w.pth") == {"k": "{}"}
+
+
+def test_weights_that_do_not_fit_their_checksum_are_refused(tmp_path):
+    path, content = tmp_path / "w.pth", saved({"a": torch.full((64,), 0.5)})
+    at = content.index(torch.full((64,), 0.5).numpy().tobytes())
+    path.write_bytes(content)
+    assert load_weights(path)["a"].unique().tolist() == [0.5]
+    path.write_bytes(content[:at] + b"\1" + content[at + 1 :])
+    with pytest.raises(InputError, match=r"is damaged .*CRC"):
+        load_weights(path)

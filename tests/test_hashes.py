@@ -81,7 +81,16 @@ def test_a_damaged_cache_is_none(folder, content):
     path, cache = folder / "3.bin", folder / "hashes.json"
     cache.write_bytes(content)
     assert FileHashes(cache).of([path]) == [sha256(path.read_bytes())]
-    assert str(path) in json.loads(cache.read_text())
+    assert str(path) in json.loads(cache.read_text())["files"]
+
+
+def test_a_hash_that_was_damaged_in_the_cache_is_made_again(folder):
+    path, cache = folder / "3.bin", folder / "hashes.json"
+    expected = FileHashes(cache).of([path])
+    content = cache.read_bytes()
+    at = content.rindex(expected[0].encode())
+    cache.write_bytes(content[:at] + (b"1" if content[at : at + 1] == b"0" else b"0") + content[at + 1 :])
+    assert FileHashes(cache).of([path]) == expected == [sha256(path.read_bytes())]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(folder):

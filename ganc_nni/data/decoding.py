@@ -109,6 +109,19 @@ def stored_mode(image: ImageFile.ImageFile) -> str:
     return first if isinstance(first, str) else ""
 
 
+def check_sums(image: ImageFile.ImageFile, path: Path) -> None:
+    """Compare a PNG's pixels with their checksums, which Pillow does not do when it decodes them.
+
+    Other formats that are read have none.
+
+    Raises:
+        Exception: Pillow's, of many kinds: the file is damaged.
+    """
+    if image.format == "PNG":
+        with Image.open(path, formats=("PNG",)) as again:
+            again.verify()
+
+
 def decode(path: Path, channels: Channels) -> Image.Image:
     """A whole image in mode ``L`` (1 channel) or ``RGB`` (3).
 
@@ -117,6 +130,7 @@ def decode(path: Path, channels: Channels) -> Image.Image:
         Exception: Pillow's, of many kinds: the file is damaged or of another kind.
     """
     with opened(path) as file:
+        check_sums(file, path)
         depth, tiles = _depth(file), list(file.tile)
         file.load()
         image: Image.Image = file

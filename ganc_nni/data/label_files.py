@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ganc_nni.data.decoding import opened, orientation, stored_mode, upright
+from ganc_nni.data.decoding import check_sums, opened, orientation, stored_mode, upright
 from ganc_nni.data.encoding import IGNORE_ID, allowed_ids
 from ganc_nni.data.images import unreadable
 from ganc_nni.errors import InputError
@@ -52,6 +52,7 @@ def read_ids(path: Path) -> Integers:
     """
     try:
         with opened(path) as image:
+            check_sums(image, path)
             stored, kind, mode = stored_mode(image), image.format, image.mode
             image.load()
             ids = np.asarray(upright(image, orientation(image), path))

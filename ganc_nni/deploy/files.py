@@ -248,13 +248,14 @@ def _described(network: Deployable, kind: Formats) -> dict[str, Any]:
 
 
 def read_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """What ``files.json`` says of the files that are still there; empty if there is none.
+    """What ``files.json`` says of the files that are still there, by their plain names; empty if there is none.
 
     Raises:
         InputError: It is damaged.
     """
     path = folder / "files.json"
     found = read_json(path) if path.is_file() else {}
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected an object with a name for each file; remove the file and export again")
-    return {name: each for name, each in found.items() if (folder / name).is_file()}
+    if not all(isinstance(each, dict) for each in found.values()):
+        raise InputError(f"{path}: expected keys and values for each file; remove the file and export again")
+    there = {each.name for each in folder.iterdir() if each.is_file()}
+    return {name: each for name, each in found.items() if name in there}

@@ -21,7 +21,7 @@ from ganc_nni import __version__
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import TrainingError, cannot_write
-from ganc_nni.files import append_whole
+from ganc_nni.files import append_whole, read_limited
 from ganc_nni.run import Run
 from ganc_nni.search.budget import Figure
 from ganc_nni.search.front import Caption, Front, Point, draw
@@ -34,6 +34,9 @@ REDRAW_SECONDS = 5.0
 """Between two pictures at the least; drawing takes a fiftieth of the time at the most."""
 
 
+LARGEST_TABLE = 64 << 20
+"""Bytes; a quarter of a million evaluations take about that."""
+
 _HOW_LONG = {"evaluations", "max_failures", "repeats", "timeout"}
 """What a search may be told anew without becoming another one."""
 
@@ -42,6 +45,15 @@ def search_name(run: Run) -> str:
     """What is the same for a search that is stopped and goes on, also to more evaluations, and for no other one."""
     recipe = run.recipe.search.model_dump(mode="json", exclude={*_HOW_LONG, "latency_table"})
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _text(path: Path) -> str:
+    """A table as it is; empty where there is none, or one that no search has written."""
+    try:
+        return read_limited(path, LARGEST_TABLE).decode("utf-8", "replace") if path.is_file() else ""
+    except ValueError as error:
+        _log.warning("%s: %s; it is begun anew, with what the journal holds", path, error)
+        return ""
 
 
 def _rows(path: Path, text: str) -> Iterator[dict[str, str]]:
@@ -94,7 +106,7 @@ class SearchRecord:
 
     def _read(self) -> None:
         """Take up what the files hold; write what the table lacks."""
-        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+        text = _text(self.path)
         for row in _rows(self.path, text):
             if (found := self._from_row(row)) is not None:
                 self._take(found)

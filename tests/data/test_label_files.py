@@ -107,3 +107,18 @@ def test_an_id_outside_is_named_with_file_place_and_cure(tmp_path: Path) -> None
 def test_a_scheme_that_cannot_be_is_refused(classes: int, void_id: int | None) -> None:
     with pytest.raises(InputError, match="expected"):
         LabelScheme(classes, void_id)
+
+
+def test_a_label_map_that_does_not_fit_its_checksum_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "ids.png", np.random.default_rng(1).integers(0, 4, (12, 10)))
+    content = path.read_bytes()
+    pixels = content.index(b"IDAT") + 4
+    accepted = []
+    for at in range(pixels, len(content) - 16):  # up to the checksum of the pixels
+        for bit in range(8):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+            try:
+                accepted.append(read_ids(path).tolist())
+            except InputError:
+                continue
+    assert accepted == []
