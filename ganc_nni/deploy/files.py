@@ -254,8 +254,10 @@ def read_files(folder: Path) -> dict[str, dict[str, Any]]:
         InputError: It is damaged.
     """
     path = folder / "files.json"
-    found = read_json(path) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    found = read_json(path)
     if not all(isinstance(each, dict) for each in found.values()):
-        raise InputError(f"{path}: expected keys and values for each file; remove the file and export again")
+        raise InputError(f"{path}: expected an object with a name for each file; remove the file and export again")
     there = {each.name for each in folder.iterdir() if each.is_file()}
     return {name: each for name, each in found.items() if name in there}
