@@ -68,6 +68,8 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     Raises:
         Exception: Pillow's, of many kinds: the file is damaged or of another kind.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # it would be waited for
+        raise OSError("is a pipe, a socket or a device")
     with Image.open(path, formats=FORMATS) as image:
         frames = 1
         with contextlib.suppress(Exception):  # what follows the first frame may be damaged
