@@ -44,7 +44,8 @@ def finished_copy(finished, tmp_path, monkeypatch):
 
 @pytest.fixture
 def tiny_folder(tmp_path, monkeypatch):
-    """The current folder, which holds the tiny ``space.json`` and nothing else."""
+    """The current folder, which holds the tiny ``space.json`` and nothing else, and where data are looked for."""
     write_space(tmp_path / "space.json")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GANC_DATA", raising=False)
     return tmp_path

@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ganc_nni.demo.uploads import Uploads
+from ganc_nni.structured import parse_json
 
 _API = "/gradio_api"
 _FILE = f"{_API}/file="
@@ -317,8 +318,8 @@ async def _json(scope: Scope, receive: Receive) -> Any:
     if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise _Refused(415, "Expected application/json")
     try:
-        return json.loads(await _read(scope, receive, MOST_JSON))
-    except (ValueError, RecursionError):
+        return parse_json(bytes(await _read(scope, receive, MOST_JSON)))
+    except ValueError:
         raise _Refused(400, "Expected JSON") from None
 
 

@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that uploads are removed in that case too
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-    with _listen(host, port) as listener, TemporaryDirectory(prefix="ganc-demo-") as uploads:
-        tempfile.tempdir = uploads  # of what is being received, too
+    with _listen(host, port) as listener, TemporaryDirectory(prefix="ganc-demo-") as uploads, _temporary_files(uploads):
         # read when Gradio is imported
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=uploads, HF_HUB_OFFLINE="1")
         require_gradio()
@@ -137,6 +137,16 @@ def require_gradio() -> None:
         raise InputError(
             f"ganc demo needs Gradio, which cannot be imported ({error}); install it with: pip install '.[demo]'"
         ) from None
+
+
+@contextmanager
+def _temporary_files(folder: str) -> Iterator[None]:
+    """Let this process keep its temporary files in ``folder``: what is being received lies in one, too."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _listen(host: str, port: int) -> socket.socket:

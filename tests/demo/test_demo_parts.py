@@ -1,5 +1,7 @@
 """What the demo is made of, without a browser."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from ganc_nni.data.transforms import to_image
 from ganc_nni.demo.pair import NAMES, Pair
 from ganc_nni.demo.palette import class_colours, ids_of_colours
 from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
+from ganc_nni.demo.server import _temporary_files
 from ganc_nni.demo.texts import failure, figures, short, status
 from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
@@ -196,3 +199,10 @@ def test_what_is_told_is_escaped_and_says_which_is_faster():
     assert "teacher 10.0 ms, compressed 2.0 ms, 5.0x faster" in status("<i>", {"teacher": 10, "compressed": 2})
     assert "Answered &lt;i&gt;: " in status("<i>", {"teacher": 10, "compressed": 2})
     assert "&lt;b&gt;x a" in failure(InputError("<b>x\n a"))
+
+
+def test_temporary_files_lie_elsewhere_only_while_the_demo_runs(tmp_path):
+    before = tempfile.gettempdir()
+    with _temporary_files(str(tmp_path)):
+        assert tempfile.gettempdir() == str(tmp_path)
+    assert tempfile.gettempdir() == before
