@@ -53,10 +53,15 @@ def quoted(value: object) -> str:
 
 
 class _OneLine(Exception):
-    """An error whose message is one line that is safe to show, whatever it quotes."""
+    """An error whose message is one line that is safe to show, whatever it quotes.
+
+    Attributes:
+        given: The message as it was given; torch's loaders put the traceback of their process there.
+    """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message)))
+        self.given = str(message)
+        super().__init__(one_line(self.given))
 
 
 class InputError(_OneLine, ValueError):

@@ -27,10 +27,10 @@ def loading(workers: int) -> Iterator[None]:
     try:
         yield
     except (InputError, TrainingError) as error:
-        if not _IN_A_WORKER.search(str(error)):
+        if not _IN_A_WORKER.search(error.given):
             raise
-        told = _ITS_MESSAGE.findall(str(error))
-        raise type(error)(told[-1] if told else str(error).strip().splitlines()[-1]) from None
+        told = _ITS_MESSAGE.findall(error.given)
+        raise type(error)(told[-1] if told else error.given.strip().splitlines()[-1]) from None
     except (RuntimeError, OSError, MemoryError) as error:
         reason = _reason(error) if workers > 0 else None
         if reason is None:

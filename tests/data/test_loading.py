@@ -77,7 +77,9 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_processes_that_end_are_told_in_one_line_with_the_cure(end: str) -> None:
+def test_processes_that_end_are_told_in_one_line_with_the_cure(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch sets its handler of ended processes once, and Lightning takes it away after each fit
+    monkeypatch.setattr(torch.utils.data._utils.signal_handling, "_SIGCHLD_handler_set", False)
     fail, told = ENDS[end]
     with pytest.raises(TrainingError, match=r"lower data.workers \(now 1; with 0 the training process loads") as error:
         use(Failing(fail), 1)
