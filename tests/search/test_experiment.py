@@ -10,6 +10,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -163,9 +164,27 @@ def _assert_ends(folder: Path, recipe: dict[str, object], words: list[str]) -> N
         assert experiment.trials() == []
 
 
-def test_stage_that_fails_ends_the_experiment(tmp_path: Path) -> None:
+def failure(folder: Path, recipe: dict[str, Any]) -> str:
+    """What a run that cannot end well leaves in its error.txt."""
+    with Experiment(folder, recipe) as experiment:
+        experiment.wait_for("ERROR", 90)
+        message = (experiment.run_folder / "error.txt").read_text()
+        assert message.strip() in experiment.log("dispatcher.log")
+        assert {trial["status"] for trial in experiment.trials()} <= {"FAILED", "RUNNING", "WAITING"}
+    return message
+
+
+def test_a_stage_that_fails_ends_the_experiment(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    recipe["teacher"]["lambda_recon"] = 1e39  # beyond float32
+    message = failure(tmp_path / "experiment", recipe)
+    assert "stage teacher failed" in message
+    assert "losses are not finite at step 0" in message
+
+
+def test_a_damaged_image_ends_the_experiment_before_any_stage(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    for name, count in (("train", 24), ("test", 6)):
+    for name, count in (("train", 40), ("test", 6)):
         (tmp_path / "pairs" / name).mkdir(parents=True)
         for number in range(count):
             pixels = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
@@ -174,13 +193,7 @@ def test_stage_that_fails_ends_the_experiment(tmp_path: Path) -> None:
     os.truncate(broken, broken.stat().st_size // 2)
     recipe = tiny_recipe(data={"root": str(tmp_path / "pairs")}, metric={"min_images": 4})
     del recipe["data"]["procedural_images"]
-    with Experiment(tmp_path / "experiment", recipe) as experiment:
-        experiment.wait_for("ERROR", 90)
-        message = (experiment.run_folder / "error.txt").read_text()
-        assert "stage teacher failed" in message
-        assert str(broken) in message
-        assert message.strip() in experiment.log("dispatcher.log")
-        assert {trial["status"] for trial in experiment.trials()} <= {"FAILED", "RUNNING", "WAITING"}
+    assert str(broken) in failure(tmp_path / "experiment", recipe)
 
 
 def test_finished_stages_and_known_scores_are_reused(done: Experiment) -> None:
