@@ -590,13 +590,15 @@ def test_out_of_memory_is_told_and_the_demo_lives_on(visitor, demo):
     image = upload(visitor, png((3100, 3100), "I;16"))  # computed with in numbers of 4 bytes
     assert "Answered" in ask(visitor, FILE, file(upload(visitor, png())))[1]
     pid = demo.process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_AS)
-    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    before, told = resource.prlimit(pid, resource.RLIMIT_AS), [""]
     try:
-        resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**26, before[1]))
-        told = [ask(visitor, FILE, file(image))[1] for _ in range(3)]
+        while len(told) < 10 and "is too large for the memory of this machine; give a smaller picture" not in told[-1]:
+            # threads of earlier tests may still give back theirs, so what is used is looked at each time
+            used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**26, before[1]))
+            told.append(ask(visitor, FILE, file(image))[1])
     finally:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
+    assert "is too large for the memory of this machine; give a smaller picture" in told[-1], told
     assert all("Traceback" not in each for each in told)
-    assert all("is too large for the memory of this machine; give a smaller picture" in each for each in told)
     assert "Answered" in ask(visitor, FILE, file(upload(visitor, png())))[1]
