@@ -34,6 +34,7 @@ def write_recipe(folder, name, batch_size):
         data={"layout": "unpaired", "procedural_images": 40, "search_fraction": 0.25},
         teacher={"schedule": schedule, "pool_size": 0},
         supernet={"schedule": schedule, "sampling": {"rule": "sandwich", "samples": 1}, "ema": 0.9},
+        student={"inherit": "none"},  # the teacher's own rounding, of twice the batch, would reach the start
         finetune=schedule,
     )
     path = folder / f"{name}.recipe.yml"
