@@ -128,7 +128,8 @@ class Work:
         shutil.copytree(self.folder / "export", place)
         file = read_generator(place / "compressed.safetensors")
         found = Architecture.load(place / "architecture.json")
-        figures = {"search": min(pipeline.figures("finetune").values()), "widths": found.config_str}
+        scores = pipeline.figures("finetune")
+        figures = {"search": min(scores["before"], scores["after"]), "widths": found.config_str}
         cost = run.student_cost.at(found.sample)
         self._row(name, key, lambda zebras: {**_costs(cost), **figures, **zebras.score(file.network())})
 

@@ -16,12 +16,12 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from ganc_nni.checkpoints import read_json, write_text
+from ganc_nni.checkpoints import write_text
 from ganc_nni.data import Data, build_data
-from ganc_nni.errors import InputError
 from ganc_nni.metrics import weights_file
 from ganc_nni.perceptual import vgg19_file
 from ganc_nni.run import Run
+from ganc_nni.structured import read_cache
 
 FILE = "inputs.json"
 
@@ -104,11 +104,11 @@ class Inputs:
     def load(cls, path: Path, key: str | None = None) -> Inputs | None:
         """What was saved, under ``key`` if one is given; None if the file is of another one, damaged or not there."""
         try:
-            saved = read_json(path)
+            saved = read_cache(path)
             files = {role: [Content(*map(str, entry)) for entry in each] for role, each in saved["files"].items()}
             made = {str(name): str(digest) for name, digest in saved.get("made", {}).items()}
             return cls(dict(saved["values"]), files, made) if key in (None, saved["key"]) else None
-        except (InputError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def changes(self, before: Inputs) -> list[str]:

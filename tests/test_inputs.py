@@ -11,9 +11,10 @@ from ganc_nni import hashes
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import TrainingError
 from ganc_nni.generators import spade
-from ganc_nni.inputs import Inputs
+from ganc_nni.inputs import Content, Inputs
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
+from ganc_nni.structured import LARGEST_JSON
 
 PARTS = {"unpaired": ("trainA", "trainB", "testA", "testB"), "paired": ("train", "test")}
 LABELS = tuple(f"{part}_{kind}" for part in ("train", "test") for kind in ("label", "img", "inst"))
@@ -277,3 +278,13 @@ def test_damaged_notes_are_none(tmp_path, content):
     (tmp_path / "inputs.json").write_text(content)
     assert Inputs.load(tmp_path / "inputs.json") is None
     assert Inputs.load(tmp_path / "nowhere.json") is None
+
+
+def test_what_a_stage_read_is_known_again_however_many_files_that_were(tmp_path):
+    files = {"train images": [Content(f"{number}{'x' * 4000}", f"{number:016x}") for number in range(5000)]}
+    found = Inputs({"seed": 1}, files)
+    found.save(tmp_path / "inputs.json", "key")
+    assert (tmp_path / "inputs.json").stat().st_size > LARGEST_JSON
+    known = Inputs.load(tmp_path / "inputs.json", "key")
+    assert known == found
+    assert Inputs({"seed": 2}, files).changes(known) == ["seed was 1, is 2"]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ganc_nni.data.inspection import _Memory
+from ganc_nni.data.inspection import Seen, _Memory
 from ganc_nni.hashes import FileHashes
 
 
@@ -19,6 +19,19 @@ def _text(text):
 def _huge(path):
     with path.open("wb") as file:
         file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("name", ["hashes.json", "inspected.json"])
+def test_nothing_is_kept_through_a_planted_link(name, tmp_path):
+    target = tmp_path / "somebody's"
+    target.write_text("precious")
+    (tmp_path / name).symlink_to(target)
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    os.utime(image, (0, 0))
+    memory = _Memory(FileHashes(tmp_path / "hashes.json"))
+    assert set(memory.keep({(image, "image"): Seen(1, 1, None, False)}, changed=True)) == {image}
+    assert target.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ class _Memory:
             entries = {f"{contents[path]} {role}": found for (path, role), found in seen.items() if path in contents}
             try:
                 write_text(self._file, json.dumps({"version": _VERSION, "seen": entries}))
-            except TrainingError as error:  # the run will say so where it matters
+            except (InputError, TrainingError) as error:  # the former: a link or the like is there
                 _log.debug("not kept: %s", error)
         return contents
 

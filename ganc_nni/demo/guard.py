@@ -318,7 +318,7 @@ async def _json(scope: Scope, receive: Receive) -> Any:
     if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise _Refused(415, "Expected application/json")
     try:
-        return parse_json(bytes(await _read(scope, receive, MOST_JSON)))
+        return parse_json(await _read(scope, receive, MOST_JSON))
     except ValueError:
         raise _Refused(400, "Expected JSON") from None
 
