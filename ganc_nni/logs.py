@@ -64,6 +64,7 @@ def progress_bar(unit: str) -> Progress:
 
 
 _SAID: set[Hashable] = set()
+_HANDLERS: list[logging.Handler] = []
 
 
 def say_once(logger: logging.Logger, about: Hashable, message: str, *values: object) -> None:
@@ -74,16 +75,20 @@ def say_once(logger: logging.Logger, about: Hashable, message: str, *values: obj
 
 
 def set_up(handler: logging.Handler, level: int = logging.INFO) -> None:
-    """Send the project's messages of ``level`` and more to ``handler``, and :func:`ignore_noise`.
+    """Send the project's messages of ``level`` and more to ``handler`` alone, and :func:`ignore_noise`.
 
-    In a process of NNI's they also reach NNI's own log, as all messages do there.
+    The handler of an earlier call in this process gets no more. In a process of NNI's they also reach NNI's own log, as
+    all messages do there.
     """
     handler.setFormatter(VisibleFormatter())
     logger = logging.getLogger("ganc_nni")
     logger.setLevel(level)
-    logger.addHandler(handler)
     logging.captureWarnings(True)
-    logging.getLogger("py.warnings").addHandler(handler)
+    for receiver in (logger, logging.getLogger("py.warnings")):
+        for earlier in _HANDLERS:
+            receiver.removeHandler(earlier)
+        receiver.addHandler(handler)
+    _HANDLERS[:] = [handler]
     for name in ("pytorch_lightning", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     ignore_noise()

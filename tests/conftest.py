@@ -47,5 +47,4 @@ def tiny_folder(tmp_path, monkeypatch):
     """The current folder, which holds the tiny ``space.json`` and nothing else, and where data are looked for."""
     write_space(tmp_path / "space.json")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GANC_DATA", raising=False)
     return tmp_path

@@ -72,8 +72,7 @@ def place(finished, tmp_path_factory):
 @pytest.fixture
 def here(place, monkeypatch):
     monkeypatch.chdir(place)
-    for name in ("GANC_DATA", "GANC_RUNS"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("GANC_RUNS", raising=False)
     monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)  # benchmarks silence their whole process
     return place
 

@@ -173,7 +173,6 @@ def test_calibration_pictures_are_spread_over_the_training_set(tiny_folder):
 def test_what_cannot_work_is_refused_before_any_training(tmp_path, monkeypatch, changes, told):
     write_space(tmp_path / "space.json", labels=spade.LABELS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GANC_DATA", raising=False)
     with pytest.raises(InputError, match=told):
         gaugan(**changes).check()
     assert not (tmp_path / "runs").exists()

@@ -31,7 +31,6 @@ def image(path, seed):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """The current folder, with images of every layout in ``data/LAYOUT``, a checkpoint and other files."""
-    monkeypatch.delenv("GANC_DATA", raising=False)
     monkeypatch.setattr(hashes, "SETTLED", -1.0)
     monkeypatch.chdir(tmp_path)
     write_space(tmp_path / "space.json")

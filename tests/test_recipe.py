@@ -329,7 +329,6 @@ def test_data_and_weights_start_from_ganc_data(load, monkeypatch, tmp_path, path
         recipe = load(with_value(path, value))
         return getattr(getattr(recipe, path[0]), path[1])
 
-    monkeypatch.delenv("GANC_DATA", raising=False)
     assert loaded("some/thing") == Path("some/thing")
     monkeypatch.setenv("GANC_DATA", str(tmp_path))
     assert loaded("some/thing") == tmp_path / "some" / "thing"

@@ -108,7 +108,6 @@ def test_the_commands_know_it(run, capsys, monkeypatch, tmp_path):
 
 
 def test_a_public_checkpoint_is_a_teacher(run, monkeypatch):
-    monkeypatch.delenv("GANC_DATA", raising=False)  # it would be looked for there
     torch.save(public_state(norm="batch"), "teacher.pth")
     run = pix2pix(teacher={"checkpoint": "teacher.pth"})
     run.check()

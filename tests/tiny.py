@@ -24,6 +24,8 @@ CUDA = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reas
 
 WIDTHS = (4, 8)
 SIZE = (32, 32)
+# The tests' own recipes name folders of the test, which are not looked for among the real data.
+_REAL_DATA = os.environ.setdefault("GANC_TEST_DATA", os.environ.pop("GANC_DATA", ""))
 SCHEDULE = {"epochs": 1, "decay_epochs": 1, "batch_size": 8, "validate_every": 1}
 
 
@@ -109,13 +111,12 @@ def supernet_of(space, seed, **options):
 
 def real_data(*names):
     """What lies below the folder in ``GANC_DATA``; a test is skipped where that, or anything named, is missing."""
-    root = Path(os.environ.get("GANC_DATA", ""))
-    if not os.environ.get("GANC_DATA"):
+    if not _REAL_DATA:
         pytest.skip("needs real data: set GANC_DATA to their folder")
-    for name in names:
-        if not (root / name).exists():
-            pytest.skip(f"needs real data: GANC_DATA has no {name}")
-    found = [root / name for name in names]
+    found = [Path(_REAL_DATA) / name for name in names]
+    for path in found:
+        if not path.exists():
+            pytest.skip(f"needs real data: GANC_DATA has no {path.name}")
     return found[0] if len(found) == 1 else found
 
 

@@ -51,10 +51,8 @@ def start_discriminator(run: Run, discriminator: Discriminator) -> None:
     recipe, helpers = run.recipe, helpers_path(run)
     if recipe.distillation.lambda_gan == 0:
         return
-    file = run.teacher_discriminator_file
-    if file is not None or (recipe.teacher.checkpoint is None and helpers.is_file()):
-        inherited = load_teacher_discriminator(run)
-        assert inherited is not None
+    if (inherited := load_teacher_discriminator(run)) is not None:
+        file = run.teacher_discriminator_file
         discriminator.load_state_dict(inherited.state_dict())
         _log.info("the student's discriminator starts from the teacher's, %s", helpers if file is None else file.path)
         if file is not None:

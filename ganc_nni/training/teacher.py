@@ -47,14 +47,14 @@ def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
 
 
 def load_teacher_discriminator(run: Run) -> Discriminator | None:
-    """The one that the teacher was trained with, for the target domain; None if the recipe names none.
+    """The one that the teacher was trained with, for the target domain; None if it is not known.
 
     Raises:
-        InputError: It is not there, or does not fit.
+        InputError: It does not fit.
     """
     if (file := run.teacher_discriminator_file) is not None:
         return file.network()
-    if run.recipe.teacher.checkpoint is not None:
+    if run.recipe.teacher.checkpoint is not None or not helpers_path(run).is_file():
         return None
     helpers, path = load_helpers(run)
     discriminator = build_discriminator(run.recipe.discriminator, run.judged_channels)
@@ -68,8 +68,11 @@ def load_judge(run: Run) -> Discriminator | None:
     Raises:
         InputError: It is not there, or does not fit.
     """
-    wanted = run.recipe.distillation.lambda_discriminator_features > 0
-    return load_teacher_discriminator(run) if wanted else None
+    if run.recipe.distillation.lambda_discriminator_features == 0:
+        return None
+    if run.recipe.teacher.checkpoint is None:
+        load_helpers(run)
+    return load_teacher_discriminator(run)
 
 
 def helpers_path(run: Run) -> Path:

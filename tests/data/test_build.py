@@ -30,7 +30,6 @@ def recipe(**changes: Any) -> DataRecipe:
 
 @pytest.fixture
 def unpaired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("GANC_DATA", raising=False)
     for seed, (name, count) in enumerate({"trainA": 10, "trainB": 15, "testA": 3, "testB": 4}.items()):
         save_folder(tmp_path / name, count, (20, 36), seed)
     return tmp_path
@@ -38,7 +37,6 @@ def unpaired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def paired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("GANC_DATA", raising=False)
     for seed, (name, count) in enumerate({"train": 10, "val": 3, "test": 4}.items()):
         save_folder(tmp_path / name, count, (20, 72), seed)
     return tmp_path
@@ -46,7 +44,6 @@ def paired_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def labelled_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("GANC_DATA", raising=False)
     for seed, (name, count) in enumerate({"train": 10, "val": 3, "test": 4}.items()):
         save_labelled(tmp_path, name, count, (20, 36), seed)
     return tmp_path
@@ -146,7 +143,6 @@ def test_label_folders(labelled_root: Path, instances: bool) -> None:
 
 
 def test_cityscapes_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GANC_DATA", raising=False)
     save_cityscapes(tmp_path, {"aachen": 3, "zurich": 4}, "train", (20, 36))
     save_cityscapes(tmp_path, {"munster": 3}, "val", (20, 36))
     listing = tmp_path / "train2.meta"

@@ -18,7 +18,6 @@ FOLDERS = {"trainA": 10, "trainB": 10, "testA": 4, "testB": 4}
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("GANC_DATA", raising=False)
     for seed, (name, count) in enumerate(FOLDERS.items()):
         save_folder(tmp_path / name, count, seed=seed)
     return tmp_path

@@ -97,7 +97,7 @@ def test_without_a_network_the_error_says_what_to_put_where(places: dict[str, Pa
         str(places["here"] / FILE.name),
         HEAD.name,
         "metric.weights",
-        "frechet_random needs no file",
+        "frechet_random (--metric) needs no file",
     ):
         assert part in message
 
