@@ -34,8 +34,9 @@ check: setup  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ganc_nni benchmarks
 
-mutants: setup  ## plant errors and see that tests find them; hours for all, MODULE=ganc_nni/losses.py for one; goes on
-	$(BIN)/python tests/mutants.py $(MODULE)
+mutants: setup  ## plant errors and see that tests find them: SAMPLE=150 SEED=1, MODULE=ganc_nni/losses.py, AGAIN=1; goes on
+	$(BIN)/python tests/mutants.py $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(AGAIN),--again)
 
 format: setup  ## put style right
 	$(BIN)/ruff check --fix .

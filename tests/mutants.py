@@ -1,34 +1,70 @@
 """Plants small errors, one at a time, and runs the tests that should see them: ``make mutants``.
 
-mutmut writes the errors and runs the tests. Each module has its own folder below ``.mutants/``; what was found there
-stays, so that an interrupted run goes on. Survivors and their reasons are in ``tests/mutants.md``.
-
-    python tests/mutants.py [--only-report] [ganc_nni/losses.py ...]
+mutmut writes the errors. Each is tried in a process forked from one that has loaded torch, in a copy of the project
+below ``.mutants/``: first with the module's own tests, then, if they pass, with every test file that names the module.
+Results are kept below ``.mutants/`` too, by the text of the changed module, so that an interrupted run goes on.
+Survivors and their reasons are in ``tests/mutants.md``.
 """
 
 from __future__ import annotations
 
+import argparse
+import compileall
+import contextlib
+import difflib
+import hashlib
+import importlib
 import json
+import math
 import os
+import py_compile
+import random
+import re
+import shutil
+import signal
 import subprocess
 import sys
-from collections import Counter
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, cast
+
+import libcst as cst
+import pytest
+from libcst.metadata import MetadataWrapper
+from mutmut.mutation.file_mutation import Mutation, MutationVisitor, deep_replace
+from mutmut.mutation.mutators import mutation_operators
+from mutmut.mutation.pragma_handling import IgnoredCode
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / ".mutants"
+TREE = PLACE / "tree"
+RESULTS = PLACE / "results.json"
 
 TESTS: dict[str, str] = {
     "additive": "test_macs test_latency",
     "architecture": "test_architecture",
     "calibration": "test_calibration",
+    "checkpoints": "test_checkpoints test_finite_weights",
+    "continuing": "test_continuing",
+    "data/build": "data/test_build",
+    "data/decoding": "data/test_decoding data/test_images",
     "data/encoding": "data/test_encoding data/test_labels",
     "data/folders": "data/test_folders",
+    "data/images": "data/test_images",
     "data/label_files": "data/test_label_files",
+    "data/label_folders": "data/test_label_folders",
     "data/labels": "data/test_labels data/test_encoding",
+    "data/on_device": "data/test_on_device",
     "data/order": "data/test_order",
+    "data/pair_folders": "data/test_pair_folders",
     "data/splits": "data/test_splits",
     "data/transforms": "data/test_transforms data/test_folders",
+    "deploy/files": "deploy/test_deploy",
+    "deploy/graph": "deploy/test_deploy",
     "deploy/quantise": "deploy/test_deploy",
     "deploy/verify": "deploy/test_deploy",
     "discriminators": "test_discriminators",
@@ -36,7 +72,9 @@ TESTS: dict[str, str] = {
     "distilling/judged": "test_distilling",
     "distilling/pictures": "test_distilling",
     "distilling/registry": "test_distilling",
+    "distilling/step": "test_distilling oneshot/test_chosen_losses",
     "evaluate": "test_evaluate test_score",
+    "generators/layers": "generators/test_resnet test_losses",
     "generators/resnet": "generators/test_resnet test_macs",
     "generators/spade": "generators/test_spade",
     "generators/unet": "generators/test_unet",
@@ -54,91 +92,270 @@ TESTS: dict[str, str] = {
     "metrics/kernel": "metrics/test_kernel",
     "metrics/segmentation": "metrics/test_segmentation_score",
     "metrics/statistics": "metrics/test_statistics",
+    "oneshot/distillation": "oneshot/test_distillation oneshot/test_sandwich oneshot/test_chosen_losses",
+    "oneshot/inherit": "oneshot/test_inherit",
+    "oneshot/online": "oneshot/test_online",
     "oneshot/operations": "oneshot/test_operations",
+    "oneshot/reconstruct": "oneshot/test_reconstruct",
     "oneshot/sampling": "oneshot/test_sampling oneshot/test_operations",
+    "oneshot/warm_start": "oneshot/test_inherit",
+    "oneshot/warmup": "oneshot/test_warmup",
     "perceptual": "test_losses test_distilling",
+    "profiling": "test_profiling",
     "ratios": "test_ratios",
     "report/charts": "report/test_report_parts",
     "report/collect": "report/test_report_parts report/test_report_page",
+    "score": "test_score",
     "search/budget": "search/test_budget",
+    "search/budgeted": "search/test_strategies search/test_engine",
     "search/elitist": "search/test_strategies",
+    "search/engine": "search/test_engine search/test_strategies",
     "search/front": "search/test_record",
     "search/journal": "search/test_journal",
     "search/parzen": "search/test_strategies",
     "search/record": "search/test_record",
     "search/sampling": "search/test_strategies",
+    "search/selection": "search/test_selection",
+    "search/strategy": "search/test_strategy search/test_strategies",
+    "segmentation/segmenters": "segmentation/test_segmenters",
+    "segmentation/train": "segmentation/test_train",
     "space": "test_space",
     "speed/compare": "speed/test_speed",
+    "structured": "test_structured",
     "timing": "test_latency",
     "training/acceleration": "training/test_acceleration",
+    "training/average": "training/test_acceleration training/test_gan",
+    "training/checkpointing": "training/test_checkpointing",
     "training/cyclegan": "training/test_cyclegan",
+    "training/finetune": "training/test_stage_fit test_pipeline",
     "training/gan": "training/test_gan training/test_pix2pix training/test_cyclegan",
     "training/gaugan": "training/test_gaugan",
+    "training/loop": "training/test_stage_fit training/test_resume",
     "training/pix2pix": "training/test_pix2pix training/test_gaugan",
     "training/pool": "training/test_pool",
+    "translate": "test_translate",
 }
-"""By module of ganc_nni, the test files that should see an error in it."""
+"""By module of ganc_nni, the test files that should see an error in it, the quickest first."""
 
-CAUGHT, SURVIVED, NO_TESTS = (1, 3), 0, 33
-"""What mutmut notes of a mutant: what pytest ended with, or that no test runs the function."""
+HEAVY = (
+    "torch torchvision nni.nas.nn.pytorch nni.nas.evaluator.pytorch pytorch_lightning torchmetrics scipy.linalg pandas "
+    "matplotlib.pyplot onnx onnxruntime pydantic typer rich.table hypothesis PIL.Image sklearn.metrics"
+)
+"""What most tests import and no error is planted in; loaded once."""
 
+SECONDS = 600
+"""The longest that the tests of one error may take."""
 
-def settings(module: str) -> str:
-    """The project's pyproject.toml, with what mutmut has to know of a module."""
-    tests = [f"tests/{name}.py" for name in TESTS[module].split()]
-    options = [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:randomly",
-        "--durations=0",
-        "-m",
-        "not experiment and not cuda",
-        "-x",
-    ]
-    lines = {
-        "source_paths": ["ganc_nni"],
-        "only_mutate": [f"ganc_nni/{module}.py"],
-        "also_copy": ["tests", "search_spaces", "experiments", "docs", "README.md", "requirements.txt"],
-        "pytest_add_cli_args": options,
-        "pytest_add_cli_args_test_selection": tests,
-        "timeout_multiplier": 10.0,
-        "timeout_constant": 30.0,
-        "use_git_change_detection": False,
-        "on_dependency_change": "ignore",
-    }
-    values = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items())
-    return f"{(ROOT / 'pyproject.toml').read_text()}\n[tool.mutmut]\n{values}\n"
+TOO_LONG = 124
+
+TOLD = ("Error", "_log", "_say", "Field", "Option", "warn")
+"""Calls whose arguments are words for a reader: no errors are planted there."""
 
 
-def run(module: str) -> None:
-    """Go on with a module, in a folder that looks to mutmut like the project."""
-    folder = PLACE / module.replace("/", ".")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("ganc_nni", "tests", "search_spaces", "experiments", "docs", "README.md", "requirements.txt"):
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to(ROOT / name)
-    (folder / "pyproject.toml").write_text(settings(module))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", "from mutmut.__main__ import cli; cli()", "run", "--max-children", "1"]
-    with (folder / "log.txt").open("w") as log:
-        subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
+class Errors(MutationVisitor):
+    """mutmut's errors, in decorated functions too and not in what is only told."""
+
+    def _skip_node_and_children(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.FunctionDef) and node.decorators:
+            return False
+        if isinstance(node, cst.Call) and _called(node.func).endswith(TOLD):
+            return True
+        if isinstance(node, cst.Assert):
+            return True
+        return super()._skip_node_and_children(node)
 
 
-def report(module: str) -> Counter[str]:
-    """How many were caught, and the names of those that were not."""
-    found = PLACE / module.replace("/", ".") / "mutants" / "ganc_nni" / f"{module}.py.meta"
-    codes = json.loads(found.read_text())["exit_code_by_key"] if found.is_file() else {}
-    counts: Counter[str] = Counter()
-    for name, code in codes.items():
-        outcome = "left" if code is None else "survived" if code in (SURVIVED, NO_TESTS) else "caught"
-        counts[outcome] += 1
-        if outcome == "survived":
-            _say(f"  {name}{'' if code == SURVIVED else ' (no test runs it)'}")
-    done = counts["caught"] + counts["survived"]
-    share = f"{100 * counts['caught'] / done:.1f} %" if done else "nothing"
-    _say(f"{module}: {share} of {done} caught, {counts['left']} left to do")
-    return counts
+def _called(function: cst.BaseExpression) -> str:
+    """The name of a function; of a logger's method that of the logger."""
+    if isinstance(function, cst.Attribute):
+        owner = _called(function.value)
+        return owner if owner == "_log" else function.attr.value
+    return function.value if isinstance(function, cst.Name) else ""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A module with one error."""
+
+    module: str
+    text: str
+    change: str
+
+    @property
+    def key(self) -> str:
+        """Of its module's text."""
+        return hashlib.sha256(f"{self.module}\n{self.text}".encode()).hexdigest()[:16]
+
+
+def mutations(module: str) -> tuple[cst.Module, list[Mutation]]:
+    """A module's tree and all errors that can be planted in it."""
+    wrapper = MetadataWrapper(cst.parse_module((ROOT / "ganc_nni" / f"{module}.py").read_text()))
+    visitor = Errors(mutation_operators, IgnoredCode(set(), set(), set()))
+    tree = wrapper.visit(visitor)
+    return tree, visitor.mutations
+
+
+def planted(module: str, tree: cst.Module, mutation: Mutation) -> Planted | None:
+    """One error; none where it is no Python."""
+    changed = cast(cst.Module, deep_replace(tree, mutation.original_node, mutation.mutated_node)).code
+    try:
+        compile(changed, module, "exec")
+    except SyntaxError:
+        return None
+    return Planted(module, changed, _change(tree.code, changed))
+
+
+def _change(before: str, after: str) -> str:
+    """The lines that differ, with the first one's number."""
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""))[2:]
+    number = lines[0].split()[1].lstrip("-").split(",")[0]
+    return f"{number}: " + " ".join(" ".join(line.split()) for line in lines[1:])
+
+
+def sampled(modules: list[str], count: int | None, seed: int) -> list[Planted]:
+    """Errors of all modules, or a sample in which each module has its share, at least one.
+
+    Of each module those are taken that come first in an order which only the seed decides: a larger sample holds the
+    smaller one.
+    """
+    found = {module: mutations(module) for module in modules}
+    total = sum(len(errors) for _, errors in found.values())
+    chosen: dict[str, Planted] = {}
+    for module, (tree, all_of_it) in found.items():
+        share = len(all_of_it) if count is None else max(1, round(count * len(all_of_it) / total))
+        random.Random(f"{seed} {module}").shuffle(all_of_it)
+        for error in islice(filter(None, (planted(module, tree, each) for each in all_of_it)), share):
+            chosen[error.key] = error
+    errors = list(chosen.values())
+    random.Random(seed).shuffle(errors)  # what is done by any time is a sample too
+    return errors
+
+
+def own(module: str) -> list[str]:
+    """The test files that should see an error in a module."""
+    return [f"tests/{name}.py" for name in TESTS[module].split()]
+
+
+def wider(module: str) -> list[str]:
+    """The other test files that name the module."""
+    dotted = f"ganc_nni.{module.replace('/', '.')}"
+    package, _, name = dotted.rpartition(".")
+    found = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text, name_of = path.read_text(), path.relative_to(ROOT).as_posix()
+        if name_of not in own(module) and (f"{dotted} " in text or f"from {package} import {name}" in text):
+            found.append(name_of)
+    return found
+
+
+def copy_project() -> None:
+    """What git would commit, in a place where it can be changed."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, TREE / name)
+    # by hash: a changed module is compiled again, however quickly it was changed
+    compileall.compile_dir(TREE / "ganc_nni", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+
+
+def run_tests(arguments: list[str]) -> int:
+    """pytest's exit code in a forked process, or ``TOO_LONG``."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        log = os.open(PLACE / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(TREE)
+        sys.path[:0] = [str(TREE), str(TREE / "tests")]
+        os.environ["PYTHONPATH"] = str(TREE)
+        options = ["-x", "-p", "no:cacheprovider", "-m", "not experiment and not cuda", "--hypothesis-seed=0"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins that torch has loaded
+        code = 3
+        try:
+            code = int(pytest.main([*options, f"--rootdir={TREE}", *arguments]))
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    started, ended = time.monotonic(), (0, 0)
+    while time.monotonic() - started < SECONDS and not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # processes that the tests started, too
+    if not ended[0]:
+        os.waitpid(child, 0)
+        return TOO_LONG
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+@contextlib.contextmanager
+def in_place(error: Planted) -> Iterator[None]:
+    """The copy of the project has the error."""
+    path = TREE / "ganc_nni" / f"{error.module}.py"
+    before = path.read_text()
+    path.write_text(error.text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+class Trial:
+    """Tries errors with tests that should see them. What sees one has to pass without it."""
+
+    def __init__(self) -> None:
+        self._passes: dict[str, bool] = {}
+
+    def outcome(self, error: Planted, files: list[str]) -> str:
+        """``caught`` or ``survived``; ``unknown`` where tests fail without the error too, or take too long."""
+        with in_place(error):
+            code = run_tests(files)
+        if code == 0:
+            return "survived"
+        seen = re.search(r"^(?:FAILED|ERROR) (tests/\S+)", (PLACE / "log.txt").read_text(errors="replace"), re.M)
+        if code == TOO_LONG or seen is None:
+            shutil.copy(PLACE / "log.txt", PLACE / f"unknown_{error.key}.txt")
+            return "unknown"
+        name = seen[1]
+        if name not in self._passes:
+            self._passes[name] = run_tests([name] if "::" in name else ["--collect-only", name]) == 0
+        return "caught" if self._passes[name] else "unknown"
+
+
+def wilson(caught: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, 1927), in per cent."""
+    if of == 0:
+        return 0.0, 100.0
+    z, share = 1.96, caught / of
+    middle = share + z * z / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return tuple(100 * (middle + sign * half) / (1 + z * z / of) for sign in (-1, 1))  # type: ignore[return-value]
+
+
+def report(errors: list[Planted], results: dict[str, Any]) -> None:
+    """What was caught, by module and in all, and each survivor."""
+    by_module: dict[str, list[str]] = {}
+    for error in errors:
+        outcome = _outcome(results, error)
+        by_module.setdefault(error.module, []).append(outcome.split()[0])
+        if outcome != "caught":
+            _say(f"  {outcome}: ganc_nni/{error.module}.py:{error.change}")
+    whole = [outcome for outcomes in by_module.values() for outcome in outcomes]
+    for module, outcomes in (*sorted(by_module.items()), ("in all", whole)):
+        caught, of = outcomes.count("caught"), outcomes.count("caught") + outcomes.count("survived")
+        low, high = wilson(caught, of)
+        rest = "".join(f", {outcomes.count(each)} {each}" for each in ("left", "unknown") if each in outcomes)
+        _say(f"{module}: {caught} of {of} caught, {100 * caught / max(1, of):.1f} % ({low:.1f} to {high:.1f}){rest}")
+
+
+def _outcome(results: dict[str, Any], error: Planted) -> str:
+    return results.get(error.key, {}).get("outcome", "left")
 
 
 def _say(words: str) -> None:
@@ -146,20 +363,46 @@ def _say(words: str) -> None:
     sys.stdout.flush()
 
 
-def main(arguments: list[str]) -> None:
-    """All modules, or those that are named."""
-    only_report = "--only-report" in arguments
-    named = [each.removeprefix("ganc_nni/").removesuffix(".py") for each in arguments if not each.startswith("-")]
+def main() -> None:
+    """All modules, or those that are named; all errors, or a sample."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", help="such as ganc_nni/losses.py; all of the table otherwise")
+    parser.add_argument("--sample", type=int, help="number of errors, drawn from all modules in proportion")
+    parser.add_argument("--seed", type=int, default=1, help="which sample")
+    parser.add_argument("--again", action="store_true", help="try once more what survived, or had failing tests")
+    parser.add_argument("--narrow", action="store_true", help="only the modules' own tests")
+    parser.add_argument("--only-report", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    named = [each.removeprefix("ganc_nni/").removesuffix(".py") for each in options.modules] or list(TESTS)
     if strange := [name for name in named if name not in TESTS]:
         sys.exit(f"{strange[0]}: no module with tests of its own; expected one of {', '.join(TESTS)}")
-    total: Counter[str] = Counter()
-    for module in named or TESTS:
-        if not only_report:
-            run(module)
-        total += report(module)
-    done = total["caught"] + total["survived"]
-    _say(f"in all: {total['caught']} of {done} caught, {100 * total['caught'] / max(1, done):.1f} %")
+    errors = sampled(named, options.sample, options.seed)
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    if not options.only_report:
+        os.environ.update(OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1", MPLBACKEND="agg")
+        sys.dont_write_bytecode = True
+        copy_project()
+        for name in HEAVY.split():
+            importlib.import_module(name)
+        again = {error.key for error in errors if options.again and _outcome(results, error) != "caught"}
+        trial = Trial()
+        for step, tests in (("own", own), ("all", wider)):
+            before = ("left", "unknown") if step == "own" else ("survived own",)
+            left = [each for each in errors if each.key in again or _outcome(results, each) in before]
+            for number, error in enumerate(left, 1):
+                outcome = trial.outcome(error, files) if (files := tests(error.module)) else "survived"
+                if step == "own" and outcome == "survived":
+                    outcome = "survived own"
+                    again.discard(error.key)
+                _say(f"{step} {number}/{len(left)} {outcome}: ganc_nni/{error.module}.py:{error.change}")
+                results[error.key] = {"module": error.module, "change": error.change, "outcome": outcome}
+                RESULTS.with_suffix(".new").write_text(json.dumps(results, indent=1))
+                RESULTS.with_suffix(".new").replace(RESULTS)
+            if step == "own" and options.narrow:
+                break
+            again.clear()
+    report(errors, results)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
