@@ -57,10 +57,11 @@ class ResnetBlueprint(_Blueprint):
 
     family: Literal["resnet"] = "resnet"
     n_blocks: int = 9
+    affine: bool = False
 
     def build(self, widths: Sequence[Width]) -> ResnetGenerator:
         """The generator with these widths: a network if they are integers, a model space if they are choices."""
-        return ResnetGenerator(widths, self.in_channels, self.out_channels, self.n_blocks, self.separable)
+        return ResnetGenerator(widths, self.in_channels, self.out_channels, self.n_blocks, self.separable, self.affine)
 
     def sides(self) -> tuple[int, int]:
         """Downsampling halves twice; then reflection padding needs 2 pixels."""
@@ -68,7 +69,8 @@ class ResnetBlueprint(_Blueprint):
 
     def describe(self) -> str:
         """See the base class."""
-        return f"ResNet generator, {self.n_blocks} blocks, {'separable' if self.separable else 'full'} convolutions"
+        kind = "separable" if self.separable else "full"
+        return f"ResNet generator, {self.n_blocks} blocks, {kind} convolutions{', affine norms' * self.affine}"
 
 
 class SpadeBlueprint(_Blueprint):

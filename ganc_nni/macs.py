@@ -62,7 +62,9 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     for module, in_pixels, out_pixels in _layers(network, in_channels, size):
         if isinstance(module, nn.InstanceNorm2d | Spade):
             normalised = module.param_free_norm if isinstance(module, Spade) else module
-            published = _argument(normalised, "num_features") * out_pixels + published
+            channels = _argument(normalised, "num_features")
+            published = channels * out_pixels + published
+            params = (2 * channels if isinstance(module, nn.InstanceNorm2d) and module.affine else 0) + params
             continue
         if isinstance(module, nn.BatchNorm2d):  # a convolution's, into which it can be folded
             params = (2 * _argument(module, "num_features") if module.affine else 0) + params

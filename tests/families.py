@@ -9,6 +9,7 @@ from ganc_nni.generators import LABELS, ResnetGenerator, SpadeGenerator, UnetGen
 KINDS = {
     "resnet": (ResnetGenerator, {"n_blocks": 3}, (3, 32, 32)),
     "separable resnet": (ResnetGenerator, {"n_blocks": 4, "separable": True}, (3, 32, 32)),
+    "affine resnet": (ResnetGenerator, {"n_blocks": 3, "affine": True}, (3, 32, 32)),
     "spade": (SpadeGenerator, {"in_channels": 5, "upsampling": "normal"}, (5, 64, 64)),
     "separable spade": (SpadeGenerator, {"in_channels": 5, "upsampling": "normal", "separable": True}, (5, 64, 64)),
     "unet": (UnetGenerator, {"n_downs": 5}, (3, 64, 64)),

@@ -32,6 +32,13 @@ def same(ours, torchs, gradient, inputs):
 def test_an_instance_norm_is_torch_s_forward_and_backward(pictures, channels, height, width, seed):
     x, gradient = tensors(seed, *2 * [(pictures, channels, height, width)])
     same(lambda x: instance_norm(x, 1e-5), lambda x: F.instance_norm(x, eps=1e-5), gradient, [x])
+    scale, shift = tensors(seed + 1, *2 * [(channels,)])
+    same(
+        lambda x, weight, bias: instance_norm(x, 1e-5, weight, bias),
+        lambda x, weight, bias: F.instance_norm(x, None, None, weight, bias, eps=1e-5),
+        gradient,
+        [x, scale, shift],
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -112,7 +119,6 @@ def test_a_generator_s_picture_is_the_same_but_for_rounding(separable, memory_fo
         nn.Conv2d(6, 8, 7),
         nn.Conv2d(6, 3, 7, padding="same"),
         nn.Conv2d(6, 256, 3),
-        nn.InstanceNorm2d(6, affine=True),
         nn.InstanceNorm2d(6, track_running_stats=True),
     ],
 )

@@ -31,19 +31,19 @@ def upsample(in_channels: Width, out_channels: Width) -> nn.Module:
     return layer(nn.ConvTranspose2d, in_channels=in_channels, out_channels=out_channels, **options)
 
 
-def norm(channels: Width) -> nn.Module:
-    """Instance normalisation without parameters."""
-    return layer(nn.InstanceNorm2d, num_features=channels)
+def norm(channels: Width, affine: bool = False) -> nn.Module:
+    """Instance normalisation; ``affine``: with a scale and a shift for each channel."""
+    return layer(nn.InstanceNorm2d, num_features=channels, affine=affine)
 
 
 class SeparableConv2d(nn.Module):
     """A depthwise 3x3 convolution, a norm, and a pointwise convolution (MobileNet, arXiv 1704.04861)."""
 
-    def __init__(self, in_channels: Width, out_channels: Width) -> None:
+    def __init__(self, in_channels: Width, out_channels: Width, affine: bool = False) -> None:
         super().__init__()
         self.conv = nn.Sequential(
             conv(in_channels, in_channels, 3, groups=in_channels),
-            norm(in_channels),
+            norm(in_channels, affine),
             conv(in_channels, out_channels, 1),
         )
 

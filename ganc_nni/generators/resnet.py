@@ -29,21 +29,23 @@ def block_groups(n_blocks: int) -> tuple[int, int, int]:
 class ResnetBlock(nn.Module):
     """``x + F(x)`` with two 3x3 convolutions; ``inner`` is the number of channels between them."""
 
-    def __init__(self, channels: Width, inner: Width, separable: bool) -> None:
+    def __init__(self, channels: Width, inner: Width, separable: bool, affine: bool = False) -> None:
         super().__init__()
 
         def conv3x3(in_channels: Width, out_channels: Width) -> nn.Module:
-            return SeparableConv2d(in_channels, out_channels) if separable else conv(in_channels, out_channels, 3)
+            if separable:
+                return SeparableConv2d(in_channels, out_channels, affine)
+            return conv(in_channels, out_channels, 3)
 
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             conv3x3(channels, inner),
-            norm(inner),
+            norm(inner, affine),
             nn.ReLU(inplace=True),
             nn.Identity(),  # a dropout layer stood here when the key names were fixed
             nn.ReflectionPad2d(1),
             conv3x3(inner, channels),
-            norm(channels),
+            norm(channels, affine),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ class ResnetGenerator(ModelSpace):
         out_channels: Channels of the output picture.
         n_blocks: Residual blocks; at least 1.
         separable: Separable instead of full convolutions in the residual blocks ("mobile").
+        affine: Instance norms with scale and shift, as some teachers have them; not for a model space.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class ResnetGenerator(ModelSpace):
         out_channels: int = 3,
         n_blocks: int = 9,
         separable: bool = False,
+        affine: bool = False,
     ) -> None:
         super().__init__()
         if len(widths) != len(LABELS):
@@ -80,15 +84,16 @@ class ResnetGenerator(ModelSpace):
         down, inner, up = channels[:3], channels[3:6], channels[6:]
         trunk = down[2]
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), conv(in_channels, down[0], 7)]
-        layers += [norm(down[0]), nn.ReLU(inplace=True)]
+        layers += [norm(down[0], affine), nn.ReLU(inplace=True)]
         for i in (0, 1):
-            layers += [conv(down[i], down[i + 1], 3, stride=2, padding=1), norm(down[i + 1]), nn.ReLU(inplace=True)]
+            layers += [conv(down[i], down[i + 1], 3, stride=2, padding=1)]
+            layers += [norm(down[i + 1], affine), nn.ReLU(inplace=True)]
         self.feature_layers = [len(layers) - 1]
         for group, size in enumerate(block_groups(n_blocks)):
-            layers += [ResnetBlock(trunk, inner[group], separable) for _ in range(size)]
+            layers += [ResnetBlock(trunk, inner[group], separable, affine) for _ in range(size)]
             self.feature_layers.append(len(layers) - 1)
         for narrow, wide in ((trunk, up[0]), (up[0], up[1])):
-            layers += [upsample(narrow, wide), norm(wide), nn.ReLU(inplace=True)]
+            layers += [upsample(narrow, wide), norm(wide, affine), nn.ReLU(inplace=True)]
         layers += [nn.ReflectionPad2d(3), conv(up[1], out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
         self.feature_channels: list[Width] = [trunk] * len(self.feature_layers)

@@ -36,6 +36,12 @@ def _is_deep(shapes: Shapes) -> bool:
     return first > 0 and first != 10 and first % 3 == 1 and f"model.{first - 3}.weight" in shapes
 
 
+def _interpolates(shapes: Shapes) -> bool:
+    """Whether the layer after the last residual block has no weights, and the next one is a convolution."""
+    last = max(int(found[1]) for key in shapes if (found := re.match(r"model\.(\d+)\.block\.", key)))
+    return f"model.{last + 1}.weight" not in shapes and f"model.{last + 2}.weight" in shapes
+
+
 def _is_resnet(shapes: Shapes) -> bool:
     return shapes.get("model.1.weight", ())[2:] == (7, 7)
 
@@ -49,11 +55,9 @@ _LIKE_OURS: tuple[Other, ...] = (
     Other("a pix2pixHD LocalEnhancer generator", (r"^model1_1\.",)),
     Other("a pix2pixHD GlobalGenerator, or a ResNet generator of another number of downsamplings", (), _is_deep),
     Other(
-        "a ResNet generator whose residual blocks are called block, as PyTorch-GAN's",
+        "a ResNet generator that enlarges by interpolation and a convolution, as PyTorch-GAN's,",
         (r"^model\.\d+\.block\.\d+\.weight$",),
-        lambda shapes: (
-            _is_resnet(shapes) and not any(key.endswith(".weight") and len(shapes[key]) == 1 for key in shapes)
-        ),
+        lambda shapes: _is_resnet(shapes) and _interpolates(shapes),
     ),
 )
 """Those that share the first layer with a generator of ours."""

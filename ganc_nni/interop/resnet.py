@@ -1,7 +1,8 @@
-"""ResNet generators of pytorch-CycleGAN-and-pix2pix (junyanz) and gan-compression (mit-han-lab).
+"""ResNet generators of pytorch-CycleGAN-and-pix2pix (junyanz), gan-compression (mit-han-lab), and others like them.
 
 They differ in little: without a dropout layer the second convolution of a block is called ``conv_block.5`` instead of
-``.6``, and torch before 0.4 saved running statistics of instance norms, which no forward pass used.
+``.6``; some call ``conv_block`` ``block``; instance norms may have a scale and a shift; and torch before 0.4 saved
+running statistics of instance norms, which no forward pass used.
 """
 
 from __future__ import annotations
@@ -32,25 +33,31 @@ class NamedResnet(Named):
         return value.shape[2:] == (7, 7)
 
     def translate(self, inside: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Without the statistics of instance norms, and with the dropout layer in the count."""
+        """Without the statistics of instance norms, blocks called ``conv_block``, the dropout layer in the count.
+
+        Raises:
+            InputError: Batch norms.
+        """
+        self.block = "conv_block" if any(".conv_block." in key for key in inside) else "block"
+        inside = {re.sub(rf"^(model\.\d+)\.{self.block}\.", r"\1.conv_block.", key): inside[key] for key in inside}
+        second = [key for key in inside if re.search(r"\.conv_block\.5\.(conv\.0\.)?weight$", key)]
+        self.without_dropout = any(inside[key].ndim == 4 for key in second)
+        if self.without_dropout:
+            inside = {_moved(key, ("5", "6"), 1): value for key, value in inside.items()}
         for key, value in inside.items():
-            if key.endswith(".weight") and value.ndim == 1:
+            if key.endswith(".weight") and value.ndim == 1 and f"{key.removesuffix('weight')}running_mean" in inside:
                 raise InputError(
-                    f"{self.path}: {self.prefix + key} of shape {tuple(value.shape)} belongs to a normalisation with "
-                    "parameters (batch norm, or an affine instance norm); expected instance norm without "
+                    f"{self.path}: {self.in_file(key)} of shape {tuple(value.shape)} belongs to a batch norm, which "
+                    "has running statistics too; expected instance norm, with scale and shift or without "
                     "(--norm instance in pytorch-CycleGAN-and-pix2pix)"
                 )
-        inside = {key: value for key, value in inside.items() if not key.endswith(_STATISTICS)}
-        self.without_dropout = not any(".conv_block.6." in key for key in inside)
-        if not self.without_dropout:
-            return inside
-        return {key.replace(".conv_block.5.", ".conv_block.6."): value for key, value in inside.items()}
+        return {key: value for key, value in inside.items() if not key.endswith(_STATISTICS)}
 
     def in_file(self, key: str) -> str:
         """See the base class."""
         if self.without_dropout:
-            key = key.replace(".conv_block.6.", ".conv_block.5.")
-        return super().in_file(key)
+            key = _moved(key, ("6", "7"), -1)
+        return super().in_file(key.replace(".conv_block.", f".{self.block}."))
 
     @property
     def n_blocks(self) -> int:
@@ -77,6 +84,11 @@ class NamedResnet(Named):
         """Separable convolutions in the residual blocks."""
         return any(".conv_block.1.conv." in key for key in self.weights)
 
+    @property
+    def affine(self) -> bool:
+        """Instance norms with scale and shift."""
+        return any(key.endswith(".weight") and value.ndim == 1 for key, value in self.weights.items())
+
     def blueprint(self) -> ResnetBlueprint:
         """See the base class."""
         return ResnetBlueprint(
@@ -84,6 +96,7 @@ class NamedResnet(Named):
             out_channels=self.shape(f"model.{_FIRST_BLOCK + self.n_blocks + 7}.weight")[0],
             n_blocks=self.n_blocks,
             separable=self.separable,
+            affine=self.affine,
         )
 
     def measured(self) -> Mapping[str, tuple[str, int, int]]:
@@ -99,3 +112,10 @@ class NamedResnet(Named):
         return {
             label: (*place, multiplier) for label, place, multiplier in zip(LABELS, places, MULTIPLIERS, strict=True)
         }
+
+
+def _moved(key: str, layers: tuple[str, str], by: int) -> str:
+    """The key with its place in a residual block counted ``by`` on, if that is one of ``layers``."""
+    head, mark, rest = key.partition(".conv_block.")
+    place, _, kind = rest.partition(".")
+    return f"{head}{mark}{int(place) + by}.{kind}" if place in layers else key

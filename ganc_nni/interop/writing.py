@@ -52,6 +52,8 @@ def _compression_usage(file: GeneratorFile) -> str:
     if isinstance(blueprint, SpadeBlueprint):
         name, rest = "spade", f" --num_upsampling_layers {blueprint.upsampling}"
     else:
+        if blueprint.affine:
+            raise InputError(f"{file.path}: has instance norms with scale and shift; gan-compression has none")
         name, rest = "resnet_9blocks", " --norm instance"
         if blueprint.n_blocks != 9:
             raise InputError(f"{file.path}: has {blueprint.n_blocks} residual blocks; gan-compression knows 9 only")
@@ -72,13 +74,13 @@ def _public(file: GeneratorFile) -> tuple[dict[str, Tensor], str]:
     if isinstance(blueprint, UnetBlueprint):
         norm = blueprint.norm
         name = {7: "unet_128", 8: "unet_256"}.get(blueprint.n_downs, "")
-    elif not isinstance(blueprint, SpadeBlueprint) and not blueprint.separable:
+    elif not isinstance(blueprint, SpadeBlueprint) and not blueprint.separable and not blueprint.affine:
         name = {6: "resnet_6blocks", 9: "resnet_9blocks"}.get(blueprint.n_blocks, "")
     if len(widths) > 1 or not name:
         raise InputError(
             f"{file.path}: is a {blueprint.describe()}, of widths {config_str(file.sample)}; pytorch-CycleGAN-and-"
-            "pix2pix knows ResNet generators of 6 or 9 blocks with full convolutions and U-Net generators of 7 or 8 "
-            "levels, with the same width everywhere; use --to ganc"
+            "pix2pix knows ResNet generators of 6 or 9 blocks with full convolutions and norms without parameters, and "
+            "U-Net generators of 7 or 8 levels, with the same width everywhere; use --to ganc"
         )
     if isinstance(blueprint, UnetBlueprint):
         weights = nested(file.weights, blueprint.n_downs)

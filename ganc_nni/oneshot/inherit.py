@@ -3,13 +3,18 @@
 A sub-generator computes with the first channels of each layer, so these should be the ones that matter. Which channels
 have to move together is read from the teacher at work: two activations that are added share one order, and so do the
 two sides of a norm or a depthwise convolution. A family needs no code of its own for that.
+
+A teacher's instance norms may have a scale and a shift, a student's have none. A scale s goes into the weights that
+read the channel, ``relu(s n) = |s| relu(sign(s) n)``, and its sign into the convolution before the norm. That is exact
+after one norm; where several are added up, as in residual blocks, the mean of their scales is taken. A shift that no
+ReLU follows is removed by the next norm; another one is left out, for reconstruction and training to make up for.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,6 +33,10 @@ CONVOLUTIONS = {
 """The convolutions that generators are made of, with the names of their arguments."""
 
 _SUMS = {f"__{sign}{name}__" for name in ("add", "sub", "mul") for sign in ("", "r", "i")} | {"add", "sub", "mul"}
+_HOMOGENEOUS = {"relu", "relu_", "leaky_relu", "leaky_relu_", "contiguous", "pad", "interpolate"} | {
+    name for name in _SUMS if "mul" not in name
+}
+"""Functions of which s times the input, s > 0, makes s times the output."""
 _POINTWISE = {"relu", "relu_", "leaky_relu", "leaky_relu_", "tanh", "sigmoid", "clamp", "contiguous"}
 CHANNELWISE = frozenset(_SUMS | _POINTWISE | {"pad", "interpolate", "instance_norm", "batch_norm"})
 """Functions whose output has channel c where all their inputs have channel c. After any other, no channel moves."""
@@ -46,16 +55,35 @@ class ChannelOrder:
         axes: For each of the teacher's tensors and each axis of it that counts channels, the channels in their order,
             most important first, ``(channels,)``.
         features: The same for each distilled activation.
+        norms: The teacher's instance norms with a scale, by the scale's name.
+        factors: What the channels of an axis are multiplied by where the student's norms have no scale, in the
+            teacher's own order.
+        feature_scales: By what the teacher's channels of a distilled activation are larger than the student's then.
     """
 
     axes: Mapping[str, Mapping[int, Tensor]]
     features: Sequence[Tensor]
+    norms: frozenset[str] = frozenset()
+    factors: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
+    feature_scales: Sequence[Tensor] = ()
+
+    def fitting(self, student: nn.Module) -> ChannelOrder:
+        """The same without factors, if the student's norms have scales of their own."""
+        own = dict(student.named_parameters())
+        return replace(self, factors={}) if any(name in own for name in self.norms) else self
 
     def sorted(self, name: str, tensor: Tensor) -> Tensor:
         """The teacher's tensor ``name`` with its channels in order."""
+        for axis, factor in self.factors.get(name, {}).items():
+            tensor = tensor * along(axis, factor, tensor)
         for axis, order in self.axes.get(name, {}).items():
             tensor = tensor.index_select(axis, order.to(tensor.device))
         return tensor
+
+
+def along(axis: int, factor: Tensor, tensor: Tensor) -> Tensor:
+    """One number for each channel, ``(channels,)``, to be multiplied with ``tensor`` along one of its axes."""
+    return factor.to(tensor).view([-1 if each == axis else 1 for each in range(tensor.ndim)])
 
 
 class _Trace(TorchFunctionMode):
@@ -72,6 +100,10 @@ class _Trace(TorchFunctionMode):
         self.axes: dict[str, dict[int, int]] = {}
         self.readers: dict[str, int] = {}
         self.magnitudes: dict[str, list[Tensor]] = {}
+        self._scaled = WeakTensorKeyDictionary()
+        self._writers = WeakTensorKeyDictionary()
+        self.writers: dict[str, tuple[str, int, str]] = {}
+        self.reads: dict[str, tuple[int, tuple[str, ...]]] = {}
 
     def group(self, activation: Tensor) -> int:
         """The group of ``activation``'s channels; one that no function has made keeps its order."""
@@ -84,6 +116,11 @@ class _Trace(TorchFunctionMode):
         while self._parents[group] != group:
             group = self._parents[group]
         return group
+
+    def scales(self, activation: Tensor) -> tuple[str, ...]:
+        """The scales of the norms whose outputs the activation is the sum of, as far as these have any."""
+        found: tuple[str, ...] = self._scaled.get(activation, ())
+        return found
 
     def moves(self, group: int) -> bool:
         """Whether the channels of the group may be put into another order."""
@@ -124,12 +161,27 @@ class _Trace(TorchFunctionMode):
             return self._convolution(function, arguments, options)
         given = [value for value in (*arguments, *options.values()) if isinstance(value, Tensor) and value.ndim == 4]
         before = {id(value): self.group(value) for value in given} if given else {}
+        homogeneous = function.__name__ in _HOMOGENEOUS
+        scales = tuple(name for value in given for name in self.scales(value)) if homogeneous else ()
+        if function is F.instance_norm:
+            scales = self._normed(arguments[0], options.get("weight"))
         result = function(*arguments, **options)
+        if isinstance(result, Tensor) and result.ndim == 4:
+            self._scaled[result] = scales
         made = result if isinstance(result, tuple | list) else (result,)
         for activation in made:
             if isinstance(activation, Tensor) and before:
                 self._made(function, activation, given, before, (*arguments, *options.values()))
         return result
+
+    def _normed(self, x: Tensor, scale: Tensor | None) -> tuple[str, ...]:
+        """What scales the output of an instance norm; remembers which convolution has made its input."""
+        name = self._names.get(id(scale))
+        if name is None:
+            return ()
+        if x in self._writers:
+            self.writers[name] = self._writers[x]
+        return (name,)
 
     def _made(
         self,
@@ -159,9 +211,16 @@ class _Trace(TorchFunctionMode):
         named = arguments_of(function, arguments, options)
         x, weight, groups = named["input"], named["weight"], named.get("groups", 1)
         read = self.group(x)
+        scales = self.scales(x)
         y: Tensor = function(*arguments, **options)
         depthwise = groups == x.shape[1] == y.shape[1]
         written = self._place(y, read if depthwise else None)
+        if (name := self._names.get(id(weight))) is not None:
+            made = 1 if function is F.conv_transpose2d and not depthwise else 0
+            self._writers[y] = name, made, self._names.get(id(named.get("bias")), "")
+            self.reads[name] = 0 if depthwise else 1 - made, scales
+        if depthwise:
+            self._scaled[y] = scales
         self._note(named.get("bias"), 0, written)
         if depthwise:
             self._note(weight, 0, written)
@@ -171,7 +230,7 @@ class _Trace(TorchFunctionMode):
             reading = 0 if function is F.conv_transpose2d else 1
             self._note(weight, reading, read)
             self._note(weight, 1 - reading, written)
-            if (name := self._names.get(id(weight))) is not None:
+            if name is not None:
                 self.readers[name] = reading
                 self.magnitudes.setdefault(name, []).append(x.abs().mean((0, 2, 3)))
         return y
@@ -208,7 +267,30 @@ def channel_order(teacher: Generator, images: Sequence[Tensor], activations: boo
         return torch.argsort(importance[trace.root(group)], descending=True, stable=True).cpu()
 
     axes = {name: {axis: order(group) for axis, group in groups.items()} for name, groups in trace.axes.items()}
-    return ChannelOrder(axes, [order(trace.group(feature)) for feature in features])
+    scaled = [_mean_scale(trace, trace.scales(feature), feature.shape[1]) for feature in features]
+    orders = [order(trace.group(feature)) for feature in features]
+    return ChannelOrder(axes, orders, frozenset(trace.writers), _factors(trace), scaled)
+
+
+def _factors(trace: _Trace) -> dict[str, dict[int, Tensor]]:
+    """See :attr:`ChannelOrder.factors`: signs where channels are written, scales where they are read."""
+    factors: dict[str, dict[int, Tensor]] = {}
+    for norm, (name, axis, bias) in trace.writers.items():
+        sign = torch.where(trace.tensors[norm] < 0, -1.0, 1.0)
+        factors.setdefault(name, {})[axis] = sign
+        if bias:
+            factors[bias] = {0: sign}
+    for name, (axis, scales) in trace.reads.items():
+        if scales:
+            found = factors.setdefault(name, {})
+            found[axis] = found.get(axis, 1) * _mean_scale(trace, scales, trace.tensors[name].shape[axis])
+    return factors
+
+
+def _mean_scale(trace: _Trace, scales: Sequence[str], channels: int) -> Tensor:
+    if not scales:
+        return torch.ones(channels)
+    return torch.stack([trace.tensors[scale].detach().abs() for scale in scales]).mean(0)
 
 
 @torch.no_grad()
@@ -219,7 +301,7 @@ def inherit(student: Generator, teacher: Generator, order: ChannelOrder) -> None
     norm between its two layers takes their scale away: see :func:`~ganc_nni.oneshot.reconstruct.reconstruct`. What the
     student has more than the teacher stays as it is: channels, and layers that the teacher does not have.
     """
-    taught = teacher.state_dict()
+    taught, order = teacher.state_dict(), order.fitting(student)
     for layer in separated(student.state_dict(), taught):
         bias = order.sorted(f"{layer}.bias", taught[f"{layer}.bias"]) if f"{layer}.bias" in taught else None
         _separate(student.get_submodule(layer), order.sorted(f"{layer}.weight", taught[f"{layer}.weight"]), bias)
@@ -266,10 +348,11 @@ def _fits(name: str, tensor: Tensor, source: Tensor, order: ChannelOrder) -> boo
 @torch.no_grad()
 def inherit_mappings(mappings: Iterable[nn.Module], order: ChannelOrder) -> None:
     """Let each feature mapping say at first that a student's channel is the teacher's channel that it comes from."""
-    for mapping, channels in zip(mappings, order.features, strict=True):
+    for index, (mapping, channels) in enumerate(zip(mappings, order.features, strict=True)):
         assert isinstance(mapping, nn.Conv2d)
         count = min(mapping.in_channels, len(channels))
         mapping.weight.zero_()
-        mapping.weight[channels[:count], torch.arange(count), 0, 0] = 1
+        scale = order.feature_scales[index].to(mapping.weight) if order.feature_scales else torch.ones(len(channels))
+        mapping.weight[channels[:count], torch.arange(count), 0, 0] = scale[channels[:count]]
         if mapping.bias is not None:
             mapping.bias.zero_()

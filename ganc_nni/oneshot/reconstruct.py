@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from ganc_nni.generators import Generator
 from ganc_nni.kernels import FasterKernels
-from ganc_nni.oneshot.inherit import CONVOLUTIONS, ChannelOrder, arguments_of, separated
+from ganc_nni.oneshot.inherit import CONVOLUTIONS, ChannelOrder, along, arguments_of, separated
 
 RIDGE = 0.3
 """How much a change of a weight costs, in units of the mean square of what the weight reads."""
@@ -48,6 +48,7 @@ def reconstruct(
         images: Inputs, ``N x C x H x W`` each; a few are enough.
         ridge: See :data:`RIDGE`.
     """
+    order = order.fitting(student)
     apart = separated(student.state_dict(), teacher.state_dict())
     solved = {name: name for name, _ in student.named_parameters()}
     solved |= {f"{layer}.weight": f"{layer}.conv.2.weight" for layer in apart}
@@ -86,8 +87,11 @@ class _Kept(TorchFunctionMode):
             name = self._names.get(id(arguments_of(function, arguments, options)["weight"]), "")
             if name in self._solved:
                 axis, own = 1 if function is F.conv_transpose2d else 0, self._solved[name]
-                channels = self._order.axes[name][axis][: self._widths[own][axis]]
-                self.outputs.setdefault(own, []).append(result[:, channels.to(result.device)])
+                channels = self._order.axes[name][axis][: self._widths[own][axis]].to(result.device)
+                kept = result[:, channels]
+                if (sign := self._order.factors.get(name, {}).get(axis)) is not None:
+                    kept = kept * along(1, sign.to(result.device)[channels], kept)
+                self.outputs.setdefault(own, []).append(kept)
         return result
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ganc_nni.errors import InputError
 from ganc_nni.generators import Generator
+from ganc_nni.logs import say_once
 from ganc_nni.oneshot.inherit import ChannelOrder, channel_order, inherit, inherit_mappings, separated
 from ganc_nni.oneshot.reconstruct import reconstruct
 from ganc_nni.training.gan import initialise
@@ -31,7 +32,7 @@ def missing_layers(run: Run) -> list[str]:
     with torch.device("meta"):  # shapes are wanted: no weights, no random numbers
         teacher = run.teacher_blueprint.build(list(run.teacher_sample.values())).state_dict()
         student = run.student_blueprint.build(list(run.space.largest().values())).state_dict()
-    same_depth = len({each.model_dump_json(exclude={"separable", "norm"}) for each in _blueprints(run)}) == 1
+    same_depth = len({each.model_dump_json(exclude={"separable", "norm", "affine"}) for each in _blueprints(run)}) == 1
     layers = {name.rpartition(".")[0]: same_depth for name, tensor in student.items() if tensor.ndim > 1}
     apart = {f"{layer}.conv.{index}" for layer in separated(student, teacher) for index in (0, 2)}
     for name, tensor in student.items():
@@ -78,7 +79,7 @@ def inherit_teacher(run: Run, supernet: Generator, mappings: Iterable[nn.Module]
     order = order_of(run, teacher)
     inherit(supernet, teacher, order)
     inherit_mappings(mappings, order)
-    if separated(supernet.state_dict(), teacher.state_dict()):
+    if separated(supernet.state_dict(), teacher.state_dict()) or order.norms:
         _solve_largest(run, supernet, teacher, order)
     if missing:
         why = f"; {missing[0]}{_more(missing)} start from random weights: {_difference(run)}"
@@ -114,7 +115,17 @@ def _images(run: Run) -> list[Tensor]:
 
 def order_of(run: Run, teacher: Generator) -> ChannelOrder:
     """See :func:`channel_order`; measured on the run's device, to which ``teacher`` is moved."""
-    return channel_order(teacher.to(run.device).eval(), _images(run))
+    order = channel_order(teacher.to(run.device).eval(), _images(run))
+    if order.norms:
+        say_once(
+            _log,
+            ("affine", run.folder),
+            "the teacher's %d instance norms have scales and shifts, the student's have none: scales go into the "
+            "convolutions that read them, exactly after one norm, as a mean where residual blocks add several; shifts "
+            "before a ReLU are made up for by reconstruction in closed form and by training",
+            len(order.norms),
+        )
+    return order
 
 
 def _blueprints(run: Run) -> tuple[Blueprint, Blueprint]:

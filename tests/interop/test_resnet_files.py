@@ -44,7 +44,11 @@ def picture_of(network, picture=PICTURE):
 
 def without_dropout(state):
     """junyanz's generators without dropout: one layer less in a block."""
-    return {key.replace("conv_block.6.", "conv_block.5."): value for key, value in state.items()}
+    return {re.sub(r"conv_block\.([67])\.", _before, key): value for key, value in state.items()}
+
+
+def _before(match):
+    return f"conv_block.{int(match[1]) - 1}."
 
 
 def with_running_statistics(state):
@@ -52,7 +56,7 @@ def with_running_statistics(state):
     old = OrderedDict()
     for key, value in state.items():
         old[key] = value
-        if key.endswith(".bias") and ".conv.0" not in key:
+        if key.endswith(".bias") and ".conv.0" not in key and state[f"{key.removesuffix('bias')}weight"].ndim == 4:
             stem, index = re.fullmatch(r"(.*?)(\d+)(?:\.conv\.2)?\.bias", key).groups()
             old[f"{stem}{int(index) + 1}.running_mean"] = torch.full_like(value, 7)
             old[f"{stem}{int(index) + 1}.running_var"] = torch.full_like(value, 9)
@@ -93,12 +97,17 @@ VARIANTS = {
     "CycleGAN's Lightning module": lightning("generator.", "reverse_generator."),
     "the supernet's": lightning("training_module._model."),
     "no dropout, Lightning": lambda state: lightning("_model.")(without_dropout(state)),
+    "blocks called block": lambda state: {
+        key.replace("conv_block", "block"): value for key, value in without_dropout(state).items()
+    },
 }
 KINDS = {
     "teacher": {"widths": (8,) * 8},
     "mobile": {"widths": (8,) * 8, "separable": True},
     "sub-mobile": {"widths": (4, 8, 8, 4, 8, 12, 8, 4), "separable": True},
     "grey to RGB": {"widths": (4,) * 8, "in_channels": 1},
+    "affine": {"widths": (4,) * 8, "affine": True},
+    "affine, separable": {"widths": (4,) * 8, "affine": True, "separable": True},
 }
 
 
@@ -110,6 +119,10 @@ def test_every_variant_gives_the_same_picture_to_the_bit(tmp_path, variant, kind
     network = generator(**options)
     picture = PICTURE[:, : options.get("in_channels", 3)]
     torch.save(VARIANTS[variant](network.state_dict()), tmp_path / "generator.pth")
+    if "running" in variant and options.get("affine"):
+        with pytest.raises(InputError, match=r"model\.\S*weight of shape .* belongs to a batch norm"):
+            read_generator(tmp_path / "generator.pth")
+        return
 
     file = read_generator(tmp_path / "generator.pth")
 
@@ -117,6 +130,7 @@ def test_every_variant_gives_the_same_picture_to_the_bit(tmp_path, variant, kind
     assert file.blueprint.n_blocks == n_blocks
     assert file.blueprint.separable == options.get("separable", False)
     assert file.blueprint.in_channels == options.get("in_channels", 3)
+    assert file.blueprint.affine == options.get("affine", False)
     assert torch.equal(picture_of(file.network(), picture), picture_of(network, picture))
 
 
@@ -144,10 +158,11 @@ def test_formats_are_told_apart_by_content(tmp_path, variant):
     n_blocks=st.integers(3, 10),
     channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     separable=st.booleans(),
+    affine=st.booleans(),
 )
-def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_blocks, channels, separable):
+def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_blocks, channels, separable, affine):
     blueprint = ResnetBlueprint(
-        in_channels=channels[0], out_channels=channels[1], n_blocks=n_blocks, separable=separable
+        in_channels=channels[0], out_channels=channels[1], n_blocks=n_blocks, separable=separable, affine=affine
     )
     path = tmp_path_factory.mktemp("file") / "g.pth"
     network = blueprint.build(widths)
@@ -288,7 +303,9 @@ def test_a_full_generator_goes_back_to_where_it_was_trained(tmp_path, n_blocks):
     assert all(torch.equal(back[key], value) for key, value in state.items())
 
 
-@pytest.mark.parametrize("options", [{"n_blocks": 7}, {"separable": True}, {"widths": (4,) * 7 + (8,)}])
+@pytest.mark.parametrize(
+    "options", [{"n_blocks": 7}, {"separable": True}, {"widths": (4,) * 7 + (8,)}, {"affine": True}]
+)
 def test_what_the_first_project_cannot_hold_is_refused(tmp_path, options):
     torch.save(generator(**options).state_dict(), tmp_path / "a.pth")
     with pytest.raises(InputError, match=f"is a ResNet generator, .*; {JUNYANZ} knows .*use --to ganc"):
@@ -298,6 +315,7 @@ def test_what_the_first_project_cannot_hold_is_refused(tmp_path, options):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        ({"affine": True}, "has instance norms with scale and shift"),
         ({"n_blocks": 6}, "has 6 residual blocks; gan-compression knows 9 only"),
         ({"widths": (4, 8, 8, 4, 8, 12, 8, 4)}, "full convolutions and the widths 4_8_8_4_8_12_8_4"),
     ],
@@ -343,9 +361,11 @@ def changed(key, shape, dtype=torch.float32):
         (changed("model.4.weight", (8, 12, 3, 3)), ["model.4.weight has shape (8, 12, 3, 3)", "expected (8, 4, 3, 3)"]),
         (changed("model.1.bias", (5,)), ["model.1.bias has shape (5,)", "expected (4,)"]),
         (changed("model.4.weight", (9, 4, 3, 3)), ["model.4.weight has shape (9, 4, 3, 3)", "axis 0", "multiple of 2"]),
-        (changed("model.7.weight", (16,)), ["model.7.weight of shape (16,)", "batch norm", "--norm instance"]),
+        (changed("model.7.weight", (16,)), ["model.7.weight has shape (16,)", "a convolution's weight"]),
         (changed("model.7.weight", (0, 8, 3, 3)), ["model.7.weight has shape (0, 8, 3, 3)"]),
-        (changed("model.2.weight", (4,)), ["model.2.weight of shape (4,)", "batch norm", "--norm instance"]),
+        (changed("model.2.weight", (4,)), ["key model.2.bias is missing", "affine norms"]),
+        (lambda s: {**s, "model.2.weight": torch.ones(4), "model.2.running_mean": torch.ones(4)},
+         ["model.2.weight of shape (4,) belongs to a batch norm", "--norm instance"]),
         (changed("model.1.weight", (4, 3, 5, 5)), ["model.1.weight has shape (4, 3, 5, 5)", "channels, 7, 7"]),
         (changed("model.4.bias", (8,), torch.int64), ["model.4.bias is of type torch.int64"]),
         (lambda s: PatchDiscriminator(3, 4).state_dict(),
@@ -426,6 +446,55 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch, name)
         save_generator(read_generator(tmp_path / "a.pth"), tmp_path / name, "ganc", SIZE)
     assert (tmp_path / name).read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class Stranger(nn.Module):
+    """A CycleGAN generator with affine norms and blocks called block, as people write it."""
+
+    def __init__(self, width, n_blocks):
+        super().__init__()
+
+        def normed(convolution):
+            return [convolution, nn.InstanceNorm2d(convolution.out_channels, affine=True)]
+
+        layers = [nn.ReflectionPad2d(3), *normed(nn.Conv2d(3, width, 7)), nn.ReLU()]
+        for factor in (1, 2):
+            down = nn.Conv2d(factor * width, 2 * factor * width, 3, stride=2, padding=1)
+            layers += [*normed(down), nn.ReLU()]
+        layers += [StrangerBlock(4 * width, normed) for _ in range(n_blocks)]
+        for factor in (4, 2):
+            up = nn.ConvTranspose2d(factor * width, factor * width // 2, 3, 2, padding=1, output_padding=1)
+            layers += [*normed(up), nn.ReLU()]
+        self.model = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class StrangerBlock(nn.Module):
+    def __init__(self, width, normed):
+        super().__init__()
+        first, second = (normed(nn.Conv2d(width, width, 3)) for _ in range(2))
+        self.block = nn.Sequential(nn.ReflectionPad2d(1), *first, nn.ReLU(), nn.ReflectionPad2d(1), *second)
+
+    def forward(self, x):
+        return x + self.block(x)
+
+
+@pytest.mark.parametrize(("width", "n_blocks"), [(4, 3), (5, 9)])
+def test_a_generator_of_a_stranger_computes_what_it_did(tmp_path, width, n_blocks):
+    torch.manual_seed(6)
+    network = Stranger(width, n_blocks).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0, 0.5)
+    torch.save(network.state_dict(), tmp_path / "g.pth")
+    file = read_generator(tmp_path / "g.pth")
+    assert file.cost(SIZE).params == sum(parameter.numel() for parameter in network.parameters())
+    assert (picture_of(file.network()) - picture_of(network)).abs().max() < 1e-5
+    save_generator(file, tmp_path / "g.safetensors", "ganc", SIZE)
+    again = read_generator(tmp_path / "g.safetensors")
+    assert again.blueprint == file.blueprint
+    assert torch.equal(picture_of(again.network()), picture_of(file.network()))
 
 
 def test_the_released_generator_is_recognised():
