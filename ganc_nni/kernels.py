@@ -48,10 +48,8 @@ class FasterKernels(TorchFunctionMode):
         return function(*arguments, **options)
 
 
-def instance_norm(
-    x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None
-) -> Tensor:
-    """Each channel of each image of ``N x C x H x W`` brought to mean 0 and variance 1, then to its own scale and shift.
+def instance_norm(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Each channel of each image of ``N x C x H x W`` brought to mean 0, variance 1, then to its scale and shift.
 
     As groups of one channel: on a CPU torch's group norm takes less than half the time of its instance norm
     (benchmarks/kernels.py), whose gradient besides is wrong for a batch of 1 in channels_last (torch 2.11).
