@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,16 @@ def test_items_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
         assert [other.draw(number) for number in range(50)] != drawn
         assert len({source.placement for source, _ in drawn}) > 40
         assert [source.number for source, _ in drawn[:10]] == [0, 1, 2, 3, 4] * 2
+
+
+@pytest.mark.parametrize(("count_a", "count_b"), [(4, 4), (5, 3), (3, 5)])
+def test_unpaired_meets_each_target_with_each_source(tmp_path: Path, count_a: int, count_b: int) -> None:
+    """Also where both domains are equally large: picture i of one is no partner of picture i of the other."""
+    a = Pictures(save_folder(tmp_path / "a", count_a, seed=1), 3, (64, 64))
+    b = Pictures(save_folder(tmp_path / "b", count_b, seed=2), 3, (64, 64))
+    train = UnpairedTrain(a, b, Augmentation((16, 16)))
+    drawn = [train.draw(number) for number in range(60 * len(train))]
+    met = Counter((source.number, target.number) for source, target in drawn)
+    assert len(met) == count_a * count_b
+    shown = Counter(target.number for _, target in drawn)
+    assert max(shown.values()) < 1.5 * len(drawn) / count_b

@@ -237,6 +237,44 @@ def test_the_first_the_last_and_depthwise_convolutions_stay_in_float32(name):
     assert not all(exact)
 
 
+def arrays(model):
+    """The constants of a model by name."""
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobile"])
+def test_int8_weights_have_a_scale_a_channel_and_seven_bits(name):
+    model = onnx.load_from_string(content(name, kind="int8"))
+    constants, seen = arrays(model), 0
+    for node in layers_of(model, "DequantizeLinear"):
+        values = constants.get(node.input[0])
+        if values is None or values.ndim != 4:
+            continue
+        seen += 1
+        assert values.dtype == np.int8
+        assert constants[node.input[1]].shape == (len(values),)
+        assert np.abs(values).reshape(len(values), -1).max(1).tolist() == [64] * len(values)
+    assert seen > 0
+    zeros = [constants[node.input[2]] for node in layers_of(model, "QuantizeLinear")]
+    assert zeros
+    assert all(zero.dtype == np.uint8 and zero.shape == () for zero in zeros)
+
+
+def test_int8_activations_take_the_mean_range_of_the_calibration_images():
+    """One image that is unlike all others does not decide alone."""
+    ordinary = inputs("resnet", (32, 32), 1)
+    unlike = 0 * ordinary
+
+    def scales(images):
+        model = onnx.load_from_string(deployable("resnet", calibration=lambda: images).content("int8"))
+        constants = arrays(model)
+        return np.array([constants[node.input[1]] for node in layers_of(model, "QuantizeLinear")], np.float64)
+
+    mixed, alone = scales([ordinary, unlike]), [scales([image]) for image in (ordinary, unlike)]
+    np.testing.assert_allclose(mixed, np.mean(alone, 0), rtol=1e-4)
+    assert (np.max(alone, 0) > 1.01 * mixed).any()
+
+
 def even(name, kind):
     """The image that is white but for a corner, and its kin, as bytes ``1 x H x W x C``."""
     height, width = size(name)

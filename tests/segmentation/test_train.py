@@ -1,4 +1,5 @@
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 from ganc_nni.checkpoints import load_weights
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.segmentation import Segmenter, build_segmenter, new_network
+from ganc_nni.segmentation import train as segmenter_training
 from ganc_nni.segmentation.train import score_segmenter, train_segmenter
 from ganc_nni.training import checkpointing
 
@@ -131,6 +133,54 @@ def test_void_maps_teach_nothing(tmp_path: Path) -> None:
     figures = train_segmenter(void, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, batch_size=2, device="cpu")
 
     assert 0 <= figures["miou"] <= 1
+
+
+class Colours(torch.nn.Module):
+    """Logits that are the image's own colours, so certain that only a right label map has no loss."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images
+        return 100 * images
+
+
+def trains(monkeypatch: pytest.MonkeyPatch, network: torch.nn.Module, ids: Tensor, steps: int = 8, **options):
+    """The losses of a few steps on images in the colours of their label maps, and what the network sees each time."""
+    monkeypatch.setattr(segmenter_training, "new_network", lambda name, classes: network)
+    settings = {"learning_rate": 0.1, "flip": True, "seed": 3, **options}
+    module = segmenter_training._Training("colours", CLASSES, IGNORE, **settings)
+    monkeypatch.setattr(module, "log", lambda *_: None)
+    images = F.one_hot(ids.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2).float()
+    found = []
+    for step in range(steps):
+        monkeypatch.setattr(type(module), "global_step", step)
+        monkeypatch.setattr(type(module), "current_epoch", 0)
+        found.append((module.training_step((images, ids), step).item(), network.seen))
+    return images, found
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_an_image_is_mirrored_with_its_label_map(monkeypatch, flip: bool) -> None:
+    ids = torch.randint(CLASSES, (6, 8, 10), generator=torch.Generator().manual_seed(0))
+    images, found = trains(monkeypatch, Colours(), ids, flip=flip)
+    assert [loss for loss, _ in found] == [0.0] * len(found)
+    shown = torch.stack([seen for _, seen in found])
+    as_it_is, mirrored = ((shown == each).flatten(2).all(2) for each in (images, images.flip(3)))
+    assert (as_it_is ^ mirrored).all()
+    assert not mirrored.any() if not flip else 0.25 < mirrored.float().mean() < 0.75
+
+
+@pytest.mark.parametrize("void", [0, 3, 8])
+def test_void_pixels_do_not_count_in_the_loss(monkeypatch, void: int) -> None:
+    """A network that knows nothing loses log(classes) a pixel, however many there are."""
+
+    class Ignorant(Colours):
+        def forward(self, images: Tensor) -> Tensor:
+            return 0 * super().forward(images)
+
+    ids = torch.randint(CLASSES, (2, 8, 10), generator=torch.Generator().manual_seed(0))
+    ids[:, :void] = IGNORE
+    _, ((loss, _),) = trains(monkeypatch, Ignorant(), ids, steps=1)
+    assert loss == pytest.approx(0 if void == 8 else math.log(CLASSES), rel=1e-5)
 
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
