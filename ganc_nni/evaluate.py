@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from ganc_nni.data import IGNORE_ID, LabelMaps, Split
 from ganc_nni.distributed import share
 from ganc_nni.errors import InputError
 from ganc_nni.kernels import FasterKernels
-from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
+from ganc_nni.metrics import FrechetDistance, Pictures, build_extractor, frechet_distance, real_statistics
+from ganc_nni.metrics.bootstrap import Interval
+from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.parts import in_parts
 from ganc_nni.recipe import MetricRecipe, Precision
@@ -65,6 +68,57 @@ def translate(generator: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     return in_parts(generate, batch, max(1, 2 * 256 * 256 // batch.shape[-2:].numel()))
 
 
+@dataclass(frozen=True)
+class Result:
+    """A score and what is to be known of it.
+
+    Attributes:
+        score: By the split's metric.
+        interval: With 95 % confidence, over the images; None of 1000 images or more.
+        images: How many images were scored.
+        fidelity: To the teacher's images of the same inputs; None where no teacher was given.
+    """
+
+    score: float
+    interval: Interval | None
+    images: int
+    fidelity: Fidelity | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """What a JSON file holds of it besides the score; every key is always there."""
+        return {
+            "interval": None if self.interval is None else list(self.interval),
+            "ssim": None if self.fidelity is None else self.fidelity.ssim,
+            "psnr": None if self.fidelity is None else self.fidelity.psnr,
+        }
+
+
+_KEPT_BYTES = 1 << 30
+
+
+class Images:
+    """A generator's images of an evaluator's split, kept as far as they need less than 1 GiB.
+
+    Args:
+        generator: In evaluation mode, on the evaluator's device.
+    """
+
+    def __init__(self, generator: Callable[[Tensor], Tensor]) -> None:
+        self.generator = generator
+        self._kept: dict[int, Tensor] = {}
+        self._bytes = 0
+
+    def of(self, batch: Tensor, first: int) -> Tensor:
+        """Float32 images of the sources from number ``first`` on."""
+        if first in self._kept:
+            return self._kept[first]
+        images = translate(self.generator, batch).float()
+        if self._bytes + images.nbytes <= _KEPT_BYTES:
+            self._kept[first] = images
+            self._bytes += images.nbytes
+        return images
+
+
 class Evaluator:
     """Scores generators on one split.
 
@@ -95,17 +149,29 @@ class Evaluator:
         self.name = name
         self.device = device
         self._batches: list[Tensor] = []
-        self._make: Callable[[], Metric]
+        self._make: Callable[..., FrechetDistance | SegmentationScore]
+        self._untouched: Callable[[], float | None] = lambda: None
+        self._ground_truth: Callable[[Split], float]
         if labelled is not None:
             segmenter, ids = labelled[0].to(device), labelled[1]
             score: Literal["miou", "map"] = "map" if recipe.name == "map" else "miou"
             self.metric_name: str = score
-            self._make = lambda: SegmentationScore(segmenter, ids, IGNORE_ID, score, recipe.min_images)
+            self._make = lambda by_image=False: SegmentationScore(
+                segmenter, ids, IGNORE_ID, score, recipe.min_images, by_image=by_image
+            )
+            self._ground_truth = lambda _: self._of_targets()
         else:
             extractor = build_extractor(recipe, device)
+
+            def distance(images: Pictures) -> float:
+                return frechet_distance(real_statistics(extractor, images, recipe.batch_size, cache), real)
+
             real = real_statistics(extractor, split.targets, recipe.batch_size, cache)
             self.metric_name = extractor.metric_name
-            self._make = lambda: FrechetDistance(extractor, real, recipe.min_images)
+            self._make = lambda by_image=False: FrechetDistance(extractor, real, recipe.min_images)
+            if not isinstance(split.sources, LabelMaps):
+                self._untouched = lambda: distance(split.sources)
+            self._ground_truth = lambda other: distance(other.targets)
 
     def metric(self) -> Metric:
         """A fresh metric of the split's images, on the device: elsewhere each update would wait for it."""
@@ -118,8 +184,7 @@ class Evaluator:
         The generator computes in ``precision``, the metric in float32. On CUDA nothing waits for the device before the
         last picture.
         """
-        if isinstance(generator, nn.Module) and generator.training:  # to visit each layer takes milliseconds
-            generator.eval()
+        _to_evaluation(generator)
         metric, first = self.metric(), 0
         for whole in self._sources():
             own = share(len(whole))  # where several processes score together, the metric puts their parts together
@@ -128,6 +193,55 @@ class Evaluator:
                     pictures = translate(generator, whole[own])
                 metric.update(pictures.float(), first + own.start)
             first += len(whole)
+        return float(metric.compute())
+
+    @torch.inference_mode()
+    def result(self, generator: Callable[[Tensor], Tensor] | Images, teacher: Images | None = None) -> Result:
+        """The score of all source images, with its interval and, if ``teacher`` is given, the fidelity to its images.
+
+        In one process and in float32. Every image is generated once, those of ``teacher`` once for all generators that
+        are compared with it.
+
+        Raises:
+            InputError: See :meth:`score`.
+            ValueError: Images whose values are no numbers.
+        """
+        own = generator if isinstance(generator, Images) else Images(generator)
+        _to_evaluation(own.generator)
+        metric = self._make(by_image=True).to(self.device)
+        fidelity = None if teacher is None else FidelityScore().to(self.device)
+        first = 0
+        for batch in self._sources():
+            images = own.of(batch, first) if own is generator else translate(own.generator, batch).float()
+            metric.update(images, first)
+            if fidelity is not None and teacher is not None:
+                fidelity.update(images, teacher.of(batch, first))
+            first += len(batch)
+        near = None if fidelity is None else fidelity.compute()
+        return Result(float(metric.compute()), metric.interval(), first, near)
+
+    def untouched(self) -> float | None:
+        """The score of the source images as they are, which a generator has to beat; None of label maps.
+
+        Statistics of the images are kept with those of the real ones.
+        """
+        return self._untouched()
+
+    def ground_truth(self, other: Split) -> float:
+        """The score of real images in place of generated ones.
+
+        miou and map: of the split's own targets, which is the most that the segmenter lets any image reach. A Frechet
+        distance: of the targets of the split ``other``, since those of this split are what is compared with, and
+        their distance to themselves is 0.
+        """
+        return self._ground_truth(other)
+
+    @torch.inference_mode()
+    def _of_targets(self) -> float:
+        metric, first = self.metric(), 0
+        for batch in DataLoader(self.split.targets, self.recipe.batch_size):
+            metric.update(batch.to(self.device), first)
+            first += len(batch)
         return float(metric.compute())
 
     def _sources(self) -> Iterable[Tensor]:
@@ -149,6 +263,11 @@ class Evaluator:
             return batch.to(self.device)
         # from pinned memory a copy does not wait for what the device is doing; cuDNN is faster on channels_last
         return batch.pin_memory().to(self.device, non_blocking=True, memory_format=torch.channels_last)
+
+
+def _to_evaluation(generator: object) -> None:
+    if isinstance(generator, nn.Module) and generator.training:  # to visit each layer takes milliseconds
+        generator.eval()
 
 
 def _ahead(batches: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -23,7 +23,9 @@ from ganc_nni.checkpoints import load_into, load_weights, read_json, save_weight
 from ganc_nni.data import Split, as_rgb
 from ganc_nni.deploy.stage import deploy_run
 from ganc_nni.errors import CannotWrite
+from ganc_nni.evaluate import Images
 from ganc_nni.memory import is_out_of_memory
+from ganc_nni.metrics.verdict import verdict
 from ganc_nni.report.pictures import save_pictures
 from ganc_nni.run import Run
 from ganc_nni.search.selection import held_out_scores
@@ -38,7 +40,7 @@ WRITTEN = ("architecture.json", "compressed.safetensors", "summary.json")
 
 
 def export(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Write architecture, weights, picture and summary of the compressed generator; returns its score on the test set.
+    """Write architecture, weights, picture and summary of the compressed generator; returns figures of the test set.
 
     Leaves in ``export/``: ``architecture.json``, ``compressed.pth``, ``compressed.safetensors`` (its metadata holds
     the architecture), ``compressed.onnx`` with ``files.json``, ``picture.png`` and ``summary.json``. Once weights and
@@ -51,9 +53,10 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     load_into(compressed, load_weights(source), source)
     networks = {"teacher": run.load_teacher().to(run.device), "compressed": compressed.to(run.device).eval()}
 
-    evaluator = run.evaluator("test")
-    scores = {name: evaluator.score(network) for name, network in networks.items()}
-    metrics = {**architecture.metrics, f"{evaluator.metric_name}/test": scores["compressed"]}
+    evaluator, teacher = run.evaluator("test"), Images(networks["teacher"])
+    results = {"teacher": evaluator.result(teacher), "compressed": evaluator.result(networks["compressed"], teacher)}
+    compressed_score = results["compressed"].score
+    metrics = {**architecture.metrics, f"{evaluator.metric_name}/test": compressed_score}
     architecture = architecture.model_copy(update={"metrics": metrics})
     architecture.save(folder / "architecture.json")
     save_weights(folder / "compressed.pth", compressed.state_dict())
@@ -76,13 +79,29 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
             "macs_published": costs[name].macs_published,
             "macs_true": costs[name].macs_true,
             "params": costs[name].params,
-            "score": scores[name],
+            "score": results[name].score,
+            **results[name].figures(),
             "latency_ms": steps.run(f"latency of {name}", partial(timed, network)),
         }
         for name, network in networks.items()
     }
-    pictures = len(run.data.test.sources)
-    chosen = steps.run("scores of the chosen sub-generator", lambda: held_out_scores(run, architecture, evaluator))
+    chosen = steps.run(
+        "scores of the chosen sub-generator", lambda: held_out_scores(run, architecture, evaluator, teacher)
+    )
+    untouched = steps.run("score of the untouched input", evaluator.untouched)
+    ground_truth = (
+        steps.run("score of the ground truth", lambda: evaluator.ground_truth(run.data.search))
+        if run.data.test.paired
+        else None
+    )
+    judged = verdict(
+        evaluator.metric_name,
+        run.recipe.metric.higher_is_better,
+        compressed_score,
+        results["teacher"].score,
+        results["teacher"].interval,
+        untouched,
+    )
     steps.run(
         "comparison picture", lambda: draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
     )
@@ -90,24 +109,41 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     summary = {
         "metric": evaluator.metric_name,
         "higher_is_better": run.recipe.metric.higher_is_better,
-        "test_pictures": pictures,
+        "test_pictures": results["compressed"].images,
         "image_size": size[2:],
         "networks": rows,
+        "untouched": untouched,
+        "ground_truth": ground_truth,
+        "verdict": judged.sentence,
         "chosen": chosen
         and {
             "config_str": architecture.config_str,
             "search": architecture.metrics.get(f"{evaluator.metric_name}/search"),
-            "test": chosen[0],
-            "repeats": chosen,
-            "mean": statistics.fmean(chosen),
-            "stdev": statistics.stdev(chosen) if len(chosen) > 1 else None,
+            "test": chosen.first.score,
+            **chosen.first.figures(),
+            "repeats": chosen.scores,
+            "mean": statistics.fmean(chosen.scores),
+            "stdev": statistics.stdev(chosen.scores) if len(chosen.scores) > 1 else None,
         },
         "remarks": steps.remarks,
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     if steps.disk is not None:  # what is missing is made by the next call
         raise steps.disk
-    return {"score": scores["compressed"]}
+    _log.info("export: %s", judged.sentence)
+    interval = results["compressed"].interval
+    figures = {
+        "score": compressed_score,
+        "score_low": interval and interval.low,
+        "score_high": interval and interval.high,
+        "teacher": results["teacher"].score,
+        "untouched": untouched,
+        "ground_truth": ground_truth,
+        "ssim": rows["compressed"]["ssim"],
+        "psnr": rows["compressed"]["psnr"],
+        "images": float(results["compressed"].images),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 class _Steps:

@@ -134,7 +134,7 @@ def test_the_repeats_are_calibrated_on_other_images(run, monkeypatch):
     monkeypatch.setattr(run, "calibration", lambda seed=None: seeds.append(seed) or calibration(seed))
     scores = held_out_scores(run, Architecture.load(run.folder / "architecture.json"), run.evaluator("test"))
     assert seeds == [None, run.recipe.search.seed + 1]
-    assert scores == read_summary(run.folder)["chosen"]["repeats"]
+    assert scores.scores == read_summary(run.folder)["chosen"]["repeats"]
 
 
 def test_the_higher_of_before_and_after_is_exported(run):

@@ -1,5 +1,6 @@
 """``teacher.checkpoint`` names what a run has trained itself."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from tiny import contents, recipe
 
 from ganc_nni.checkpoints import load_weights, save_weights
 from ganc_nni.errors import InputError
+from ganc_nni.oneshot.train import warn_of_teacher
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 from ganc_nni.training.teacher import load_teacher_discriminator
@@ -73,3 +75,27 @@ def test_a_discriminator_that_is_found_and_does_not_fit_is_left_alone(finished_c
     assert run.teacher_discriminator_file is None
     assert "discriminator.width: the recipe says 8" in caplog.text
     assert "is not used" in caplog.text
+
+
+@pytest.mark.parametrize(("score", "doubted"), [(1e3, True), (0.0, False)])
+@pytest.mark.parametrize("older", [False, True], ids=["", "a stage of an earlier version"])
+def test_a_teacher_worse_than_its_input_is_told_before_training(
+    finished_copy, caplog, monkeypatch, score, doubted, older
+):
+    shutil.copytree(finished_copy / "runs/tiny/teacher", finished_copy / "kept")
+    run = pipeline("kept/teacher.safetensors").run
+    evaluator = run.evaluator("search")
+    path = finished_copy / "runs/tiny/teacher/stage.json"
+    figures = json.loads(path.read_text())
+    untouched = figures["untouched"]
+    assert evaluator.untouched() == pytest.approx(untouched)
+    if older:
+        del figures["untouched"]
+    path.write_text(json.dumps({**figures, "score": score}))
+    monkeypatch.setattr("ganc_nni.metrics.statistics.extract_features", None)  # nothing is computed again
+    warn_of_teacher(run, evaluator)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == doubted
+    if doubted:
+        assert f"frechet_random 1000 against {untouched:.4g}" in told[0]
+        assert "kept/teacher.safetensors may be a generator of the other direction" in told[0]

@@ -212,6 +212,7 @@ def _print_table(folder: Path, summary: Summary) -> None:
     for row in summary.rows():
         table.add_row(*row)
     CONSOLE.print(table)
+    CONSOLE.print(summary.verdict.sentence, soft_wrap=True)
     for name, remark in summary.remarks.items():
         CONSOLE.print(f"{name}: {remark}", soft_wrap=True)
     CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)

@@ -10,8 +10,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from ganc_nni.errors import InputError
+from ganc_nni.metrics.bootstrap import LARGE, Interval
 from ganc_nni.metrics.features import FeatureExtractor
-from ganc_nni.metrics.frechet import Gaussian, frechet_distance
+from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
 
 
 class FrechetDistance(Metric):
@@ -79,11 +80,24 @@ class FrechetDistance(Metric):
             InputError: Fewer than ``min_images`` pictures.
             ValueError: A feature is NaN or infinite.
         """
-        features = dim_zero_cat(self.features) if len(self.features) else torch.empty(0, self.extractor.dims)
+        features = self._seen()
         if len(features) < self.min_images:
             raise InputError(f"got {len(features)} pictures to score; expected {self.min_images} or more")
         distance = frechet_distance(Gaussian.from_features(features), self.real)
         return torch.tensor(distance, dtype=torch.float64, device=self.device)
+
+    def interval(self) -> Interval | None:
+        """The bootstrap interval of the distance, over the images of this process; None of 1000 images or more.
+
+        Raises:
+            ValueError: A feature is NaN or infinite, or there are fewer than two images.
+        """
+        features = self._seen()
+        return None if len(features) >= LARGE else frechet_interval(features, self.real)
+
+    def _seen(self) -> Tensor:
+        """Features of all images since the last reset, ``N x d``."""
+        return dim_zero_cat(self.features) if len(self.features) else torch.empty(0, self.extractor.dims)
 
 
 class _Shared:

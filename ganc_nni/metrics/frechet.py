@@ -8,10 +8,13 @@ matrix is ever made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ganc_nni.metrics.bootstrap import Interval, interval, replicates
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,48 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     spread = a.root.square().sum() + b.root.square().sum()
     distance = (a.mu - b.mu).square().sum() + spread - 2 * overlap
     return max(distance.item(), 0.0)  # equal sets may come out a rounding error below 0
+
+
+def frechet_interval(features: Tensor, real: Gaussian) -> Interval:
+    """The bootstrap interval (95 %) of the distance of images to real ones, over the images.
+
+    A draw weighs the features that are there: its mean is ``w^T X / N``, its covariance has the factor
+    ``sqrt(w / (N - 1)) (X - mean)``. All products of features with the real factor are made once, so that a draw takes
+    the eigenvalues of one matrix, of the drawn images or of the real factor's rows, whichever are fewer.
+
+    Args:
+        features: Of the images, ``N x d``, N of 2 or more.
+        real: Statistics of the real ones.
+
+    Raises:
+        ValueError: A value is NaN or infinite, or the two have another number of features.
+    """
+    own = Gaussian.from_features(features)
+    score, count = frechet_distance(own, real), len(features)
+    away = _float64("features", features) - real.mu
+    squares, spread = away.square().sum(dim=1), float(real.root.square().sum())
+    across = away @ real.root.T  # a common shift of all features drops out of a covariance
+    inner = across @ across.T if count < across.shape[1] else None
+
+    def redrawn(weights: Tensor) -> float:
+        mean = weights @ away / count
+        apart = float(mean.square().sum())
+        variance = (float(weights @ squares) - count * apart) / (count - 1)
+        if inner is not None:
+            rows = weights.nonzero()[:, 0]
+            drawn, block = weights[rows], inner[rows][:, rows]
+            towards = block @ drawn / count
+            block = block - towards - towards[:, None] + drawn @ towards / count
+            roots = drawn.sqrt()
+            product = roots[:, None] * block * roots
+        else:
+            middle = weights @ across / count
+            product = (across.T * weights) @ across - count * middle[:, None] * middle
+        # the singular values of the two factors' product are the roots of these
+        overlap = float(torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()) / (count - 1) ** 0.5
+        return max(apart + variance + spread - 2 * overlap, 0.0)
+
+    return interval(score, count, redrawn, replicates(count), (0.0, math.inf))
 
 
 def _float64(name: str, values: Tensor) -> Tensor:

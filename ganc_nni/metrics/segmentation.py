@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ganc_nni.errors import InputError
+from ganc_nni.metrics.bootstrap import LARGE, Interval, interval
 
 if TYPE_CHECKING:  # the package of the networks trains some of them, for which it needs this metric
     from ganc_nni.segmentation import Segmenter
@@ -24,6 +25,11 @@ Score = Literal["miou", "map"]
 
 BINS = 8192
 """Of the scores from 0 to 1, for each class; average precisions are then right to about 0.003."""
+_COARSE = 256
+"""Bins of the scores of single images, of which the interval is taken: its width does not need more."""
+
+_REPLICATES = 1000
+
 _LOG_ODDS = (-88.0, 16.0)  # of the scores that the bins tell apart: all that float32 does, from 1e-38 to 1 - 1e-7
 _PIXELS_AT_ONCE = 4 * 256 * 256  # on a CPU, see ganc_nni.evaluate.translate
 
@@ -55,6 +61,7 @@ class SegmentationScore(Metric):
         score: What :meth:`compute` returns.
         min_images: Fewest pictures that make a score, 1 or more.
         resizes: ``logits`` or ``pictures`` in place of what the segmenter says.
+        by_image: Keep the tables of each image, as long as there are fewer than 1000, for :meth:`interval`.
 
     Example:
         >>> import torch
@@ -86,6 +93,7 @@ class SegmentationScore(Metric):
         score: Score = "miou",
         min_images: int = 1,
         resizes: Literal["logits", "pictures"] | None = None,
+        by_image: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -93,6 +101,8 @@ class SegmentationScore(Metric):
         self.score = score
         self.min_images = max(min_images, 1)
         self.resizes = resizes or segmenter.resizes
+        self.by_image = by_image
+        self._tables: list[tuple[Tensor, ...]] = []
         self._shared = _Shared(segmenter, ids)
         classes = segmenter.classes
         shapes = {
@@ -104,6 +114,11 @@ class SegmentationScore(Metric):
         }
         for name, shape in shapes.items():
             self.add_state(name, default=torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self._tables = []
 
     @property
     def segmenter(self) -> Segmenter:
@@ -152,6 +167,26 @@ class SegmentationScore(Metric):
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
             return self._figures()
 
+    def interval(self) -> Interval | None:
+        """The bootstrap interval of the score, over the images of this process that :attr:`by_image` has kept.
+
+        None of 1000 images or more, or of fewer than two.
+
+        Raises:
+            ValueError: Some picture had values that are NaN or infinite.
+        """
+        count = len(self._tables)
+        if not 2 <= count < LARGE:
+            return None
+        tables = [torch.stack(each).double() for each in zip(*self._tables, strict=True)]
+        shape, flat = tables[0].shape[1:], [each.flatten(1) for each in tables]
+
+        def redrawn(weights: Tensor) -> float:
+            sums = [(weights @ each).view(shape) for each in flat]
+            return _mean_iou(sums[0]) if self.score == "miou" else _mean_precision(*sums)
+
+        return interval(self._figures()[self.score], count, redrawn, _REPLICATES, (0.0, 1.0))
+
     def _truth(self, index: int) -> Tensor:
         truth, segmenter = self._shared.ids(index), self.segmenter
         valid = (truth >= 0) & (truth < segmenter.classes) | (truth == self.ignore_id)
@@ -165,6 +200,7 @@ class SegmentationScore(Metric):
     def _count(self, logits: Tensor, truth: Tensor) -> None:
         """Add one picture: logits ``classes x H x W``, and labels ``H x W`` on the CPU."""
         self.count += 1
+        before = self._summed() if self.by_image else ()
         kept = (truth.flatten() != self.ignore_id).nonzero()[:, 0]
         truth, kept = (each.to(logits.device, non_blocking=True) for each in (truth.flatten()[kept], kept))
         logits = logits.flatten(1).index_select(1, kept)
@@ -177,6 +213,15 @@ class SegmentationScore(Metric):
         cells += torch.arange(0, classes * BINS, BINS, dtype=torch.int32, device=scores.device)[:, None]
         _tally(self.scored, cells.flatten())
         _tally(self.hits, cells.gather(0, truth[None]).flatten())
+        if self.by_image and len(self._tables) < LARGE:
+            both = zip(self._summed(), before, strict=True)
+            self._tables.append(tuple((after - earlier).int().cpu() for after, earlier in both))
+
+    def _summed(self) -> tuple[Tensor, ...]:
+        """What the score is made of, so far, as new tables."""
+        if self.score == "miou":
+            return (self.confusion.clone(),)
+        return tuple(each.view(len(each), _COARSE, -1).sum(dim=2) for each in (self.scored, self.hits))
 
     def _figures(self) -> dict[str, float]:
         if self.broken:
@@ -184,13 +229,13 @@ class SegmentationScore(Metric):
         if self.count < self.min_images:
             raise InputError(f"got {int(self.count)} pictures to score; expected {self.min_images} or more")
         confusion = self.confusion.cpu().double()  # rows: truth, columns: prediction
-        right, truth, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)
-        present, union = truth > 0, truth + predicted - right
+        right, truth = confusion.diag(), confusion.sum(dim=1)
+        present = truth > 0
         if not present.any():
             raise InputError(f"no pixel of the {int(self.count)} label maps has another label than {self.ignore_id}")
         return {
-            "miou": (right / union)[union > 0].mean().item(),
-            "map": _average_precision(self.scored, self.hits)[present].mean().item(),
+            "miou": _mean_iou(confusion),
+            "map": _mean_precision(self.scored, self.hits),
             "pixel_accuracy": (right.sum() / truth.sum()).item(),
             "class_accuracy": (right / truth)[present].mean().item(),
         }
@@ -210,6 +255,18 @@ def score_bins(scores: Tensor) -> Tensor:
     lowest, highest = _LOG_ODDS
     odds = scores.logit().clamp_(lowest, highest)  # in place from here: on a CPU new memory costs more than arithmetic
     return odds.sub_(lowest).mul_((BINS - 1) / (highest - lowest)).to(torch.int32)
+
+
+def _mean_iou(confusion: Tensor) -> float:
+    """Of the classes in the truth (rows) or in the prediction (columns), float64; 0 if there is none."""
+    right, truth, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)
+    union = truth + predicted - right
+    return (right / union)[union > 0].mean().nan_to_num().item()
+
+
+def _mean_precision(scored: Tensor, hits: Tensor) -> float:
+    """Mean over the classes in the truth; 0 if there is none."""
+    return _average_precision(scored, hits).nanmean().nan_to_num().item()
 
 
 def _average_precision(scored: Tensor, hits: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ganc_nni.calibration import calibrated
-from ganc_nni.checkpoints import save_weights
+from ganc_nni.checkpoints import read_json, save_weights
+from ganc_nni.distributed import is_first
+from ganc_nni.evaluate import Evaluator
+from ganc_nni.metrics.verdict import doubt_of_teacher
 from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, trained_student
 from ganc_nni.oneshot.online import WIDE, OnlineModule, build_tutors
 from ganc_nni.oneshot.sampling import WidthSampler, activate
@@ -24,6 +28,8 @@ from ganc_nni.space import Sample
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import Report, StageFit, part
 from ganc_nni.training.teacher import load_judge
+
+_log = logging.getLogger(__name__)
 
 
 class OpenEngine(SequentialExecutionEngine):
@@ -58,6 +64,26 @@ def distillation_module(
     return OnlineModule(recipe, schedule, wide, deep, channels, metric, samples, calibration, judge, ema)
 
 
+def warn_of_teacher(run: Run, evaluator: Evaluator) -> None:
+    """Say before any training if the teacher is not better than its untouched input, by the figures of its own stage.
+
+    Stages of earlier versions lack the untouched input's score; it is taken now, and kept with the statistics.
+    """
+    path, recipe = run.folder / "teacher" / "stage.json", run.recipe
+    figures = read_json(path) if path.is_file() else {}
+    untouched = figures["untouched"] if "untouched" in figures else evaluator.untouched()
+    checkpoint = recipe.teacher.checkpoint
+    doubt = doubt_of_teacher(
+        evaluator.metric_name,
+        recipe.metric.higher_is_better,
+        figures.get("score"),
+        untouched,
+        None if checkpoint is None else str(checkpoint),
+    )
+    if doubt is not None and is_first():
+        _log.warning("%s", doubt)
+
+
 def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     """Distil the supernet; returns the scores of its largest and smallest sub-generator.
 
@@ -68,6 +94,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     calibration = run.calibration()  # before the seed, because a loader takes random numbers
     torch.manual_seed(recipe.seed)
     evaluator = run.evaluator("search")
+    warn_of_teacher(run, evaluator)
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
     schedule, family = recipe.supernet.schedule, recipe.generator.family
     module = distillation_module(run, schedule, evaluator.metric, extremes, calibration, recipe.supernet.ema)

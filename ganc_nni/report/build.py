@@ -119,9 +119,17 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         (
             f"{teacher.score:.3g} → {compressed.score:.3g}",
             summary.metric,
-            f"{direction} is better, {summary.test_pictures} test pictures",
+            f"{direction} is better, {summary.test_pictures} test pictures{_known(summary)}",
         ),
     ]
+
+
+def _known(summary: Summary) -> str:
+    """What else is known of the scores, to follow the number of images."""
+    found = f"; 95 % interval {summary.compressed.bounds()}" if summary.compressed.interval is not None else ""
+    for name, value in (("untouched input", summary.untouched), ("ground truth", summary.ground_truth)):
+        found += f"; {name} {value:.3g}" if value is not None else ""
+    return found
 
 
 def _scatter(report: RunReport) -> Chart | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationError
 
@@ -15,6 +15,8 @@ from ganc_nni.errors import InputError
 from ganc_nni.export import read_summary
 from ganc_nni.files import read_note
 from ganc_nni.interop import read_generator
+from ganc_nni.metrics.bootstrap import Interval
+from ganc_nni.metrics.verdict import Verdict, verdict
 from ganc_nni.ratios import times
 from ganc_nni.recipe.words import all_in_words
 from ganc_nni.report import provenance
@@ -50,7 +52,19 @@ class StageRecord(BaseModel):
         return {name: value for name, value in (self.model_extra or {}).items() if isinstance(value, int | float)}
 
 
-class Network(BaseModel):
+class Measured(BaseModel):
+    """What is known of a score; nothing of it in runs of earlier versions."""
+
+    interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    ssim: FiniteFloat | None = None
+    psnr: FiniteFloat | None = None
+
+    def bounds(self) -> str:
+        """The interval in words; empty if there is none."""
+        return "" if self.interval is None else f"{self.interval[0]:.4g} to {self.interval[1]:.4g}"
+
+
+class Network(Measured):
     """What a network costs and scores."""
 
     macs_published: PositiveInt
@@ -60,7 +74,7 @@ class Network(BaseModel):
     latency_ms: PositiveFloat | None
 
 
-class Chosen(BaseModel):
+class Chosen(Measured):
     """The chosen sub-generator before fine-tuning: its scores on test images, and on those of the search if known."""
 
     search: float | None
@@ -76,6 +90,8 @@ class Summary(BaseModel):
     test_pictures: int
     image_size: tuple[int, int]
     networks: dict[str, Network]
+    untouched: float | None = None
+    ground_truth: float | None = None
     chosen: Chosen | None = None
     remarks: dict[str, str] = {}
 
@@ -88,6 +104,14 @@ class Summary(BaseModel):
     def compressed(self) -> Network:
         """See :class:`Network`."""
         return self.networks["compressed"]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the compressed generator is as good as its teacher, in a sentence."""
+        low_high = self.teacher.interval
+        interval = None if low_high is None else Interval(*low_high)
+        scores = (self.compressed.score, self.teacher.score)
+        return verdict(self.metric, self.higher_is_better, *scores, interval, self.untouched)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The table that compares both: title, teacher, compressed, ratio."""
@@ -106,12 +130,33 @@ class Summary(BaseModel):
             row("parameters", "params", "{:,}", "less", "more"),
             row(f"{self.metric} ({direction} is better)", "score", "{:.4g}"),
         ]
+        if teacher.interval is not None or compressed.interval is not None:
+            rows.append(("  95 % interval", teacher.bounds(), compressed.bounds(), ""))
         if self.chosen is not None:
             spread = f" ± {self.chosen.stdev:.2g}" if self.chosen.stdev is not None else ""
             if self.chosen.search is not None:
                 rows.append(("  as searched, search split", "", f"{self.chosen.search:.4g}", ""))
             rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
+            if self.chosen.interval is not None:
+                rows.append(("  as searched, 95 % interval", "", self.chosen.bounds(), ""))
+        source = "the segmenter's ceiling" if self.higher_is_better else "search split"
+        for title, value in (("untouched input", self.untouched), (f"ground truth, {source}", self.ground_truth)):
+            if value is not None:
+                rows.append((f"  {title}", f"{value:.4g}", f"{value:.4g}", ""))
+        rows += self._fidelity("ssim", "SSIM to the teacher") + self._fidelity("psnr", "PSNR to the teacher (dB)")
         rows.append(row("latency, eager, batch 1 (ms)", "latency_ms", "{:.2f}", "faster", "slower"))
+        return rows
+
+    def _fidelity(self, key: Literal["ssim", "psnr"], title: str) -> list[tuple[str, str, str, str]]:
+        """How near the images are to the teacher's; nothing if it is not known."""
+
+        def shown(measured: Measured) -> str:
+            value: float | None = getattr(measured, key)
+            return "infinite" if value is None else f"{value:.4g}"  # dB of equal images
+
+        rows = [(title, "", shown(self.compressed), "")] if self.compressed.ssim is not None else []
+        if self.chosen is not None and self.chosen.ssim is not None:
+            rows.append(("  as searched, test split", "", shown(self.chosen), ""))
         return rows
 
 

@@ -7,14 +7,30 @@ a difference.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ganc_nni.architecture import Architecture
 from ganc_nni.calibration import batch_norms, calibrated
-from ganc_nni.evaluate import Evaluator
+from ganc_nni.evaluate import Evaluator, Images, Result
 from ganc_nni.oneshot.sampling import activate
 from ganc_nni.run import Run
 
 
-def held_out_scores(run: Run, architecture: Architecture, evaluator: Evaluator) -> list[float]:
+class HeldOut(NamedTuple):
+    """Scores of a sub-generator that the search has not seen.
+
+    Attributes:
+        first: On the test split.
+        scores: All, that of the test split first.
+    """
+
+    first: Result
+    scores: list[float]
+
+
+def held_out_scores(
+    run: Run, architecture: Architecture, evaluator: Evaluator, teacher: Images | None = None
+) -> HeldOut:
     """``search.repeats`` scores of a sub-generator as the supernet holds it.
 
     The first is on the test split. The others have a seed each: generators with batch norms are calibrated on other
@@ -24,11 +40,12 @@ def held_out_scores(run: Run, architecture: Architecture, evaluator: Evaluator) 
         run: The run.
         architecture: The sub-generator.
         evaluator: Of the test split.
+        teacher: The teacher's images of the test split, with which those of the first score are compared.
     """
     supernet, test, search = run.load_supernet(), run.data.test, run.data.search
     activate(supernet, architecture.sample)
     calibration = run.calibration()
-    scores = []
+    first, scores = None, []
     for repeat in range(run.recipe.search.repeats):
         seed = run.recipe.search.seed + repeat
         if repeat > 0 and batch_norms(supernet):
@@ -36,5 +53,7 @@ def held_out_scores(run: Run, architecture: Architecture, evaluator: Evaluator) 
         elif repeat > 0:
             evaluator = run.evaluator(f"redrawn {repeat}", test.redrawn(search, seed))
         with calibrated(supernet, calibration):
-            scores.append(evaluator.score(supernet))
-    return scores
+            first = first or evaluator.result(supernet, teacher)
+            scores.append(evaluator.score(supernet) if repeat > 0 else first.score)
+    assert first is not None  # search.repeats is 1 or more
+    return HeldOut(first, scores)

@@ -22,6 +22,8 @@ from ganc_nni.training.pix2pix import Pix2PixModule
 def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
     """Train GauGAN (spade), CycleGAN (unpaired) or pix2pix, or take the recipe's checkpoint; returns its score.
 
+    Where the inputs are images, the figures say what they score untouched, which a teacher has to beat.
+
     A trained one leaves ``teacher.safetensors``, and in ``helpers.safetensors`` all else that was trained.
     """
     recipe = run.recipe
@@ -43,7 +45,8 @@ def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
         helpers = {key: value for key, value in weights.items() if not key.startswith("generator.")}
         save_weights(folder / "helpers.safetensors", helpers)
         save_weights(folder / "teacher.safetensors", deployable(module, part(weights, "generator.")))
-    return {"score": evaluator.score(run.load_teacher().to(run.device))}
+    score, untouched = evaluator.score(run.load_teacher().to(run.device)), evaluator.untouched()
+    return {"score": score} if untouched is None else {"score": score, "untouched": untouched}
 
 
 def load_teacher_discriminator(run: Run) -> Discriminator | None:

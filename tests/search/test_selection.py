@@ -14,7 +14,7 @@ from ganc_nni.search.selection import held_out_scores
 
 def scores(repeats):
     run = Run(recipe("space.json", search={"repeats": repeats}))
-    return held_out_scores(run, Architecture.load(run.folder / "architecture.json"), run.evaluator("test"))
+    return held_out_scores(run, Architecture.load(run.folder / "architecture.json"), run.evaluator("test")).scores
 
 
 def test_the_first_is_the_score_on_the_test_split(finished_copy):
