@@ -10,7 +10,7 @@ from ganc_nni.metrics.bootstrap import Interval
 TOLERANCE = 0.02
 """Part of the teacher's score that counts as no difference where there is no interval.
 
-FIDs of 50,000 images of one generator vary by about so much (Karras et al., arXiv 2206.00364, section 5).
+FIDs of 50,000 images of one generator vary by about so much (Karras et al., arXiv 2206.00364).
 """
 
 CURE = "fine-tune for more epochs (finetune.epochs) or allow a larger search.budget"
