@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import GAUGAN, recipe
 from torch import nn
+from torchmetrics import Metric
 
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.recipe import Schedule
@@ -89,3 +90,62 @@ def test_weights_begin_as_published(kind, layout):
         biases = [bias for bias in network.parameters() if bias.ndim == 1]
         assert biases
         assert all((bias == 0).all() for bias in biases)
+
+
+class Bare:
+    """What a module asks of its trainer, at one batch of an epoch."""
+
+    logger = None
+
+    def __init__(self, batches, epoch, batch):
+        self.num_training_batches = batches
+        self.current_epoch = epoch
+        self.fit_loop = type("Loop", (), {"batch_idx": batch})
+
+
+@pytest.mark.parametrize(("batches", "accumulate"), [(4, 1), (4, 2), (5, 2), (5, 3), (2, 5)])
+def test_steps_are_counted_without_a_gap(tiny_recipe, monkeypatch, batches, accumulate):
+    """Each epoch ends a step, however few batches are left for it; draws of widths and averages depend on it."""
+    schedule = {"epochs": 3, "decay_epochs": 0, "accumulate": accumulate}
+    module, steps = Pix2PixModule(tiny_recipe(data={"layout": "paired"}, schedule=schedule), metric=None), []
+    for epoch in range(3):
+        for batch in range(batches):
+            trainer = Bare(batches, epoch, batch)
+            monkeypatch.setattr(type(module), "trainer", property(lambda _, trainer=trainer: trainer), raising=False)
+            steps.append(module.step)
+    per_epoch = [number // accumulate for number in range(batches)]
+    assert steps == [step + epoch * (per_epoch[-1] + 1) for epoch in range(3) for step in per_epoch]
+
+
+class Shown(Metric):
+    """Keeps what it is given and scores as told."""
+
+    def __init__(self, score):
+        super().__init__()
+        self.score, self.images = score, []
+
+    def update(self, images, first):
+        self.images.append(images)
+
+    def compute(self):
+        return torch.tensor(self.score)
+
+
+def test_validation_is_in_fp32_and_logs_the_mean_of_all_that_is_scored(tiny_recipe, monkeypatch):
+    scores, logged = iter((1.0, 4.0)), {}
+    module = Pix2PixModule(tiny_recipe(data={"layout": "paired"}), metric=lambda: Shown(next(scores)))
+    module.eval()
+    monkeypatch.setattr(module, "scored", lambda: {"one": module.generator, "two": module.generator})
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    monkeypatch.setattr(type(module), "trainer", property(lambda _: Bare(1, 0, 0)), raising=False)
+    source = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as a training in bf16 has it
+        module.on_validation_epoch_start()
+        module.validation_step(source, 0)
+        module.on_validation_epoch_end()
+    with torch.no_grad():
+        expected = module.generator(source)
+    for metric in module._metrics.values():
+        (images,) = metric.images
+        torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+    assert logged == {"score/one": 1.0, "score/two": 4.0, "score": 2.5}

@@ -35,16 +35,24 @@ class Scored(LightningModule):
         self.log("score", SCORES[self.trainer.current_epoch])
 
 
-@pytest.mark.parametrize(("metric", "best"), [("frechet_random", 2), ("miou", 1)])
-def test_the_best_checkpoint_is_that_of_the_best_score(tiny_folder, metric, best):
+@pytest.mark.parametrize(
+    ("metric", "every", "best", "reported"),
+    [
+        ("frechet_random", 1, 2, SCORES),
+        ("miou", 1, 1, SCORES),
+        ("frechet_random", 2, 3, SCORES[1::2]),
+        ("frechet_random", 9, 3, SCORES[-1:]),  # at the end at the latest
+    ],
+)
+def test_the_best_checkpoint_is_that_of_the_best_score(tiny_folder, metric, every, best, reported):
     sections = settings("space.json", data={"layout": "labels", "image_size": [64, 64]}, metric={"name": metric})
     sections["generator"] = {"family": "spade", "upsampling": "normal"}
     run, module, reports = Run(Recipe.model_validate({"name": "tiny", **sections})), Scored(), []
-    schedule = Schedule(epochs=len(SCORES), decay_epochs=0, batch_size=8, validate_every=1)
+    schedule = Schedule(epochs=len(SCORES), decay_epochs=0, batch_size=8, validate_every=every)
     fit = StageFit("stage", run.recipe, schedule, run.data, tiny_folder / "stage", reports.append)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
     assert int(weights["epochs"]) == best
-    assert reports == SCORES
+    assert reports == reported
 
 
 @pytest.mark.parametrize("workers", [0, 1])
