@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ganc_nni import checkpoints
 from ganc_nni.errors import InputError, quoted
@@ -15,15 +15,16 @@ from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerat
 from ganc_nni.generators.layers import Width
 from ganc_nni.generators.spade import DOUBLINGS, Upsampling
 from ganc_nni.generators.unet import DEPTHS, Norm
-from ganc_nni.recipe.words import all_in_words
+from ganc_nni.recipe.words import all_in_words, from_json
+from ganc_nni.space import config_str
 from ganc_nni.structured import read_json
 
 
 class _Blueprint(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    in_channels: int = 3
-    out_channels: int = 3
+    in_channels: Annotated[int, Field(ge=1, le=2**17)] = 3  # 16 bits of ids, void and edges between instances
+    out_channels: Annotated[int, Field(ge=1, le=2**17)] = 3
     separable: bool = False
 
     def check_size(self, size: tuple[int, int], name: str) -> None:
@@ -56,7 +57,7 @@ class ResnetBlueprint(_Blueprint):
     """Everything about a ResNet generator but its widths."""
 
     family: Literal["resnet"] = "resnet"
-    n_blocks: int = 9
+    n_blocks: Annotated[int, Field(ge=1, le=1000)] = 9
     affine: bool = False
 
     def build(self, widths: Sequence[Width]) -> ResnetGenerator:
@@ -141,15 +142,15 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(1, ge=1, le=1)
     blueprint: Annotated[Blueprint, Field(discriminator="family")]
     space: dict[str, tuple[int, ...]]
     sample: dict[str, int]
     config_str: str
-    image_size: tuple[int, int]
-    macs_published: int
-    macs_true: int
-    params: int
+    image_size: tuple[PositiveInt, PositiveInt]
+    macs_published: PositiveInt
+    macs_true: PositiveInt
+    params: PositiveInt
     metrics: dict[str, float]
     provenance: dict[str, str | int | float]
 
@@ -159,6 +160,15 @@ class Architecture(BaseModel):
         if set(self.sample) != set(labels) or min(self.sample.values()) < 1:
             found = quoted(self.sample)
             raise ValueError(f"sample: expected a positive width for each of {', '.join(labels)}, got {found}")
+        if self.config_str != config_str(self.sample):
+            raise ValueError(
+                f"config_str: got {quoted(self.config_str)}; expected the widths of sample, {config_str(self.sample)}"
+            )
+        if strange := [label for label, width in self.sample.items() if width not in self.space.get(label, ())]:
+            offered = quoted(self.space.get(strange[0], ()))
+            raise ValueError(
+                f"sample: {strange[0]}: got {self.sample[strange[0]]}; expected one of its space, {offered}"
+            )
         return self
 
     def network(self) -> Generator:
@@ -177,7 +187,7 @@ class Architecture(BaseModel):
             InputError: No such file, or not an architecture.
         """
         try:
-            return cls.model_validate(read_json(path, "expected an architecture.json"))
+            return from_json(cls, read_json(path, "expected an architecture.json"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected an architecture.json") from None
         except ValidationError as error:

@@ -13,7 +13,7 @@ from ganc_nni.additive import Additive, Choices, Labels, combinations
 from ganc_nni.architecture import Blueprint
 from ganc_nni.checkpoints import write_text
 from ganc_nni.errors import InputError
-from ganc_nni.recipe.words import all_in_words
+from ganc_nni.recipe.words import all_in_words, from_json
 from ganc_nni.space import Sample, SearchSpace
 from ganc_nni.structured import read_json
 
@@ -81,7 +81,7 @@ class LatencyTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(1, ge=1, le=1)
     device: str
     clock: str
     torch: str
@@ -135,7 +135,7 @@ class LatencyTable(BaseModel):
         """
         cure = f"run ganc benchmark RECIPE --table {path} on the device that the budget means"
         try:
-            return cls.model_validate(read_json(path, cure))
+            return from_json(cls, read_json(path, cure))
         except OSError as error:
             raise InputError(f"{path}: cannot be read as latency table ({error.strerror}); {cure}") from None
         except ValidationError as error:

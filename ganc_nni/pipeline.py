@@ -135,7 +135,11 @@ class Pipeline:
 
         What belongs to another recipe is moved aside, never deleted, and comes back when its recipe does. Scores of
         sub-generators stay good for any search of the same supernet in the same precision.
+
+        Raises:
+            InputError: The weights of an earlier stage are not what that stage has written.
         """
+        self._refuse_damaged_weights(stage)
         folder, key = self.run.folder / stage, self._folder_key(stage)
         begun = folder / "begun.txt"
         if (why := self._made_of_other(stage)) is not None:
@@ -161,6 +165,18 @@ class Pipeline:
         write_text(begun, key)
         if not (folder / "stage.json").is_file():  # else the inputs there are those of what is finished
             self.inputs(stage).save(folder / INPUTS, self.key(stage))
+
+    def _refuse_damaged_weights(self, stage: str) -> None:
+        for earlier in self.stages(stage)[:-1]:
+            folder = self.run.folder / earlier
+            saved = Inputs.load(folder / INPUTS, self.record(earlier).get("key"))
+            made = {} if saved is None else {folder / name: digest for name, digest in saved.made.items()}
+            for path in filter(Path.is_file, made):
+                if self.run.hashes.of([path]) != [made[path]]:
+                    raise InputError(
+                        f"{path}: is not what stage {earlier} has written, its SHA-256 is another; restore it, or "
+                        f"remove {folder} to make it again (teacher.checkpoint takes a teacher of yours)"
+                    )
 
     def _made_of_other(self, stage: str) -> str | None:
         """What the stage's folder was made of that is other now, in one line; None if it is the same, or empty."""

@@ -27,6 +27,9 @@ LARGEST_YAML = 64 << 10
 LARGEST_CACHE = 256 << 20
 """Bytes. What is kept of a million files."""
 
+LARGEST_TABLE = 64 << 20
+"""Bytes of a CSV table of trials; a quarter of a million evaluations take about that."""
+
 _DEEPEST = 50
 _MOST_VALUES = 1_000_000
 _LONGEST_NUMBER = 64

@@ -98,6 +98,21 @@ def test_the_network_has_the_sample_s_widths(architecture):
         ({"sample": {"down_0": 4}}, "sample"),
         ({"sample": {**dict.fromkeys(LABELS, 4), "up_9": 4}}, "sample"),
         ({"sample": dict.fromkeys(LABELS, 0)}, "sample"),
+        ({"sample": dict.fromkeys(LABELS, 8)}, "config_str: got '4_4_4_4_4_4_4_4'; expected the widths of sample, 8_8"),
+        ({"config_str": "4_4_4_4_4_4"}, "config_str"),
+        ({"config_str": ""}, "config_str"),
+        ({"space": {**dict.fromkeys(LABELS, WIDTHS), "up_0": [8]}}, "sample: up_0: got 4; expected one of its space"),
+        ({"space": {}}, "sample: down_0: got 4"),
+        ({"image_size": [32, 0]}, "image_size"),
+        ({"params": -1}, "params"),
+        *(
+            (
+                {"blueprint": {"family": "resnet", key: value}},
+                f"blueprint.resnet.{key}: got {value}; expected ",
+            )
+            for key in ("in_channels", "out_channels", "n_blocks")
+            for value in (-1, 0, 10**7)
+        ),
     ],
     ids=repr,
 )

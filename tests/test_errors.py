@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rich.logging import RichHandler
 from rich.table import Table
 
+from ganc_nni.cli import main
 from ganc_nni.errors import LONGEST_LINE, InputError, TrainingError, one_line, quoted, visible
 from ganc_nni.logs import VisibleConsole, VisibleFormatter, progress_bar
 
@@ -124,6 +126,28 @@ def ganc(*arguments, **environment):
         stdin=subprocess.DEVNULL,
         env={**os.environ, **environment},
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"profile{HOSTILE[1:]}"],
+        ["profile", HOSTILE],
+        ["profile", f"--{HOSTILE}", "1"],
+        ["score", "--fake", "x", "--real", "y", "--batch-size", HOSTILE],
+        ["score", "--fake", "x", "--real", "y", "--batch-size", "0"],
+        ["translate", "--generator", "g", "--input", "x", "--output", "y", "--upsampling", HOSTILE],
+    ],
+    ids=["command", "argument", "option", "number", "limit", "choice"],
+)
+def test_usage_errors_show_what_was_given_and_not_pydantic_s_words(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ganc", *(each.replace("\0", "") for each in arguments)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    shown = capsys.readouterr().err
+    assert "Usage: " in shown
+    assert visible(shown) == shown
+    assert not re.search(r"Input should|Value error|unable to parse", shown)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])

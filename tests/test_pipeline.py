@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ganc_nni.architecture import Architecture
 from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_text
-from ganc_nni.errors import TrainingError
+from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import read_summary
 from ganc_nni.pipeline import PEAKS, STAGES, Pipeline
 from ganc_nni.run import Run
@@ -149,6 +149,19 @@ def test_a_second_run_does_nothing(finished_copy):
     before = contents(finished_copy / "runs")
     pipeline().run_until("export")
     assert contents(finished_copy / "runs") == before
+
+
+@pytest.mark.parametrize("stage", ["teacher", "supernet"])
+def test_weights_that_are_not_those_of_their_stage_are_not_built_on(finished_copy, stage):
+    path = next((finished_copy / "runs" / "tiny" / stage).glob(f"{stage}.safetensors"))
+    intact = path.read_bytes()
+    path.write_bytes(intact[:-2] + bytes([intact[-2] ^ 1]) + intact[-1:])
+    anew = {"finetune": {**SCHEDULE, "epochs": 2}}
+    with pytest.raises(InputError, match=rf"{stage}\.safetensors: is not what stage {stage} has written"):
+        pipeline(**anew).run_until("export")
+    path.write_bytes(intact)
+    assert pipeline(**anew).inputs("finetune").changes(pipeline().inputs("finetune"))
+    pipeline(**anew).prepare("finetune")
 
 
 def test_fine_tuning_anew_leaves_the_stages_before_alone(finished_copy):

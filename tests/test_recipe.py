@@ -237,9 +237,19 @@ def test_numbers_are_finite(refused, path, value):
     assert ".".join(path) in refused(with_value(path, value))
 
 
-@pytest.mark.parametrize("path", [("seed",), ("search", "evaluations"), ("finetune", "epochs")], ids=".".join)
+YES = {
+    ("seed",): True,
+    ("search", "evaluations"): True,
+    ("finetune", "epochs"): True,
+    ("data", "image_size"): [True, 256],
+    ("search", "budget"): {"macs_published": True},
+    ("data", "void_id"): True,
+}
+
+
+@pytest.mark.parametrize("path", YES, ids=".".join)
 def test_yes_is_no_number(refused, path):
-    assert ".".join(path) in refused(with_value(path, True))
+    assert ".".join(path) in refused(with_value(path, YES[path]))
 
 
 WRONG = [

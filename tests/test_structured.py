@@ -1,5 +1,6 @@
 """JSON and YAML that were made to break their reader: a value or one short line, everywhere in the same way."""
 
+import copy
 import json
 import re
 import time
@@ -8,15 +9,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import recipe
+from latency_tables import table_of
+from tiny import recipe, search_space
 
-from ganc_nni.architecture import Architecture
+from ganc_nni.architecture import Architecture, ResnetBlueprint
+from ganc_nni.checkpoints import save_weights
 from ganc_nni.deploy.files import read_files
 from ganc_nni.errors import InputError
+from ganc_nni.generators.resnet import LABELS
+from ganc_nni.interop import read_generator
 from ganc_nni.latency import LatencyTable
 from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
-from ganc_nni.report.collect import collect
+from ganc_nni.report.collect import collect, read_comparison
 from ganc_nni.run import Run
 from ganc_nni.search.channel import _record
 from ganc_nni.search.trial import recipe_of
@@ -225,6 +230,88 @@ def test_any_text_is_a_value_or_one_reason(text):
         assert len(reason) < 500
 
 
+def numbers(tree, path=()):
+    """The places of all whole numbers in a JSON value."""
+    if type(tree) is int:
+        yield path
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in inner:
+        yield from numbers(value, (*path, key))
+
+
+def put(tree, path, value):
+    *outer, last = path
+    for key in outer:
+        tree = tree[key]
+    tree[last] = value
+
+
+def intact_architecture():
+    sample = dict.fromkeys(search_space().choices, 4)
+    return Architecture(
+        blueprint=ResnetBlueprint(n_blocks=3, separable=True),
+        space=search_space().choices,
+        sample=sample,
+        config_str="_".join(map(str, sample.values())),
+        image_size=(32, 32),
+        macs_published=3,
+        macs_true=2,
+        params=1,
+        metrics={"fid/search": 12.5},
+        provenance={"evaluations": 3},
+    )
+
+
+NETWORK = {"macs_published": 10, "macs_true": 9, "params": 8, "score": 1.5, "latency_ms": None}
+SUMMARY = {"metric": "fid", "test_pictures": 8, "image_size": [32, 32]} | {
+    "networks": {"teacher": NETWORK, "compressed": NETWORK}
+}
+
+
+def read_summary(path):
+    (path.parent / "export").mkdir()
+    path.rename(path.parent / "export" / "summary.json")
+    return read_comparison(path.parent)
+
+
+def read_origin(path):
+    """The architecture in the metadata of a file of weights."""
+    network = intact_architecture().network()
+    file = path.with_suffix(".safetensors")
+    save_weights(file, network.state_dict(), {"architecture": path.read_text()})
+    return read_generator(file)
+
+
+TYPED = {
+    "architecture": (lambda: intact_architecture().model_dump(mode="json"), Architecture.load),
+    "architecture in metadata": (lambda: intact_architecture().model_dump(mode="json"), read_origin),
+    "latency table": (lambda: table_of(search_space(), 0).model_dump(mode="json"), LatencyTable.load),
+    "space": (lambda: {label: {"_type": "choice", "_value": [4, 8]} for label in LABELS}, SearchSpace.load),
+    "summary": (lambda: copy.deepcopy(SUMMARY), read_summary),
+}
+"""Files that are read without a recipe: an intact content, and the reader."""
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_what_only_resembles_a_whole_number_is_refused(tmp_path, kind):
+    make, read = TYPED[kind]
+    intact = make()
+    (tmp_path / "intact").mkdir()
+    (path := tmp_path / "intact" / "a.json").write_text(json.dumps(intact))
+    read(path)
+    places = {tuple(key for key in place if isinstance(key, str)): place for place in numbers(intact)}
+    assert len(places) >= 5
+    for place in places.values():
+        for value in (True, "1", 1.0) if place[0] != "provenance" else (True,):
+            content = copy.deepcopy(intact)
+            put(content, place, value)
+            (folder := tmp_path / f"{'_'.join(map(str, place))}_{value!r}").mkdir()
+            (path := folder / "a.json").write_text(json.dumps(content))
+            with pytest.raises(InputError, match=str(place[0])) as caught:
+                read(path)
+            assert_short(caught.value, Path(str(caught.value).partition(":")[0]))
+
+
 def test_no_other_reader_is_in_use():
     package = Path(__file__).parents[1] / "ganc_nni"
     other = re.compile(r"json\.loads?\(|yaml\.(safe_)?load\(|model_validate_json\(")
@@ -235,5 +322,5 @@ def test_no_other_reader_is_in_use():
     }
     # NNI's own command line, answers of our own child process, what was just written, and parts of files of weights
     others = {"search/tuner.py", "speed/compare.py", "speed/worker.py", "inputs.py"}
-    others |= {"hashes.py", "file_kinds.py", "interop/files.py"}
+    others |= {"hashes.py", "file_kinds.py", "recipe/words.py"}
     assert set(found) - {"structured.py"} <= others

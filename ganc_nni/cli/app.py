@@ -6,19 +6,50 @@ import functools
 import io
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.logging import RichHandler
+from typer._click.exceptions import ClickException  # typer has no other name for all of its errors
+from typer.core import TyperGroup
+from typing_extensions import override
 
 from ganc_nni import __version__, logs
-from ganc_nni.errors import in_one_line
+from ganc_nni.errors import in_one_line, visible
 from ganc_nni.paths import expanded
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+_PYDANTIC = re.compile(r"Value error, |, unable to parse .*")
+"""What typer has pydantic say beyond what a user can use."""
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Let errors of typer show all that was given, and speak of options instead of pydantic's input."""
+    try:
+        yield
+    except ClickException as error:
+        error.message = visible(_PYDANTIC.sub("", error.message).replace("Input should", "it should"))
+        raise
+
+
+class _Group(TyperGroup):
+    @override
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _own_words():
+            return super().make_context(*args, **options)
+
+    @override
+    def invoke(self, ctx: Any) -> Any:
+        with _own_words():
+            return super().invoke(ctx)
 
 
 class _App(typer.Typer):
@@ -43,6 +74,7 @@ class _App(typer.Typer):
 
 app = _App(
     name="ganc",
+    cls=_Group,
     help="Compress conditional GAN generators: distil a once-for-all student, search it, fine-tune, export.",
     no_args_is_help=True,
     add_completion=False,

@@ -26,8 +26,9 @@ from ganc_nni.interop.resnet import NamedResnet
 from ganc_nni.interop.spade import NamedSpade
 from ganc_nni.interop.unet import NamedPublicUnet, NamedUnet
 from ganc_nni.macs import Cost, count
-from ganc_nni.recipe.words import all_in_words
+from ganc_nni.recipe.words import all_in_words, from_json
 from ganc_nni.space import Sample, config_str, parse_config_str
+from ganc_nni.structured import parse_json
 
 _log = logging.getLogger(__name__)
 
@@ -182,9 +183,9 @@ def _origin(path: Path) -> Architecture | None:
     """The architecture in the metadata of a file of ours, if there is one."""
     text = load_metadata(path).get("architecture")
     try:
-        return None if text is None else Architecture.model_validate_json(text)
-    except ValidationError as error:
-        reason = all_in_words(Architecture, error)[0]
+        return None if text is None else from_json(Architecture, parse_json(text))
+    except ValueError as error:
+        reason = all_in_words(Architecture, error)[0] if isinstance(error, ValidationError) else error
         raise InputError(f"{path}: its metadata hold no architecture that can be read: {reason}") from None
 
 

@@ -45,9 +45,17 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if annotation is not bool and section_of(annotation) is None and _holds_a_flag(value):
             raise PydanticCustomError("flag", "true or false")
         return value
+
+
+def _holds_a_flag(value: Any) -> bool:
+    """Whether a value is ``true`` or ``false``, or has one in its lists and mappings."""
+    if isinstance(value, dict):
+        return any(map(_holds_a_flag, (*value, *value.values())))
+    return any(map(_holds_a_flag, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,6 +26,18 @@ _LIMITS = {
     "maximum": "less than or equal to",
     "exclusiveMaximum": "less than",
 }
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def from_json(model: type[_Model], content: object) -> _Model:
+    """A value that was read from JSON as a ``model``; ``true``, ``1.0`` and ``"1"`` are no 1, as they are in recipes.
+
+    Raises:
+        ValidationError: It is none.
+    """
+    return model.model_validate_json(json.dumps(content), strict=True)
 
 
 def all_in_words(model: type[BaseModel], error: ValidationError) -> list[str]:

@@ -18,7 +18,7 @@ from ganc_nni.interop import read_generator
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.verdict import Verdict, verdict
 from ganc_nni.ratios import times
-from ganc_nni.recipe.words import all_in_words
+from ganc_nni.recipe.words import all_in_words, from_json
 from ganc_nni.report import provenance
 from ganc_nni.report.curves import Curve, read_curves
 from ganc_nni.report.pictures import Embedded, embed, embedded_pictures
@@ -49,7 +49,7 @@ class StageRecord(BaseModel):
     @property
     def figures(self) -> dict[str, float]:
         """What the stage has measured, by name."""
-        return {name: value for name, value in (self.model_extra or {}).items() if isinstance(value, int | float)}
+        return {name: value for name, value in (self.model_extra or {}).items() if type(value) in (int, float)}
 
 
 class Measured(BaseModel):
@@ -272,7 +272,7 @@ def _read(path: Path, model: type[_Model]) -> _Model | None:
 
 def _checked(path: Path, content: object, model: type[_Model]) -> _Model:
     try:
-        return model.model_validate(content)
+        return from_json(model, content)
     except ValidationError as error:
         told = all_in_words(model, error)[0]
         raise InputError(f"{path}: {told}; remove the file and run the stage again") from None

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganc_nni.errors import InputError
+from ganc_nni.files import read_limited
 from ganc_nni.search.front import Front, Point
+from ganc_nni.structured import LARGEST_TABLE
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ def read_trials(path: Path, convention: str, higher_is_better: bool) -> Trials |
     if not path.is_file():
         return None
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_limited(path, LARGEST_TABLE).decode("utf-8"))))
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected the table of a search; remove it") from None
     macs = f"macs_{convention}"
     if rows and (missing := sorted({"config_str", "score", "seconds", "message", macs} - set(rows[0]))):

@@ -27,15 +27,13 @@ from ganc_nni.search.budget import Figure
 from ganc_nni.search.front import Caption, Front, Point, draw
 from ganc_nni.search.journal import Evaluation, Journal, checked
 from ganc_nni.space import Sample, config_str
+from ganc_nni.structured import LARGEST_TABLE
 
 _log = logging.getLogger(__name__)
 
 REDRAW_SECONDS = 5.0
 """Between two pictures at the least; drawing takes a fiftieth of the time at the most."""
 
-
-LARGEST_TABLE = 64 << 20
-"""Bytes; a quarter of a million evaluations take about that."""
 
 _HOW_LONG = {"evaluations", "max_failures", "repeats", "timeout"}
 """What a search may be told anew without becoming another one."""

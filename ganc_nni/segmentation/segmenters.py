@@ -221,7 +221,9 @@ def _identified(name: str | None, classes: int | None, path: Path) -> tuple[str,
         return name, classes
     try:
         said = parse_json(text)
-        found_name, found_classes = str(said["name"]), int(said["classes"])
+        found_name, found_classes = said["name"], said["classes"]
+        if (type(found_name), type(found_classes)) != (str, int):
+            raise TypeError
     except (ValueError, TypeError, KeyError):
         raise InputError(
             f"{path}: metadata {METADATA_KEY}: got {quoted(text)}; expected JSON of name and classes"

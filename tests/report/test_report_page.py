@@ -221,6 +221,16 @@ def test_a_damaged_file_is_named_in_one_line(folder, name, content):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_table_of_trials_is_read_to_a_limit(folder, monkeypatch):
+    monkeypatch.setattr("ganc_nni.report.trials.LARGEST_TABLE", (folder / "search" / "trials.csv").stat().st_size)
+    assert collect(folder).trials is not None
+    monkeypatch.setattr("ganc_nni.report.trials.LARGEST_TABLE", 2048 - 1)
+    with (folder / "search" / "trials.csv").open("a") as file:
+        file.write("\n" * 2048)
+    with pytest.raises(InputError, match=r"trials\.csv: cannot be read \(is larger than 1 KiB\)"):
+        collect(folder)
+
+
 def test_damaged_curves_hurt_nobody(folder, parsed):
     for path in (folder / "teacher" / "tensorboard").glob("events*"):
         path.write_bytes(path.read_bytes()[:1500] + b"\xff" * 400)

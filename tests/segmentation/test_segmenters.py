@@ -209,7 +209,15 @@ def test_what_is_asked_for_must_be_what_the_file_is(trained, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["no json", "[1]", json.dumps({"name": SMALL}), json.dumps({"name": 1, "classes": "x"})]
+    "text",
+    [
+        "no json",
+        "[1]",
+        json.dumps({"name": SMALL}),
+        json.dumps({"name": 1, "classes": "x"}),
+        json.dumps({"name": SMALL, "classes": True}),
+        json.dumps({"name": SMALL, "classes": "4"}),
+    ],
 )
 def test_damaged_metadata_are_named(trained, tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.safetensors"
