@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from ganc_nni.data import list_images
+from ganc_nni.data.pair_folders import pair_up
 from ganc_nni.data.splits import pick_listed
 from ganc_nni.errors import InputError
 from ganc_nni.logs import progress_bar
@@ -18,11 +20,16 @@ from ganc_nni.metrics import (
     Resize,
     extract_features,
     frechet_distance,
+    frechet_interval,
     kernel_distance,
+    kernel_interval,
     load_origin,
     load_statistics,
     save_statistics,
 )
+from ganc_nni.metrics.bootstrap import LARGE, Interval
+from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
+from ganc_nni.metrics.verdict import verdict
 
 ScoreName = Literal["fid", "frechet_imagenet", "frechet_random", "kid", "kid_imagenet", "kid_random"]
 
@@ -48,6 +55,13 @@ class Score(NamedTuple):
         resize: How pictures were resized for the network.
         n_fake: Pictures of the first set; None: statistics that do not say.
         n_real: Pictures of the second set; None: statistics that do not say.
+        low: Lower bound of the bootstrap interval (95 %); None: of statistics, or of 1000 images or more.
+        high: Its upper bound.
+        ssim: Structural similarity of the first set to the teacher's images; None: not asked for.
+        psnr: Peak signal-to-noise ratio to them, dB; None: not asked for, or infinite because they are equal.
+        teacher: The distance of the teacher's images; None: not asked for.
+        untouched: The distance of the inputs as they are; None: not asked for.
+        verdict: Where teacher or inputs are given: what the scores say, in a sentence.
     """
 
     metric: str
@@ -57,6 +71,21 @@ class Score(NamedTuple):
     resize: str
     n_fake: int | None
     n_real: int | None
+    low: float | None = None
+    high: float | None = None
+    ssim: float | None = None
+    psnr: float | None = None
+    teacher: float | None = None
+    untouched: float | None = None
+    verdict: str | None = None
+
+
+class _Distance(NamedTuple):
+    """The distance of a set of images to the real ones."""
+
+    value: float
+    interval: Interval | None
+    images: int
 
 
 def require_source(path: Path) -> None:
@@ -96,7 +125,15 @@ class Scorer:
         extractor = self.extractor
         return {"metric": extractor.metric_name, "weights_sha256": extractor.weights_sha256, "resize": self.resize}
 
-    def score(self, fake: Path, real: Path, listed: Path | None = None, kernel: bool = False) -> Score:
+    def score(
+        self,
+        fake: Path,
+        real: Path,
+        listed: Path | None = None,
+        kernel: bool = False,
+        teacher: Path | None = None,
+        untouched: Path | None = None,
+    ) -> Score:
         """The distance of ``fake`` to ``real``, each a folder of pictures or, but for ``kernel``, an ``.npz``.
 
         Args:
@@ -104,16 +141,46 @@ class Scorer:
             real: Real ones.
             listed: Text file: only the pictures of ``real`` that it names.
             kernel: The kernel distance (KID) instead of the Frechet distance.
+            teacher: Folder of the teacher's images of the same inputs, under the same names.
+            untouched: Folder of the inputs.
 
         Raises:
-            InputError: A folder or file that cannot be used; fewer than two pictures; statistics made otherwise.
+            InputError: A folder or file that cannot be used; fewer than two pictures; statistics made otherwise; or
+                images of the teacher that are not those of the same inputs.
         """
-        if kernel:
-            features = [self.features(fake), self.features(real, listed)]
-            name = self.extractor.metric_name.replace("frechet", "kid").replace("fid", "kid")
-            return self._named(name, kernel_distance(*features), *map(len, features))
-        sets = [self.statistics(fake), self.statistics(real, listed)]
-        return self._named(self.extractor.metric_name, frechet_distance(*sets), *(each.count for each in sets))
+        pairs = [] if teacher is None else _paired(fake, teacher)
+        wanted = self.features(real, listed) if kernel else self.statistics(real, listed)
+
+        def measured(path: Path) -> _Distance:
+            whole = kernel or path.suffix != ".npz"
+            return _distance(self.features(path) if whole else self.statistics(path), wanted)
+
+        made = measured(fake)
+        taught, still = (each if each is None else measured(each) for each in (teacher, untouched))
+        near = None if teacher is None else _fidelity(pairs)
+        name = self.extractor.metric_name
+        name = name.replace("frechet", "kid").replace("fid", "kid") if kernel else name
+        judged = None
+        if taught is not None or still is not None:
+            taught_value, interval = (None, None) if taught is None else (taught.value, taught.interval)
+            judged = verdict(name, False, made.value, taught_value, interval, still and still.value).sentence
+        extractor, n_real = self.extractor, len(wanted) if isinstance(wanted, Tensor) else wanted.count
+        return Score(
+            metric=name,
+            value=made.value,
+            weights_sha256=extractor.weights_sha256,
+            dims=extractor.dims,
+            resize=self.resize,
+            n_fake=made.images or None,
+            n_real=n_real or None,
+            low=made.interval and made.interval.low,
+            high=made.interval and made.interval.high,
+            ssim=near and near.ssim,
+            psnr=near and near.psnr,
+            teacher=taught and taught.value,
+            untouched=still and still.value,
+            verdict=judged,
+        )
 
     def statistics(self, source: Path, listed: Path | None = None) -> Gaussian:
         """Mean and covariance of the features of a folder of pictures, or those that an ``.npz`` holds.
@@ -167,7 +234,43 @@ class Scorer:
                 self.extractor, PictureFiles(paths, self._resize), self.batch_size, lambda n: bar.advance(task, n)
             )
 
-    def _named(self, metric: str, value: float, n_fake: int, n_real: int) -> Score:
-        extractor = self.extractor
-        shared = (extractor.weights_sha256, extractor.dims, self.resize)
-        return Score(metric, value, *shared, n_fake or None, n_real or None)
+
+def _distance(own: Tensor | Gaussian, wanted: Tensor | Gaussian) -> _Distance:
+    """Of features, ``N x d``, or statistics to those of the real images: features for the kernel distance."""
+    if isinstance(wanted, Tensor):
+        assert isinstance(own, Tensor)
+        interval = kernel_interval(own, wanted) if len(own) < LARGE else None
+        return _Distance(kernel_distance(own, wanted), interval, len(own))
+    if isinstance(own, Gaussian):
+        return _Distance(frechet_distance(own, wanted), None, own.count)
+    interval = frechet_interval(own, wanted) if len(own) < LARGE else None
+    return _Distance(frechet_distance(Gaussian.from_features(own), wanted), interval, len(own))
+
+
+def _paired(fake: Path, teacher: Path) -> list[tuple[Path, Path]]:
+    """Each generated image with the teacher's of the same name.
+
+    Raises:
+        InputError: One of the two is no folder of images, or an image has no partner.
+    """
+    for path in (fake, teacher):
+        if path.suffix == ".npz":
+            raise InputError(f"{path}: holds mean and covariance; to compare with a teacher needs the folder of images")
+    return pair_up(fake, teacher)
+
+
+def _fidelity(pairs: Sequence[tuple[Path, Path]]) -> Fidelity:
+    """Of the first image of each pair to the second.
+
+    Raises:
+        InputError: Two of a pair differ in size.
+    """
+    score = FidelityScore()
+    made, wanted = (PictureFiles([pair[side] for pair in pairs]) for side in (0, 1))
+    for index, (path, other) in enumerate(pairs):
+        image, taught = made[index], wanted[index]
+        if image.shape != taught.shape:
+            sizes = [" x ".join(map(str, each.shape[1:])) for each in (image, taught)]
+            raise InputError(f"{path}: is {sizes[0]} pixels, {other} is {sizes[1]}; expected images of the same inputs")
+        score.update(image[None], taught[None])
+    return score.compute()

@@ -251,3 +251,38 @@ def test_the_released_generator_makes_zebras_of_horses(horse2zebra, tmp_path):
     found = score(tmp_path / "zebras")
     assert (found.n_fake, found.n_real) == (120, 300)
     assert found.value == pytest.approx(0.980, abs=0.01)
+
+
+def test_teacher_and_inputs_say_how_good_the_score_is(tmp_path, folders):
+    """The generated images are the teacher's, a little off; the inputs are far away."""
+    fake, real = folders
+    teacher, inputs = tmp_path / "teacher", save_pictures(tmp_path / "inputs", 10, 3, spread=60)
+    teacher.mkdir()
+    for path in fake.iterdir():
+        pixels = np.asarray(Image.open(path))
+        Image.fromarray(pixels + 2).save(teacher / f"{path.stem}.bmp")
+    scorer = Scorer(RandomFeatures(), "pytorch-fid", 5)
+    plain, found = scorer.score(fake, real), scorer.score(fake, real, teacher=teacher, untouched=inputs)
+    assert (plain.ssim, plain.teacher, plain.untouched, plain.verdict) == (None,) * 4
+    assert found.low < found.value < found.high
+    assert (found.value, found.low, found.high) == (plain.value, plain.low, plain.high)
+    assert found.psnr == pytest.approx(20 * np.log10(255 / 2), abs=1e-3)
+    assert 0.9 < found.ssim < 1
+    assert found.teacher == scorer.score(teacher, real).value
+    assert found.untouched == scorer.score(inputs, real).value > found.value
+    assert "as good as its teacher" in found.verdict
+    worse = scorer.score(inputs, real, untouched=fake)
+    assert worse.verdict.startswith("The compressed generator is not better than its untouched input")
+    kid = scorer.score(fake, real, kernel=True, teacher=teacher)
+    assert kid.low < kid.value < kid.high
+    assert "kid_random" in kid.verdict
+    scorer.save_statistics(fake, tmp_path / "fake.npz")
+    assert scorer.score(tmp_path / "fake.npz", real).low is None
+    with pytest.raises(InputError, match=r"fake\.npz: holds mean and covariance; to compare with a teacher"):
+        scorer.score(tmp_path / "fake.npz", real, teacher=teacher)
+    (teacher / "003.bmp").unlink()
+    with pytest.raises(InputError, match=r"003\.png: has no partner in .*teacher"):
+        scorer.score(fake, real, teacher=teacher)
+    Image.new("RGB", (9, 9)).save(teacher / "003.png")
+    with pytest.raises(InputError, match=r"003\.png: is 24 x 32 pixels, .* is 9 x 9; expected images of the same"):
+        scorer.score(fake, real, teacher=teacher)

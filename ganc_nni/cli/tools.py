@@ -193,18 +193,33 @@ def score(
     dims: DimsOption = 2048,
     weights: WeightsOption = None,
     resize: ResizeChoice = "pytorch-fid",
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the teacher's images of the same inputs, under the same names: adds SSIM and PSNR to them, "
+            "their score, and whether --fake is as good."
+        ),
+    ] = None,
+    untouched: Annotated[
+        Path | None,
+        typer.Option("--input", help="Folder of the inputs: adds their score, which any generator has to beat."),
+    ] = None,
     batch_size: BatchOption = 16,
     device: DeviceOption = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure how far generated pictures are from real ones: FID or KID (lower is better)."""
+    """Measure how far generated pictures are from real ones: FID or KID (lower is better).
+
+    Of fewer than 1,000 images the score comes with a bootstrap interval (95 %).
+    """
     from ganc_nni.score import require_source
 
-    for source in (fake, real):
-        require_source(source)
+    for source in (fake, real, teacher, untouched):
+        if source is not None:
+            require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
     with enough_memory("ganc score", _settings(batch_size)):
-        result = scorer.score(fake, real, real_list, kernel=metric.startswith("kid"))
+        result = scorer.score(fake, real, real_list, metric.startswith("kid"), teacher, untouched)
     if as_json:
         print_json(result._asdict())
         return
@@ -216,7 +231,17 @@ def score(
     table.add_row("resize", result.resize)
     table.add_row("generated pictures", str(result.n_fake or "unknown"))
     table.add_row("real pictures", str(result.n_real or "unknown"))
+    if result.low is not None and result.high is not None:
+        table.add_row("95 % interval", f"{result.low:.6g} to {result.high:.6g}")
+    if teacher is not None:
+        table.add_row("SSIM to the teacher", "not known" if result.ssim is None else f"{result.ssim:.4f}")
+        table.add_row("PSNR to the teacher (dB)", "infinite" if result.psnr is None else f"{result.psnr:.2f}")
+        table.add_row("score of the teacher", f"{result.teacher:.6g}")
+    if untouched is not None:
+        table.add_row("score of the untouched input", f"{result.untouched:.6g}")
     CONSOLE.print(table)
+    if result.verdict is not None:
+        CONSOLE.print(result.verdict, soft_wrap=True)
 
 
 @app.command()

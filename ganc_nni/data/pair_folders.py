@@ -13,8 +13,17 @@ def find_pairs(root: Path, part: str) -> list[tuple[Path, Path]]:
     Raises:
         InputError: A folder is missing or empty, a file has no partner or more than one; the message names it.
     """
-    a, b = (_by_stem(root / f"{part}{domain}") for domain in "AB")
-    for one, other, folder in ((a, b, root / f"{part}B"), (b, a, root / f"{part}A")):
+    return pair_up(root / f"{part}A", root / f"{part}B")
+
+
+def pair_up(folder_a: Path, folder_b: Path) -> list[tuple[Path, Path]]:
+    """Each image of one folder with that of the other whose name is the same but for its suffix, sorted by name.
+
+    Raises:
+        InputError: A folder is missing or empty, a file has no partner or more than one; the message names it.
+    """
+    a, b = _by_stem(folder_a), _by_stem(folder_b)
+    for one, other, folder in ((a, b, folder_b), (b, a, folder_a)):
         lonely = [path for stem, path in one.items() if stem not in other]
         if lonely:
             others = ", ".join(path.name for path in lonely[1:3])

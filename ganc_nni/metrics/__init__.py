@@ -10,9 +10,9 @@ import torch
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.distance import FrechetDistance
 from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
-from ganc_nni.metrics.frechet import Gaussian, frechet_distance
+from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
 from ganc_nni.metrics.inception import InceptionFeatures, usual_files
-from ganc_nni.metrics.kernel import kernel_distance
+from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
 from ganc_nni.metrics.pictures import PictureFiles, Resize
 from ganc_nni.metrics.statistics import (
     Pictures,
@@ -38,7 +38,9 @@ __all__ = [
     "build_extractor",
     "extract_features",
     "frechet_distance",
+    "frechet_interval",
     "kernel_distance",
+    "kernel_interval",
     "load_origin",
     "load_statistics",
     "real_statistics",

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
+_SMALLEST = 6
+"""Pixels a side. SSIM's window of 11 mirrors the borders of an image, which takes so many."""
+
 DATA_RANGE = 2.0
 """Images are in [-1, 1]: the largest difference of two values is 2, for SSIM's constants and PSNR's peak."""
 
@@ -17,8 +20,8 @@ class Fidelity(NamedTuple):
     """Images against those of the teacher.
 
     Attributes:
-        ssim: Structural similarity (Wang et al. 2004), mean over the images; 1: equal. None: not known, as of images
-            with values that are no numbers.
+        ssim: Structural similarity (Wang et al. 2004), mean over the images; 1: equal. None: not known, of images
+            with values that are no numbers or with a side below 6 pixels.
         psnr: Peak signal-to-noise ratio of the mean squared error over all images, dB. None: not known, or infinite
             because the images are equal.
     """
@@ -48,12 +51,16 @@ class FidelityScore(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.ssim = StructuralSimilarityIndexMeasure(data_range=DATA_RANGE)
+        self._without_ssim = False
         self.psnr = PeakSignalNoiseRatio(data_range=DATA_RANGE)
 
     @torch.no_grad()
     def update(self, images: Tensor, teacher: Tensor) -> None:
         """Add images and the teacher's of the same inputs, both ``N x C x H x W`` in [-1, 1]."""
         self.psnr.update(images, teacher)
+        if min(images.shape[-2:]) < _SMALLEST:
+            self._without_ssim = True
+            return
         # On a CPU one image at a time takes half the time: what SSIM makes of it stays in the cache.
         at_once = len(images) if images.is_cuda else 1
         for part, wanted in zip(images.split(at_once), teacher.split(at_once), strict=True):
@@ -61,7 +68,7 @@ class FidelityScore(nn.Module):
 
     def compute(self) -> Fidelity:
         """Both figures of all images so far."""
-        similar = self.ssim.compute()
-        assert isinstance(similar, Tensor)  # a pair only if asked for
-        ssim, psnr = float(similar), float(self.psnr.compute())
+        similar, psnr = math.nan if self._without_ssim else self.ssim.compute(), float(self.psnr.compute())
+        assert not isinstance(similar, tuple)  # a pair only if asked for
+        ssim = float(similar)
         return Fidelity(ssim if math.isfinite(ssim) else None, psnr if math.isfinite(psnr) else None)

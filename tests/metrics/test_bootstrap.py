@@ -8,6 +8,7 @@ import torch
 from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures, frechet, frechet_distance, segmentation
 from ganc_nni.metrics.bootstrap import draws, interval
 from ganc_nni.metrics.frechet import frechet_interval
+from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.segmentation import Segmenter
 
@@ -40,6 +41,22 @@ def test_a_draw_scores_as_the_drawn_images_do(redrawn, count, dims, real_count):
     for weights in draws(count, 5, seed=7):
         expected = frechet_distance(Gaussian.from_features(repeated(features, weights)), real)
         assert redrawn[0](weights) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_draw_by_the_kernel_makes_no_pair_of_an_image_with_itself(redrawn, monkeypatch):
+    monkeypatch.setattr(kernel, "interval", frechet.interval)
+    random = torch.Generator().manual_seed(2)
+    a, b = torch.randn(8, 5, generator=random) + 1, torch.randn(9, 5, generator=random)
+    found = kernel_interval(a, b)
+    assert found.low < kernel_distance(a, b) < found.high
+    assert redrawn[0](torch.ones(8).double()) == pytest.approx(kernel_distance(a, b))
+    weights = torch.tensor([1, 1, 1, 0, 0, 0, 0, 5]).double()  # five copies: their ten pairs do not count
+    pairs = [(i, j) for i in (0, 1, 2, 7) for j in (0, 1, 2, 7) if i != j]
+    values = torch.stack([weights[i] * weights[j] * (a[i].double() @ a[j].double() / 5 + 1) ** 3 for i, j in pairs])
+    own = values.sum() / sum(weights[i] * weights[j] for i, j in pairs)
+    across = (weights @ (a.double() @ b.double().T / 5 + 1).pow(3).mean(dim=1)) / 8
+    real = kernel._mean_of_pairs(b.double())
+    assert redrawn[0](weights) == pytest.approx((own + real - 2 * across).item())
 
 
 def segmented(score, count=6, by_image=True):

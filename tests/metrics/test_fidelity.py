@@ -51,3 +51,8 @@ def test_equal_images_have_no_ratio_and_broken_ones_no_figures():
     broken = images(0)
     broken[2, 0, 3, 3] = math.nan
     assert fidelity(broken, images(1)) == Fidelity(None, None)
+
+
+def test_images_smaller_than_the_window_of_ssim_have_a_ratio_alone():
+    flat = torch.zeros(2, 3, 4, 9)
+    assert fidelity(flat + 0.5, flat) == Fidelity(None, pytest.approx(10 * math.log10(16), abs=1e-4))
