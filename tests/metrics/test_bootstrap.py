@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures, frechet, frechet_distance, segmentation
+from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures, frechet, frechet_distance, kernel, segmentation
 from ganc_nni.metrics.bootstrap import draws, interval
 from ganc_nni.metrics.frechet import frechet_interval
 from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
