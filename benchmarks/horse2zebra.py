@@ -2,7 +2,8 @@
 
 Teacher (trained, or the file that --teacher names), supernet, then for each budget search, fine-tuning and export; then
 every generator's score: Frechet distance (768 features of torchvision's Inception) and kernel distance (KID) of the 120
-translated horses of testA to the first 300 zebras of trainB. All that is chosen, is chosen by other images: a part of
+translated horses of testA to the first 300 zebras of trainB, with SSIM and PSNR to the teacher's images and a sentence
+for each budget. All that is chosen, is chosen by other images: a part of
 trainA and trainB that trains nothing.
 GANC_DATA names the folder with datasets/horse2zebra and weights/.
 
@@ -97,7 +98,7 @@ class Work:
         keys |= {name_of(each): Pipeline(within(self.run, each)).key("export") for each in self.options.budgets}
         rows = [read_json(self._path(name)) for name, key in keys.items() if self._known(name, key)]
         path = self.folder / "estimate.json"
-        show(self.run, rows, self.clock.stages, read_json(path) if path.is_file() else {})
+        show(self.run, rows, self.clock.stages, read_json(path) if path.is_file() else {}, SOURCES)
 
     def _stage(self, pipeline: Pipeline, stage: str, label: str) -> None:
         if pipeline.done(stage):
@@ -131,7 +132,8 @@ class Work:
         scores = pipeline.figures("finetune")
         figures = {"search": min(scores["before"], scores["after"]), "widths": found.config_str}
         cost = run.student_cost.at(found.sample)
-        self._row(name, key, lambda zebras: {**_costs(cost), **figures, **zebras.score(file.network())})
+        teacher = self.run.load_teacher()
+        self._row(name, key, lambda zebras: {**_costs(cost), **figures, **zebras.compare(file.network(), teacher)})
 
     def _released(self) -> None:
         path = Path(os.environ["GANC_DATA"]) / "weights" / RELEASED_FILE

@@ -21,7 +21,15 @@ from ganc_nni.data import list_images
 from ganc_nni.data.folders import Pictures
 from ganc_nni.data.transforms import to_image
 from ganc_nni.evaluate import translate
-from ganc_nni.metrics import Gaussian, build_extractor, extract_features, frechet_distance, kernel_distance
+from ganc_nni.metrics import (
+    Gaussian,
+    build_extractor,
+    extract_features,
+    frechet_distance,
+    frechet_interval,
+    kernel_distance,
+)
+from ganc_nni.metrics.fidelity import FidelityScore
 from ganc_nni.metrics.pictures import resize_clean
 from ganc_nni.metrics.statistics import Pictures as PictureSequence
 from ganc_nni.run import Run
@@ -96,20 +104,39 @@ class Zebras:
         if not path.is_file():
             save_weights(path, {"features": extract_features(self.extractor, zebras, metric.batch_size)})
         self.zebras = load_weights(path)["features"]
+        self._taught: Tensor | None = None
 
     def distance(self, pictures: PictureSequence) -> dict[str, float]:
-        """Both distances of a set of pictures in [-1, 1]."""
+        """Both distances of a set of pictures in [-1, 1], that of Frechet with its interval."""
         features = extract_features(self.extractor, _Clean(pictures), self.run.recipe.metric.batch_size)
-        gaussians = [Gaussian.from_features(each) for each in (features, self.zebras)]
-        return {"frechet": frechet_distance(*gaussians), "kid": kernel_distance(features, self.zebras)}
+        zebras = Gaussian.from_features(self.zebras)
+        low, high = frechet_interval(features, zebras)
+        return {
+            "frechet": frechet_distance(Gaussian.from_features(features), zebras),
+            "low": low,
+            "high": high,
+            "kid": kernel_distance(features, self.zebras),
+        }
 
-    @torch.inference_mode()
     def score(self, generator: nn.Module) -> dict[str, float]:
         """Both distances of the horses of testA, translated."""
+        return self.distance(self._translated(generator))  # type: ignore[arg-type]
+
+    def compare(self, generator: nn.Module, teacher: nn.Module) -> dict[str, float]:
+        """The same, and SSIM and PSNR to the teacher's images, which are made once."""
+        if self._taught is None:
+            self._taught = self._translated(teacher)
+        made, fidelity = self._translated(generator), FidelityScore()
+        fidelity.update(made, self._taught)
+        near = {name: value for name, value in fidelity.compute()._asdict().items() if value is not None}
+        return {**self.distance(made), **near}  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def _translated(self, generator: nn.Module) -> Tensor:
+        """The horses of testA, ``N x 3 x H x W`` on the CPU."""
         generator = generator.to(self.run.device).eval()
         batches = DataLoader(self.run.data.test.sources, self.run.recipe.metric.batch_size)
-        made = [translate(generator, batch.to(self.run.device)).float().cpu() for batch in batches]
-        return self.distance(torch.cat(made))  # type: ignore[arg-type]
+        return torch.cat([translate(generator, batch.to(self.run.device)).float().cpu() for batch in batches])
 
 
 class _Clean:

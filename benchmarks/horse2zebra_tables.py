@@ -9,6 +9,8 @@ from typing import Any
 import common
 
 from ganc_nni.checkpoints import write_text
+from ganc_nni.metrics.bootstrap import Interval
+from ganc_nni.metrics.verdict import verdict
 from ganc_nni.pipeline import PEAKS
 from ganc_nni.run import Run
 
@@ -20,7 +22,11 @@ Sections = list[tuple[str, Sequence[str], Rows]]
 
 
 def show(
-    run: Run, scores: Sequence[Mapping[str, Any]], stages: Mapping[str, Mapping[str, Any]], estimate: Mapping[str, Any]
+    run: Run,
+    scores: Sequence[Mapping[str, Any]],
+    stages: Mapping[str, Mapping[str, Any]],
+    estimate: Mapping[str, Any],
+    untouched: str = "",
 ) -> None:
     """Print what there is, and write it as ``results.md`` and ``results.json`` into the run's folder.
 
@@ -29,6 +35,7 @@ def show(
         scores: Name, costs and scores of each generator.
         stages: Seconds, and what else is known, of each stage by label.
         estimate: Of the full run; empty: none.
+        untouched: The name of the untouched inputs among the scores.
     """
     height, width = run.recipe.data.image_size
     sections: Sections = []
@@ -44,13 +51,37 @@ def show(
         return
     for section in sections:
         common.show(*section)
-    write_text(run.folder / "results.md", "\n".join(_markdown(*section) for section in sections))
-    content = {"size": [height, width], "scores": list(scores), "stages": stages, "estimate": estimate}
+    sentences = verdicts(scores, untouched)
+    for name, sentence in sentences.items():
+        print(f"{name}: {sentence}")
+    told = "".join(f"\n- {name}: {sentence}" for name, sentence in sentences.items())
+    write_text(run.folder / "results.md", "\n".join(_markdown(*section) for section in sections) + told + "\n")
+    content = {
+        "size": [height, width],
+        "scores": list(scores),
+        "verdicts": sentences,
+        "stages": stages,
+        "estimate": estimate,
+    }
     write_text(run.folder / "results.json", json.dumps(content, indent=2) + "\n")
 
 
+def verdicts(scores: Sequence[Mapping[str, Any]], untouched: str) -> dict[str, str]:
+    """Whether each compressed generator is as good as the teacher, a sentence each, by its name."""
+    known = {row["name"]: row for row in scores}
+    teacher, inputs = known.get("teacher", {}), known.get(untouched, {})
+    interval = Interval(teacher["low"], teacher["high"]) if "low" in teacher else None
+    reference = (teacher.get("frechet"), interval, inputs.get("frechet"))
+    return {
+        name: verdict("the distance", False, row["frechet"], *reference).sentence
+        for name, row in known.items()
+        if name.startswith("within")
+    }
+
+
 def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Sequence[str], Rows]:
-    columns = ["pictures", "widths", "published MACs", "parameters", "search split", "test", "KID x 1000"]
+    columns = ["pictures", "widths", "published MACs", "parameters", "search split", "test"]
+    columns += ["95 % interval", "KID x 1000", "SSIM", "PSNR, dB"]
     rows = [
         [
             row["name"],
@@ -59,7 +90,10 @@ def _scores(scores: Sequence[Mapping[str, Any]], published: bool) -> tuple[Seque
             f"{row['params']:,}" if "params" in row else "",
             f"{row['search']:.3f}" if "search" in row else "",
             f"{row['frechet']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}" if "low" in row else "",
             f"{1000 * row['kid']:.3f}",
+            f"{row['ssim']:.3f}" if "ssim" in row else "",
+            f"{row['psnr']:.1f}" if "psnr" in row else "",
         ]
         for row in scores
     ]

@@ -105,11 +105,25 @@ def test_tables_of_what_there_is(script, tmp_path, monkeypatch, capsys):
     run = script.Run(recipe(script, tmp_path))
     scores = [
         {"name": "released", "macs_published": 2.55e9, "params": 300000, "frechet": 0.98, "kid": 0.002},
-        {"name": "within 1.41G", "macs_published": 1.4e9, "params": 200000, "frechet": 1.0, "kid": 0.001},
+        {"name": "horses", "frechet": 2.03, "kid": 0.004},  # of an earlier version
+        {"name": "teacher", "frechet": 0.98, "low": 0.94, "high": 1.05, "kid": 0.001},
+        {
+            "name": "within 1.41G",
+            "macs_published": 1.4e9,
+            "params": 200000,
+            "frechet": 1.0,
+            "kid": 0.001,
+            "ssim": 0.7234,
+        },
+        {"name": "within 1G", "frechet": 2.03, "low": 1.9, "high": 2.2, "kid": 0.004, "psnr": 21.26},
     ]
-    script.show(run, scores, {"teacher": {"seconds": 3.0, "steps": 10, "done": True}}, {})
+    script.show(run, scores, {"teacher": {"seconds": 3.0, "steps": 10, "done": True}}, {}, "horses")
     text = (run.folder / "results.md").read_text()
-    assert "| released |  | 2.550G | 300,000 |  | 0.980 | 2.000 |  |" in text
+    assert "| released |  | 2.550G | 300,000 |  | 0.980 |  | 2.000 |  |  |  |" in text
+    assert "| 1.000 |  | 1.000 | 0.723 |  |" in text
+    assert "| 2.030 | 1.900 to 2.200 | 4.000 |  | 21.3 |" in text
+    assert "- within 1.41G: The compressed generator is as good as its teacher: the distance 1 is within" in text
+    assert "- within 1G: The compressed generator is not better than its untouched input" in text
     assert "misses 0.98" in text
     assert "| teacher | 3.0 | 10 |" in text
     assert json.loads((run.folder / "results.json").read_text())["scores"] == scores
