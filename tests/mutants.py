@@ -310,7 +310,7 @@ class Trial:
     """Tries errors with tests that should see them. What sees one has to pass without it."""
 
     def __init__(self) -> None:
-        self._passes: dict[str, bool] = {}
+        self._passes: dict[tuple[str, ...], bool] = {}
 
     def outcome(self, error: Planted, files: list[str]) -> str:
         """``caught`` or ``survived``; ``unknown`` where tests fail without the error too, or take too long."""
@@ -319,13 +319,14 @@ class Trial:
         if code == 0:
             return "survived"
         seen = re.search(r"^(?:FAILED|ERROR) (tests/\S+)", (PLACE / "log.txt").read_text(errors="replace"), re.M)
-        if code == TOO_LONG or seen is None:
-            shutil.copy(PLACE / "log.txt", PLACE / f"unknown_{error.key}.txt")
-            return "unknown"
-        name = seen[1]
-        if name not in self._passes:
-            self._passes[name] = run_tests([name] if "::" in name else ["--collect-only", name]) == 0
-        return "caught" if self._passes[name] else "unknown"
+        if code == TOO_LONG:  # an endless loop, where they pass in time without the error
+            needed = tuple(files)
+        else:  # where nothing could be imported, no test is named
+            name = files[0] if seen is None else seen[1]
+            needed = (name,) if "::" in name else ("--collect-only", name)
+        if needed not in self._passes:
+            self._passes[needed] = run_tests(list(needed)) == 0
+        return "caught" if self._passes[needed] else "unknown"
 
 
 def wilson(caught: int, of: int) -> tuple[float, float]:
