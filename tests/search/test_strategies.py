@@ -15,6 +15,7 @@ from tiny import all_samples, cost_of, search_space
 from trial_workers import Workers
 
 from ganc_nni.recipe import SearchRecipe
+from ganc_nni.search import parzen
 from ganc_nni.search.budget import Budget, build_space
 from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.engine import InProcessEngine, TrialEngine
@@ -281,6 +282,9 @@ def test_half_of_an_elitist_generation_is_crossed_and_half_mutated():
     crossed, mutated = strategy._crossed, strategy._mutated
 
     def noted(kind, make, *parents):
+        begun = len(engine.models) // 20 * 20  # what was known when the generation began
+        best = sorted(separable(model.sample) for model in engine.models[:begun])[:5]
+        assert all(separable(parent) <= best[-1] for parent in parents)
         made[kind].append((parents, make(*parents)))
         return made[kind][-1][1]
 
@@ -288,6 +292,7 @@ def test_half_of_an_elitist_generation_is_crossed_and_half_mutated():
     strategy._mutated = partial(noted, "mutated", mutated)
     engine = InProcessEngine(chosen.evaluations, unknown, separable)
     strategy(everything(search_space(range(4, 28, 4))), engine)
+    assert len({config_str(parent) for parents, _ in made["crossed"] + made["mutated"] for parent in parents}) > 10
     for parents, child in made["crossed"]:
         assert parents[0] != parents[1]
         assert all(child[label] in {parent[label] for parent in parents} for label in child)
@@ -297,3 +302,28 @@ def test_half_of_an_elitist_generation_is_crossed_and_half_mutated():
     assert len(born["mutated"]) >= 40
     anew = [sum(child[label] != parent[label] for label in child) for (parent,), child in made["mutated"]]
     assert sum(anew) / len(anew) == pytest.approx(0.2 * 5 / 6 * len(SPACE.choices), rel=0.3)
+
+
+def test_tpe_takes_what_is_being_scored_for_as_good_as_the_best(monkeypatch):
+    """So that several workers are sent to different places."""
+    strategy, seen = build_strategy(recipe("tpe", evaluations=30)), []
+
+    def suggest(arguments, rng, choices, history):
+        seen.append(history)
+        return own(arguments, rng, choices, history)
+
+    own = parzen.suggest
+    monkeypatch.setattr(parzen, "suggest", suggest)
+    engine = InProcessEngine(30, unknown, separable)
+    strategy(everything(), engine)
+    losses = [separable(model.sample) for model in engine.models]
+    last = seen[-1]
+    known = losses[: len(next(iter(last.values())))]
+    assert all([record.loss for record in records] == sorted(known) for records in last.values())
+    strategy._running = [engine.models[0]]
+    assert losses[0] != min(losses)
+    strategy._next()
+    for label, records in zip(SPACE.choices, seen[-1].values(), strict=True):
+        assert [record.loss for record in records] == sorted([*losses, min(losses)])
+        width = SPACE.choices[label].index(engine.models[0].sample[label])
+        assert width in {record.param for record in records if record.loss == min(losses)}
