@@ -292,3 +292,61 @@ def test_a_modulation_is_equation_1_of_the_paper(training):
     expected = normed + normed * convolution(hidden, "mlp_gamma") + convolution(hidden, "mlp_beta")
     with torch.no_grad():
         torch.testing.assert_close(module(x, labels).double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def published(state, x, upsampling):
+    """The generator as formulas of its state dict, after NVlabs/SPADE's networks/generator.py and architecture.py."""
+
+    def has(name):
+        return f"{name}.weight" in state
+
+    def conv(y, name, **options):
+        weight = state[f"{name}.weight"]
+        return nn.functional.conv2d(y, weight, state.get(f"{name}.bias"), padding=weight.shape[-1] // 2, **options)
+
+    def nearest(y, height, width):
+        rows, columns = (torch.arange(n) * side // n for n, side in ((height, y.shape[2]), (width, y.shape[3])))
+        return y[:, :, rows][:, :, :, columns]
+
+    def leaky(y):
+        return torch.maximum(y, 0.2 * y)
+
+    def modulation(y, name):
+        if has(name):
+            return conv(y, name)
+        y = conv(y, f"{name}.conv.0", groups=y.shape[1])
+        mean, variance = y.mean((2, 3), keepdim=True), y.var((2, 3), unbiased=False, keepdim=True)
+        return conv((y - mean) / (variance + 1e-5).sqrt(), f"{name}.conv.2")
+
+    def spade(y, name, labels):
+        hidden = conv(labels, f"{name}.mlp_shared.0").clamp(min=0)
+        mean, variance = (state[f"{name}.param_free_norm.running_{each}"][:, None, None] for each in ("mean", "var"))
+        normed = (y - mean) / (variance + 1e-5).sqrt()
+        return normed * (1 + modulation(hidden, f"{name}.mlp_gamma")) + modulation(hidden, f"{name}.mlp_beta")
+
+    def block(y, name):
+        labels = nearest(x, *y.shape[2:])
+        shortcut = conv(spade(y, f"{name}.norm_s", labels), f"{name}.conv_s") if has(f"{name}.conv_s") else y
+        y = conv(leaky(spade(y, f"{name}.norm_0", labels)), f"{name}.conv_0")
+        return shortcut + conv(leaky(spade(y, f"{name}.norm_1", labels)), f"{name}.conv_1")
+
+    doublings = {"normal": 5, "more": 6, "most": 7}[upsampling]
+    y = block(conv(nearest(x, *(side >> doublings for side in x.shape[2:])), "fc"), "head_0")
+    y = block(nearest(y, *(2 * side for side in y.shape[2:])), "G_middle_0")
+    if upsampling != "normal":
+        y = nearest(y, *(2 * side for side in y.shape[2:]))
+    y = block(y, "G_middle_1")
+    for name in ("up_0", "up_1", "up_2", "up_3", *(["up_4"] if upsampling == "most" else [])):
+        y = block(nearest(y, *(2 * side for side in y.shape[2:])), name)
+    return torch.tanh(conv(leaky(y), "conv_img"))
+
+
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("upsampling", ["normal", "more", "most"])
+def test_the_output_is_that_of_the_published_code(upsampling, separable):
+    network = randomise(SpadeGenerator([2] * 8, 5, upsampling=upsampling, separable=separable), seed=8).double()
+    labels = label_map(1, 5, *SIZES[upsampling]).double()
+    with torch.no_grad():
+        expected = published(network.state_dict(), labels, upsampling)
+        assert expected.std() > 0.05
+        torch.testing.assert_close(network(labels), expected, rtol=1e-6, atol=1e-8)
