@@ -318,7 +318,9 @@ class Trial:
             code = run_tests(files)
         if code == 0:
             return "survived"
-        seen = re.search(r"^(?:FAILED|ERROR) (tests/\S+)", (PLACE / "log.txt").read_text(errors="replace"), re.M)
+        seen = re.search(
+            r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", (PLACE / "log.txt").read_text(errors="replace"), re.M
+        )
         if code == TOO_LONG:  # an endless loop, where they pass in time without the error
             needed = tuple(files)
         else:  # where nothing could be imported, no test is named

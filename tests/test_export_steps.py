@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.axes import Axes
+from PIL import Image
 from tiny import recipe
 
 from ganc_nni import export as module
 from ganc_nni.checkpoints import write_text
 from ganc_nni.cli import stages
+from ganc_nni.data import Split
 from ganc_nni.deploy import stage as deploy_stage
 from ganc_nni.errors import CannotWrite, TrainingError
 from ganc_nni.export import renew_remarks
@@ -106,3 +110,42 @@ def test_a_run_whose_test_images_are_even_is_finished(finished_copy, monkeypatch
     remark = files["compressed.onnx"]["remark"]
     assert "of 8 test pictures: rounding alone moves them" in remark
     assert json.loads((FOLDER / "export" / "summary.json").read_text())["remarks"] == {"compressed.onnx": remark}
+
+
+def test_latency_is_the_median_of_the_passes_after_the_warm_up(monkeypatch):
+    seconds, clock = iter([9, 9, 9, 1, 2, 4, 30]), [0.0]
+
+    def network(x):
+        clock[0] += next(seconds)
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    assert module.latency_ms(network, torch.zeros(1), repeats=4, warm_up=3) == 3000
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_comparison_shows_input_teacher_compressed_and_truth_in_this_order(tmp_path, monkeypatch, paired):
+    """Rows are test images from the first to the last, as bright as they are."""
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda self, title, **_: titles.append(title))
+
+    def plain(red, green, blue):
+        return torch.tensor([red, green, blue])[:, None, None].expand(3, 16, 16).float()
+
+    sources = [plain(*3 * [2 * number / 8 - 1]) for number in range(9)]
+    split = Split(sources, [plain(-1, 0, 1)] * 9, paired)
+    networks = {
+        "teacher": lambda x: plain(1, -1, -1).expand(len(x), 3, 16, 16),
+        "compressed": lambda x: plain(-1, 1, -1).expand(len(x), 3, 16, 16),
+    }
+    module.draw_comparison(split, networks, torch.device("cpu"), tmp_path / "picture.png", n_rows=3)
+    pixels = np.asarray(Image.open(tmp_path / "picture.png").convert("RGB"))
+    rows, columns = 3, 4 if paired else 3
+    cells = [
+        [pixels[int(pixels.shape[0] * (r + 0.5) / rows), int(pixels.shape[1] * (c + 0.5) / columns)].tolist()]
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    wanted = [(255, 0, 0), (0, 255, 0), (0, 127, 255)][: columns - 1]
+    expected = [each for grey in (0, 127, 255) for each in (3 * (grey,), *wanted)]
+    np.testing.assert_allclose(np.squeeze(cells), expected, atol=1)
+    assert titles == ["input", "teacher", "compressed", "truth"][:columns]
