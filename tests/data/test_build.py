@@ -181,12 +181,30 @@ def test_procedural_labels(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("layout", ["unpaired", "paired"])
 def test_the_direction_swaps_the_domains(request: pytest.FixtureRequest, layout: str, source: str) -> None:
     root = request.getfixturevalue(f"{layout}_root") if source == "folder" else None
-    forth = build_data(recipe(root=root, layout=layout), seed=1)
-    back = build_data(recipe(root=root, layout=layout, direction="BtoA"), seed=1)
+    forth = build_data(recipe(root=root, layout=layout, source_channels=1), seed=1)
+    back = build_data(recipe(root=root, layout=layout, direction="BtoA", target_channels=1), seed=1)
+    assert [each.channels for each in (*sets(forth)[0], *sets(back)[0])] == [1, 3, 3, 1]
     for (a, b), (c, d) in zip(sets(forth), sets(back), strict=True):
         assert same(a, d)
         assert same(b, c)
         assert not same(a, c)
+
+
+@pytest.mark.parametrize("layout", ["unpaired", "paired"])
+def test_flip_and_seed_decide_how_training_images_are_shown(request: pytest.FixtureRequest, layout: str) -> None:
+    root = request.getfixturevalue(f"{layout}_root")
+    lists = {"search_list": root.parent / "list.txt"}  # the seed decides the split, too
+    lists["search_list"].write_text("3.png\n")
+
+    def shown(flip: bool, seed: int) -> list[Any]:
+        train = build_data(recipe(root=root, layout=layout, flip=flip, **lists), seed).train
+        return [train.draw(number) for number in range(60)]
+
+    first, again, other = (shown(True, seed) for seed in (1, 1, 2))
+    assert first == again != other
+    mirrored = [each.placement.mirrored for pair in first for each in pair]
+    assert 0.25 < sum(mirrored) / len(mirrored) < 0.75
+    assert not any(each.placement.mirrored for pair in shown(False, 1) for each in pair)
 
 
 def test_a_paired_left_half_is_domain_a(paired_root: Path) -> None:

@@ -4,12 +4,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, jaccard_score
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAveragePrecision, MulticlassJaccardIndex
 
 from ganc_nni.errors import InputError
-from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _tally, score_bins
+from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _resized, _tally, score_bins
 from ganc_nni.segmentation import Segmenter
 
 IGNORE = 255
@@ -250,6 +251,15 @@ def test_what_is_resized(resizes: str) -> None:
 
     assert set(network.seen) == {(16, 24) if resizes == "logits" else (32, 48)}
     assert int(metric.confusion.sum()) == 2 * 32 * 48
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(7, 11), (16, 24), (40, 30)])
+def test_resizing_is_pillow_s(mode: str, size: tuple[int, int]) -> None:
+    images = torch.rand(1, 2, 16, 24, generator=torch.Generator().manual_seed(0))
+    form = Image.Resampling[mode.upper()]
+    expected = [np.array(Image.fromarray(each.numpy()).resize(size[::-1], form)) for each in images[0]]
+    np.testing.assert_allclose(_resized(images, torch.Size(size), mode)[0].numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("score", ["miou", "map"])

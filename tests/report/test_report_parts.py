@@ -1,5 +1,6 @@
 """What stages leave for the page, and how figures become places."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from ganc_nni.data import as_rgb, build_data
 from ganc_nni.data.transforms import to_image
 from ganc_nni.generators import SpadeGenerator
 from ganc_nni.recipe import Recipe, load_recipe
-from ganc_nni.report.charts import Axis, loss_chart
+from ganc_nni.report.charts import Axis, loss_chart, scatter
 from ganc_nni.report.curves import Curve
 from ganc_nni.report.pictures import embedded_pictures, save_pictures
 from ganc_nni.report.provenance import recipe_text
+from ganc_nni.report.trials import Trials
+from ganc_nni.search.front import Point
 
 FIGURES = st.floats(-1e9, 1e9, allow_nan=False)
 
@@ -77,3 +80,43 @@ def test_a_long_curve_is_drawn_short(values):
     chart = loss_chart(Curve("loss/gan", list(range(len(values))), values))
     assert sum(len(mark.path) for mark in chart.marks) < 5000
     assert f"{values[-1]:.4g}" in chart.y_name
+
+
+def places(mark):
+    """Of the points of a path, each ``(x, y)``, y downwards."""
+    return [tuple(map(int, point.split())) for point in re.findall(r"\d+ \d+", mark.path)]
+
+
+@pytest.mark.parametrize("higher_is_better", [False, True])
+def test_sub_generators_are_where_their_figures_say(higher_is_better):
+    sign = -1 if higher_is_better else 1
+    points = [Point(10, sign * 5.0, "a"), Point(20, sign * 2.0, "b"), Point(30, sign * 3.0, "c")]
+    trials = Trials(points, points[:2], [], 0.0)
+    chart = scatter(trials, "b", "fid", higher_is_better, "true", budget=25)
+    marks = {mark.kind: mark for mark in chart.marks}
+    (ax, ay), (bx, by), (cx, cy) = sorted(places(marks["dots trial"]))
+    assert ax < bx < cx
+    assert cx - bx == pytest.approx(bx - ax, abs=2)
+    assert (ay - cy) * 1 == pytest.approx(2 * (cy - by), abs=3)  # in proportion to the scores
+    assert (ay < cy < by) != higher_is_better  # larger figures are higher up
+    assert places(marks["dots chosen"]) == [(bx, by)]
+    assert marks["dots chosen"].title == f"b: fid {sign * 2}, 20.0 MACs"
+    assert re.fullmatch(rf"M{(bx + cx) // 2}\d* 0V1000|M{(bx + cx) // 2 + 1} 0V1000", marks["budget"].path)
+    assert marks["front"].path == f"M{ax} {ay}H{bx}V{by}H1000"
+    assert [words for _, words in chart.legend] == [
+        "3 sub-generators",
+        "front: 2 that none beats in both",
+        f"chosen: {sign * 2}",
+        "budget: 25.0",
+    ]
+    assert chart.y_name == f"fid ({'higher' if higher_is_better else 'lower'} is better)"
+    assert "true convention" in chart.x_name
+
+
+def test_far_worse_sub_generators_do_not_squeeze_the_others():
+    points = [Point(index, 1 + 0.01 * index, f"{index}") for index in range(40)] + [Point(40, 1000.0, "far")]
+    chart = scatter(Trials(points, points[:1], [], 0.0), None, "fid", False, "true", None)
+    dots = next(mark for mark in chart.marks if mark.kind == "dots trial")
+    assert len(places(dots)) == 40
+    assert max(y for _, y in places(dots)) - min(y for _, y in places(dots)) > 500
+    assert chart.legend[0][1] == "41 sub-generators, 1 worse ones outside"
