@@ -64,6 +64,16 @@ def test_label_maps_from_bytes_are_those_of_the_data(seed, void, instances):
     assert np.array_equal(encoded.numpy(), wanted[:, channels])
 
 
+@pytest.mark.parametrize(("one", "other"), [(1, 256), (255, 256), (256, 257), (256, 512), (65280, 255)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_instances_that_differ_in_either_byte_have_a_boundary(one, other, turned):
+    numbers = torch.tensor([[one, one, other, other]]).expand(3, 4)
+    numbers = numbers.t() if turned else numbers
+    pixels = torch.stack([0 * numbers, numbers % 256, numbers // 256])[None].int()
+    boundary = OfBytes(nn.Identity(), LABELLING)._encode(pixels)[0, -1]
+    assert (boundary.t() if turned else boundary).tolist() == 3 * [[0.0, 1.0, 1.0, 0.0]]
+
+
 @pytest.mark.parametrize("name", ["resnet", "spade", "unet"])
 def test_every_precision_is_run_back_and_described(name, tmp_path):
     made = deploy(deployable(name), ["onnx", "fp16", "int8"], tmp_path, lambda runner: {"fid/test": 1.5})
@@ -206,6 +216,19 @@ def test_a_network_that_has_broken_down_is_not_compared():
     x = np.full((1, 1, 4, 4), np.nan, np.float32)
     with pytest.raises(TrainingError, match="file: the network's own pictures are not finite"):
         difference("file", np.nan_to_num, broken, [x])
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float32, 1 / 127.5), (np.uint8, 1)])
+def test_a_difference_is_told_image_by_image_in_grey_levels(dtype, unit):
+    wanted = np.full((3, 2, 4, 4), 100, dtype) if dtype == np.uint8 else np.zeros((3, 2, 4, 4), dtype)
+    found = wanted.copy()
+    found[1, 1, 2, 3] -= dtype(8 * unit)
+    found[2, 0] += dtype(2 * unit)
+    batches = [np.array([0, 1]), np.array([2])]
+    network, runner = (lambda x, images=images: images[x] for images in (wanted, found))
+    apart = difference("file", runner, network, batches)
+    np.testing.assert_allclose(apart.largest, [0, 8, 2], rtol=1e-5)
+    np.testing.assert_allclose(apart.mean, [0, 8 / 32, 1], rtol=1e-5)
 
 
 def layers_of(model, kind):
