@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from ganc_nni.data import IGNORE_ID, LabelMaps, Split
+from ganc_nni.data import IGNORE_ID, LabelMaps, PictureSet, Split
 from ganc_nni.distributed import share
 from ganc_nni.errors import InputError
 from ganc_nni.kernels import FasterKernels
 from ganc_nni.metrics import FrechetDistance, Pictures, build_extractor, frechet_distance, real_statistics
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
+from ganc_nni.metrics.likeness import Likeness
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.parts import in_parts
 from ganc_nni.recipe import MetricRecipe, Precision
@@ -129,6 +130,7 @@ class Evaluator:
         device: Where generators and metric run.
         cache: Folder for the statistics of the target pictures.
         labelled: For miou and map: the segmenter, and the label maps of the sources in its classes.
+        taught: Of inputs alone: the teacher's outputs for the sources, with which generated images are compared.
 
     Raises:
         InputError: Too few pictures, or weights of the metric that are missing.
@@ -142,6 +144,7 @@ class Evaluator:
         device: torch.device,
         cache: Path,
         labelled: tuple[Segmenter, Callable[[int], Tensor]] | None = None,
+        taught: Pictures | None = None,
     ) -> None:
         check_size(recipe, split, name)
         self.recipe = recipe
@@ -149,7 +152,7 @@ class Evaluator:
         self.name = name
         self.device = device
         self._batches: list[Tensor] = []
-        self._make: Callable[..., FrechetDistance | SegmentationScore]
+        self._make: Callable[..., FrechetDistance | SegmentationScore | Likeness]
         self._untouched: Callable[[], float | None] = lambda: None
         self._ground_truth: Callable[[Split], float]
         if labelled is not None:
@@ -159,14 +162,22 @@ class Evaluator:
             self._make = lambda by_image=False: SegmentationScore(
                 segmenter, ids, IGNORE_ID, score, recipe.min_images, by_image=by_image
             )
-            self._ground_truth = lambda _: self._of_targets()
+            self._ground_truth = lambda _: self._of(self.split.targets)
+        elif recipe.by_likeness:
+            assert taught is not None  # the recipe has seen to that
+            outputs = taught
+            likeness: Literal["ssim", "psnr"] = "psnr" if recipe.name == "psnr" else "ssim"
+            self.metric_name = likeness
+            self._make = lambda by_image=False: Likeness(likeness, outputs, recipe.min_images)
+            if split.sources.channels == outputs[0].shape[0]:
+                self._untouched = lambda: self._of(split.sources)
         else:
             extractor = build_extractor(recipe, device)
 
             def distance(images: Pictures) -> float:
                 return frechet_distance(real_statistics(extractor, images, recipe.batch_size, cache), real)
 
-            real = real_statistics(extractor, split.targets, recipe.batch_size, cache)
+            real = real_statistics(extractor, taught or split.targets, recipe.batch_size, cache)
             self.metric_name = extractor.metric_name
             self._make = lambda by_image=False: FrechetDistance(extractor, real, recipe.min_images)
             if not isinstance(split.sources, LabelMaps):
@@ -237,9 +248,9 @@ class Evaluator:
         return self._ground_truth(other)
 
     @torch.inference_mode()
-    def _of_targets(self) -> float:
+    def _of(self, images: PictureSet) -> float:
         metric, first = self.metric(), 0
-        for batch in DataLoader(self.split.targets, self.recipe.batch_size):
+        for batch in DataLoader(images, self.recipe.batch_size):
             metric.update(batch.to(self.device), first)
             first += len(batch)
         return float(metric.compute())

@@ -285,6 +285,7 @@ _WITHOUT_INFLUENCE = {
     "acceleration.fused_adam",
     "acceleration.data_on_device",
     "acceleration.gradient_checkpointing",
+    "teacher.views",  # the supernet's stage names it
     "metric.batch_size",
     "search.timeout",
     "search.max_failures",

@@ -55,7 +55,7 @@ READS = {
     "teacher": Reads(
         ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"), ("train", "search")
     ),
-    "supernet": Reads(("student", "distillation", "supernet"), ("train", "search")),
+    "supernet": Reads(("student", "distillation", "supernet", "teacher.views"), ("train", "search")),
     "search": Reads(("search",), ("train", "search")),
     "finetune": Reads(("finetune",), ("train", "search")),
     "export": Reads(("search.repeats",), ("train", "search", "test")),
@@ -92,7 +92,7 @@ class Pipeline:
 
     def _read(self, stage: str, snapshot: Snapshot) -> Inputs:
         before = [READS[name] for name in self.stages(stage)[:-1]]
-        if stage != "segmenter" and self.run.recipe.metric.higher_is_better:
+        if stage != "segmenter" and self.run.recipe.metric.by_segmenter:
             before.append(_SCORED_BY_A_SEGMENTER)
         return snapshot.inputs(before, READS[stage])
 
@@ -111,7 +111,7 @@ class Pipeline:
             raise InputError(
                 f"segmenter.weights: {recipe.segmenter.weights} is to be used, not trained; remove it to train one"
             )
-        trained = recipe.metric.higher_is_better and recipe.segmenter.weights is None
+        trained = recipe.metric.by_segmenter and recipe.segmenter.weights is None
         wanted = [stage for stage in STAGES if stage != "segmenter" or trained or last == "segmenter"]
         return wanted[: wanted.index(last) + 1]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from ganc_nni.search.budget import Budget
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
 from ganc_nni.training.acceleration import check_acceleration
+from ganc_nni.training.taught import FixedViews, Taught
 
 _log = logging.getLogger(__name__)
 
@@ -211,11 +214,43 @@ class Run:
         """An evaluator on the ``search`` or ``test`` split, or on another ``split`` called ``name``."""
         metric, labelled = self.recipe.metric, None
         split = split or getattr(self.data, name)
-        if metric.higher_is_better:
+        if metric.by_segmenter:
             table, maps = self.segmenter_table(), split.sources
             assert isinstance(maps, LabelMaps)  # the recipe has seen to that
             labelled = (self.segmenter, lambda index: table[maps.ids(index)])
-        return Evaluator(metric, split, name, self.device, self.folder / "statistics", labelled)
+        taught = self._taught_sources(split) if self.recipe.data.layout == "inputs" else None
+        return Evaluator(metric, split, name, self.device, self.folder / "statistics", labelled, taught)
+
+    def _taught_sources(self, split: Split) -> Taught:
+        """The teacher's outputs for the sources of a split, made where they are asked for."""
+        sources = split.sources
+        return Taught(self.folder / "taught", sources.__getitem__, len(sources), sources.digest(), *self._teacher_made)
+
+    @property
+    def _teacher_made(self) -> tuple[Callable[[], Generator], str]:
+        """What makes the teacher, on the run's device, and the hash of its weights."""
+        return lambda: self.load_teacher().to(self.device), self.hashes.of([self.teacher_weights])[0]
+
+    def taught_data(self) -> Data:
+        """The data on which a student trains.
+
+        With ``teacher.views`` each image comes in fixed views, with what the teacher makes of them. What is not there
+        of that is computed now.
+
+        Raises:
+            InputError: It does not fit on the disk.
+        """
+        views, data = self.recipe.teacher.views, self.data
+        if views is None:
+            return data
+        whole = data.train
+        fixed = FixedViews(whole.sources, whole.targets, whole.augmentation, whole.seed, whole=whole, views=views)
+        content = f"{whole.sources.digest()} {whole.augmentation} {whole.seed} {type(whole).__name__} {len(whole)}"
+        features = Objective(self.recipe.distillation).reads_features
+        count = len(whole) * views
+        outputs = Taught(self.folder / "taught", fixed.source, count, content, *self._teacher_made, features=features)
+        by_the_first(outputs.make)
+        return replace(data, train=replace(fixed, outputs=outputs))
 
     def calibration(self, seed: int | None = None) -> list[Tensor]:
         """Inputs from the training set on which batch norms are calibrated, ``N x C x H x W`` each.
@@ -298,7 +333,7 @@ class Run:
         check_size(metric, self.data.search, "search")
         check_size(metric, self.data.test, "test")
         self.check_files()
-        if metric.higher_is_better:
+        if metric.by_segmenter:
             self.segmenter_table()
             if self.recipe.segmenter.weights is not None:
                 _ = self.segmenter

@@ -1,5 +1,6 @@
 """What a loader hands to a trainer."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -13,7 +14,9 @@ class Batch(NamedTuple):
             :func:`ganc_nni.data.encoding.encode`).
         target: What it should make, pictures ``N x C x H x W`` in [-1, 1] of the same height and width. The
             truth of ``source`` if the data are paired, else any picture of the target domain.
+        taught: Where it was computed before: the teacher's output for ``source``, and its distilled activations.
     """
 
     source: Tensor
     target: Tensor
+    taught: Sequence[Tensor] = ()

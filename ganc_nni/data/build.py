@@ -17,7 +17,7 @@ from ganc_nni.data.labels import LabelFiles
 from ganc_nni.data.pair_folders import find_pairs
 from ganc_nni.data.pictures import PictureSet, Redrawn
 from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
-from ganc_nni.data.splits import FileSplit, search_count, split_by_fraction, split_by_list
+from ganc_nni.data.splits import FileSplit, search_count, set_test_aside, split_by_fraction, split_by_list
 from ganc_nni.data.transforms import Augmentation, Size
 from ganc_nni.errors import InputError
 from ganc_nni.logs import say_once
@@ -32,7 +32,8 @@ class Split:
 
     Attributes:
         sources: What the generator reads; for layout labels a :class:`~ganc_nni.data.labels.LabelMaps`.
-        targets: The target domain; if ``paired``, ``targets[i]`` is the truth of ``sources[i]``.
+        targets: The target domain; if ``paired``, ``targets[i]`` is the truth of ``sources[i]``. Of layout inputs the
+            sources again: the teacher's outputs, which are the targets there, are the run's.
         paired: Whether sources and targets belong together.
     """
 
@@ -107,13 +108,15 @@ def build_data(recipe: DataRecipe, seed: int) -> Data:
         sets = _procedural(recipe, seed)
     elif recipe.layout == "labels":
         sets = _label_folders(recipe, recipe.root, seed)
+    elif recipe.layout == "inputs":
+        sets = _input_folders(recipe, recipe.root, seed)
     elif recipe.layout == "paired":
         sets = _paired_folders(recipe, recipe.root, seed)
     else:
         sets = _unpaired_folders(recipe, recipe.root, seed)
     augmentation = Augmentation(recipe.image_size, recipe.flip)
     sources, targets = _opened(recipe, sets.train, recipe.resized)
-    kind = PairedTrain if recipe.paired else UnpairedTrain
+    kind = UnpairedTrain if recipe.layout == "unpaired" else PairedTrain
     train = kind(sources, targets, augmentation, seed)
     return Data(train, _split(recipe, sets.search), _split(recipe, sets.test), still=_split(recipe, sets.train))
 
@@ -124,7 +127,10 @@ def _split(recipe: DataRecipe, domains: _Domains) -> Split:
 
 
 def _opened(recipe: DataRecipe, domains: _Domains, size: Size) -> tuple[PictureSet, PictureSet]:
-    """Sources and targets."""
+    """Sources and targets; of inputs alone the same set twice."""
+    if recipe.layout == "inputs":
+        inputs = domains.a(size)
+        return inputs, inputs
     source, target = (domains.a, domains.b) if recipe.direction == "AtoB" else (domains.b, domains.a)
     return source(size), target(size)
 
@@ -148,6 +154,22 @@ def _unpaired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
 
     test = domains(list_images(root / "testA"), list_images(root / "testB"))
     return _Sets(domains(a.train, b.train), domains(a.search, b.search), test)
+
+
+def _input_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
+    """Inputs alone: trainA and testA, or one folder, of which some images are the test set."""
+    if any((root / name).is_dir() for name in ("trainA", "testA")):
+        require_folders(root, ["trainA", "testA"], "layout inputs", ", or images alone")
+        paths, test = list_images(root / "trainA"), list_images(root / "testA")
+    else:
+        paths, test = set_test_aside(list_images(root), recipe.search_fraction, seed)
+    (split,) = _training_files(recipe, [paths], seed)
+
+    def domains(paths: list[Path]) -> _Domains:
+        inputs: _Opener = partial(Pictures, paths, recipe.source_channels, cache=recipe.cache)
+        return _Domains(inputs, inputs)
+
+    return _Sets(domains(split.train), domains(split.search), domains(test))
 
 
 def _paired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:

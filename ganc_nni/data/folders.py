@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ganc_nni.data.batch import Batch
@@ -98,7 +99,13 @@ class TrainSet(Dataset[Batch], ABC):
 
     def __getitem__(self, number: int) -> Batch:
         source, target = self.draw(number)
-        return Batch(self.sources.placed(*source), self.targets.placed(*target))
+        image = self.sources.placed(*source)
+        alone = self.targets is self.sources  # inputs without targets
+        return Batch(image, image if alone else self.targets.placed(*target), self.taught(number))
+
+    def taught(self, number: int) -> tuple[Tensor, ...]:
+        """What the teacher makes of item ``number``, where that is known; see :class:`Batch`."""
+        return ()
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[number] for number in range(len(self)))

@@ -106,7 +106,9 @@ def inspect(data: Data, recipe: DataRecipe, hashes: FileHashes) -> None:
         _log.warning("%s", told)
 
 
-def _domains(split: Split) -> tuple[tuple[_Domain, PictureSet], tuple[_Domain, PictureSet]]:
+def _domains(split: Split) -> tuple[tuple[_Domain, PictureSet], ...]:
+    if split.targets is split.sources:  # inputs alone
+        return (("sources", split.sources),)
     return ("sources", split.sources), ("targets", split.targets)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from ganc_nni.data.batch import Batch
 from ganc_nni.data.folders import Shown, TrainSet
@@ -40,12 +40,14 @@ class OnDevice:
 
     def __init__(self, train: TrainSet, device: torch.device) -> None:
         self.train = train
-        self._sources, self._targets = (_bytes(pictures, device) for pictures in (train.sources, train.targets))
+        self._sources = _bytes(train.sources, device)
+        self._targets = self._sources if train.targets is train.sources else _bytes(train.targets, device)
 
     def __call__(self, numbers: Sequence[int]) -> Batch:
         """The items of these numbers, ``N x C x H x W`` in [-1, 1]."""
         sources, targets = zip(*(self.train.draw(number) for number in numbers), strict=True)
-        return Batch(_cut(self._sources, sources), _cut(self._targets, targets))
+        taught = default_collate([self.train.taught(number) for number in numbers])
+        return Batch(_cut(self._sources, sources), _cut(self._targets, targets), taught)
 
 
 def _bytes(pictures: PictureSet, device: torch.device) -> Tensor:

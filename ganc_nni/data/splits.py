@@ -57,6 +57,29 @@ def split_by_fraction(paths: Sequence[Path], fraction: float, seed: int) -> File
     return split
 
 
+def set_test_aside(paths: Sequence[Path], fraction: float, seed: int) -> FileSplit:
+    """The files of one folder that train or score the search, and as many as score the search that are the test set.
+
+    Each file is judged by itself, see :func:`split_by_fraction`: the test set has the greatest :func:`share`.
+
+    Raises:
+        InputError: The fraction leaves none to train, or no file is on one of the sides.
+    """
+    if fraction >= 0.5:
+        raise InputError(
+            f"data.search_fraction: got {fraction:g}; of a folder of inputs alone as many images again are the test "
+            "set; expected less than 0.5, or folders trainA and testA"
+        )
+    split = _divided(paths, {path for path in paths if share(path, seed) >= 1 - fraction})
+    if not split.search or not split.train:
+        which = "none" if not split.search else "every one"
+        raise InputError(
+            f"{_folder(paths) if paths else 'the folder'}: data.search_fraction {fraction:g} makes {which} of its "
+            f"{len(paths)} images a test image; add images, change data.search_fraction, or make folders trainA, testA"
+        )
+    return split
+
+
 def share(path: Path, seed: int) -> float:
     """A number in [0, 1) that depends on ``seed``, the file's folder and its name without its ending alone.
 

@@ -13,6 +13,7 @@ class MappedFeatures(DistillationLoss):
     """``sum_l mean (f_l(S_l) - T_l)^2`` with a learned 1x1 convolution f_l (GAN Compression, 2003.08936, eq. 2)."""
 
     name = "distill"
+    reads_features = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`."""
@@ -28,6 +29,7 @@ class ChannelDistillation(DistillationLoss):
     """
 
     name = "channel"
+    reads_features = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`."""
@@ -50,6 +52,7 @@ class KernelAlignment(DistillationLoss):
     """
 
     name = "kernel_alignment"
+    reads_features = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`."""

@@ -83,6 +83,11 @@ class Objective(nn.Module):
             assert recipe.perceptual_weights is not None  # the recipe has seen to that
             self.vgg = Vgg19(recipe.perceptual_weights)
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether a loss reads the teacher's distilled activations."""
+        return any(loss.reads_features for loss in self._members())
+
     def _members(self) -> list[DistillationLoss]:
         return [loss for loss in self.losses if isinstance(loss, DistillationLoss)]
 

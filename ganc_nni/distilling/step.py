@@ -76,11 +76,13 @@ class DistillationLoss(nn.Module, ABC):
         name: What curves and checks call it.
         judges: Pictures whose judgement by the student's discriminator it reads, in :attr:`Step.judged`.
         follows_pictures: Whether nothing of the teacher but its pictures is compared, so that any teacher will do.
+        reads_features: Whether it reads the teacher's distilled activations.
         sees: Pictures whose VGG19 activations it reads, in :attr:`Step.seen`.
     """
 
     name: ClassVar[str]
     follows_pictures: bool = False
+    reads_features: bool = False
     judges: tuple[Picture, ...] = ()
     sees: tuple[Picture, ...] = ()
 

@@ -34,6 +34,7 @@ from ganc_nni.space import Sample
 from ganc_nni.training.average import WeightAverage
 from ganc_nni.training.gan import GanModule, Generator, initialise
 from ganc_nni.training.loop import part
+from ganc_nni.training.taught import with_taught
 
 Space = TypeVar("Space", bound=generators.Generator)
 
@@ -86,6 +87,7 @@ class DistillationModule(GanModule):
         super().__init__(schedule, recipe.acceleration, metric)
         losses, data, family = recipe.distillation, recipe.data, recipe.generator.family
         self.paired = data.paired
+        self.taught_is_real = data.layout == "inputs"
         self.samples = dict(samples or {})
         self.calibration = calibration
         self._statistics: dict[str, dict[str, Tensor]] = {}
@@ -153,6 +155,8 @@ class DistillationModule(GanModule):
         """
         generator_optimizer, discriminator_optimizer, *_ = self.optimizers()
         taught, turns, stepped = self._taught(batch), max(1, len(samples)), False
+        if self.taught_is_real:
+            batch = batch._replace(target=taught[0])
         fakes: list[Tensor] = []
         self.discriminator.requires_grad_(False)
         for turn in range(turns):
@@ -178,6 +182,8 @@ class DistillationModule(GanModule):
 
     def _taught(self, batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
         """The teacher's output for a batch, and its distilled activations."""
+        if (known := with_taught(batch)) is not None:
+            return known
         (teacher,) = self._teacher
         with torch.no_grad():  # inference_mode's tensors cannot be kept for the student's backward pass
             return teacher.forward_with_features(batch.source)

@@ -101,7 +101,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     start_discriminator(run, module.discriminator)
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
-    fit = StageFit("supernet", recipe, schedule, run.data, folder, report)
+    fit = StageFit("supernet", recipe, schedule, run.taught_data(), folder, report)
 
     def distil(**at: object) -> None:
         evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)

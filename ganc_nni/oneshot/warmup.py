@@ -27,6 +27,7 @@ from ganc_nni.run import Run
 from ganc_nni.training.gan import GanModule
 from ganc_nni.training.gan import Generator as Translation
 from ganc_nni.training.loop import StageFit, part
+from ganc_nni.training.taught import with_taught
 from ganc_nni.training.teacher import helpers_path, load_teacher_discriminator
 
 _log = logging.getLogger(__name__)
@@ -51,11 +52,16 @@ def start_discriminator(run: Run, discriminator: Discriminator) -> None:
     recipe, helpers = run.recipe, helpers_path(run)
     if recipe.distillation.lambda_gan == 0:
         return
+    if recipe.data.layout == "inputs" and run.teacher_discriminator_file is None:
+        _log.info(
+            "the student's discriminator is new: its real images are the teacher's outputs, so nothing warms it up"
+        )
+        return
     if (inherited := load_teacher_discriminator(run)) is not None:
         file = run.teacher_discriminator_file
         discriminator.load_state_dict(inherited.state_dict())
         _log.info("the student's discriminator starts from the teacher's, %s", helpers if file is None else file.path)
-        if file is not None:
+        if file is not None and recipe.data.layout != "inputs":
             compare_judgements(run, inherited)
         return
     if recipe.teacher.checkpoint is None:
@@ -72,7 +78,7 @@ def _warm_up(run: Run, discriminator: Discriminator) -> None:
         name = "supernet: warm-up of the discriminator"
         _log.info("%s, %d steps on the teacher's outputs: none is inherited", name, steps)
         module = DiscriminatorWarmUp(recipe, schedule, run.load_teacher(), copy.deepcopy(discriminator))
-        fit = StageFit(name, recipe, schedule, run.data, folder, steps=steps)
+        fit = StageFit(name, recipe, schedule, run.taught_data(), folder, steps=steps)
         weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
         save_weights(path, part(weights, "discriminator."))
     load_into(discriminator, load_weights(path), path)
@@ -124,7 +130,8 @@ class DiscriminatorWarmUp(GanModule):
         """
         (teacher,) = self._teacher
         with torch.no_grad():
-            taught = teacher(batch.source)
+            known = with_taught(batch)
+            taught = teacher(batch.source) if known is None else known[0]
         fake, real = (together(batch.source, images, self.paired) for images in (taught, batch.target))
         loss = self.adversary.discriminator(self.discriminator, fake, real)
         self.minimise(self.optimizers(), {"discriminator": loss})  # type: ignore[arg-type]

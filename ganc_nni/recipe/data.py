@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ganc_nni.recipe.fields import Channels, DataPath, LabelId, Section, Size
 
-Layout = Literal["unpaired", "paired", "labels"]
+Layout = Literal["unpaired", "paired", "labels", "inputs"]
 Structure = Literal["folders", "cityscapes", "coco"]
 
 PROCEDURAL_CLASSES = 4
@@ -22,7 +22,8 @@ class DataRecipe(Section):
     layout: Layout = Field(
         description="unpaired: folders trainA trainB testA testB; paired: folders train and test (or val) of images "
         "that hold both halves side by side, or trainA trainB testA testB of equal names; labels: folders of label "
-        "maps and their pictures, see structure"
+        "maps and their pictures, see structure; inputs: images that the teacher reads and nothing else, in folders "
+        "trainA testA or all in one folder: the outputs of teacher.checkpoint are the targets"
     )
     root: DataPath | None = Field(None, description="folder of the layout; left out: the embedded procedural set")
     procedural_images: Annotated[int, Field(ge=8)] = Field(
@@ -78,6 +79,10 @@ class DataRecipe(Section):
     def _lists(self) -> DataRecipe:
         if self.paired and len(self.search_list or ()) > 1:
             raise ValueError("search_list: paired data have one list; two are for the domains of unpaired data")
+        if self.layout == "inputs" and len(self.search_list or ()) > 1:
+            raise ValueError("search_list: inputs have one list; two are for the domains of unpaired data")
+        if self.layout == "inputs" and self.direction == "BtoA":
+            raise ValueError("direction BtoA: layout inputs has one domain; remove it")
         return self
 
     @model_validator(mode="before")
@@ -123,7 +128,7 @@ class DataRecipe(Section):
     @property
     def paired(self) -> bool:
         """Whether every source has its truth."""
-        return self.layout != "unpaired"
+        return self.layout not in ("unpaired", "inputs")
 
     @property
     def in_channels(self) -> int:

@@ -12,11 +12,12 @@ from ganc_nni.recipe.fields import DataPath, LabelId, PositiveInt, Precision, Se
 class MetricRecipe(Section):
     """What scores a generator."""
 
-    name: Literal["fid", "frechet_imagenet", "frechet_random", "miou", "map"] = Field(
+    name: Literal["fid", "frechet_imagenet", "frechet_random", "miou", "map", "ssim", "psnr"] = Field(
         "fid",
         description="fid: Inception with the published FID weights; frechet_imagenet: torchvision's Inception; "
         "frechet_random: a small fixed-seed network, needs no download; miou, map (of layout labels): how well the "
-        "segmenter finds the label map in the picture",
+        "segmenter finds the label map in the picture; ssim, psnr (of layout inputs): likeness to the teacher's "
+        "outputs, to which the Frechet distances are taken there, too",
     )
     dims: Literal[64, 192, 768, 2048] = Field(2048, description="features of Inception (frechet_random ignores it)")
     weights: DataPath | None = Field(None, description="weights file; left out: the usual places, then a download")
@@ -29,7 +30,17 @@ class MetricRecipe(Section):
     @property
     def higher_is_better(self) -> bool:
         """The direction of the score."""
+        return self.by_segmenter or self.by_likeness
+
+    @property
+    def by_segmenter(self) -> bool:
+        """Whether a segmenter scores."""
         return self.name in ("miou", "map")
+
+    @property
+    def by_likeness(self) -> bool:
+        """Whether each output is compared with the teacher's."""
+        return self.name in ("ssim", "psnr")
 
 
 class SegmenterRecipe(Section):

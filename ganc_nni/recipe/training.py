@@ -85,6 +85,12 @@ class TeacherRecipe(_PairLosses):
         "gan-compression, SPADE or this project; the student's starts from it; left out: it starts from the run's own "
         "teacher's or, with checkpoint, from supernet.discriminator_warmup",
     )
+    views: PositiveInt | None = Field(
+        None,
+        description="fixed augmented views of each training image; the teacher's outputs for them are computed once, "
+        "before the student trains, and kept in the run folder; left out: a fresh view each time, and the teacher in "
+        "each step",
+    )
     width: PositiveInt = Field(64, description="channels of the first layer (ngf) of a teacher to train")
     n_blocks: PositiveInt = Field(9, description="residual blocks of a teacher to train (resnet)")
     separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train (not unet)")

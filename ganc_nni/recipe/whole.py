@@ -50,7 +50,17 @@ class Recipe(Section):
                 f"generator.family {self.generator.family} with data.layout {self.data.layout}: spade reads label "
                 "maps, resnet and unet pictures"
             )
-        if self.metric.higher_is_better and self.data.layout != "labels":
+        if self.data.layout == "inputs" and self.teacher.checkpoint is None:
+            raise ValueError(
+                "data.layout inputs needs teacher.checkpoint: its outputs are the targets, and there are none to train "
+                "a teacher on"
+            )
+        if self.metric.by_likeness and self.data.layout != "inputs":
+            raise ValueError(
+                f"metric.name {self.metric.name}: compares with the teacher's outputs, which is for layout inputs; "
+                f"data.layout is {self.data.layout}; use fid, frechet_imagenet or frechet_random"
+            )
+        if self.metric.by_segmenter and self.data.layout != "labels":
             raise ValueError(f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}")
         return self
 
@@ -101,6 +111,11 @@ class Recipe(Section):
             raise ValueError(
                 f"distillation.online_blocks {self.distillation.online_blocks} needs supernet.sampling.rule single: "
                 "its teachers train on beside one sub-generator a step; leave out online_blocks or sandwich"
+            )
+        if self.distillation.online_blocks is not None and self.teacher.views is not None:
+            raise ValueError(
+                f"teacher.views {self.teacher.views}: keeps the outputs of a teacher that stays as it is; with "
+                "distillation.online_blocks it trains on; leave out one of them"
             )
         return self
 

@@ -74,7 +74,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
         inherit_mappings(module.mappings, order_of(run, teacher))
 
     synchronised = recipe.generator.family == "spade"
-    fit = StageFit("finetune", recipe, recipe.finetune, run.data, folder, report, sync_batchnorm=synchronised)
+    fit = StageFit("finetune", recipe, recipe.finetune, run.taught_data(), folder, report, sync_batchnorm=synchronised)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
     student.load_state_dict(trained_student(weights))
     calibrate(student.to(run.device), calibration)

@@ -1,0 +1,184 @@
+"""What a teacher makes of fixed inputs, computed once and kept: on a CPU its forward pass is most of a step."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.data import Batch, TrainSet
+from ganc_nni.data.folders import Shown
+from ganc_nni.errors import InputError
+from ganc_nni.generators import Generator
+from ganc_nni.kernels import FasterKernels
+from ganc_nni.logs import progress_bar
+
+_log = logging.getLogger(__name__)
+
+BLOCK = 16
+"""Inputs whose outputs share a file; a computation that is cut short goes on after the last whole one."""
+
+IN_MEMORY = 1 << 30
+"""Bytes of outputs that are read into memory; more of them are read from the disk block by block."""
+
+
+class Taught:
+    """The teacher's outputs for numbered inputs, and its distilled activations where they are wanted, in fp16.
+
+    They lie in blocks below ``folder``, in a folder named by all that they depend on.
+
+    Args:
+        folder: Of the run.
+        inputs: Makes input ``i``, ``C x H x W``.
+        count: How many there are.
+        content: All that the inputs depend on, in words.
+        teacher: Makes the teacher, on its device; asked only where a block is missing.
+        weights: SHA-256 of the teacher's file.
+        features: Keep the distilled activations, too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        inputs: Callable[[int], Tensor],
+        count: int,
+        content: str,
+        teacher: Callable[[], Generator],
+        weights: str,
+        features: bool = False,
+    ) -> None:
+        self.count = count
+        self.key = hashlib.sha256(f"{weights} {content} {count} {features}".encode()).hexdigest()
+        self.folder = folder / self.key[:12]
+        self._inputs = inputs
+        self._teacher = teacher
+        self._features = features
+        self._kept: dict[int, list[Tensor]] = {}
+        self._fits = False
+
+    def __len__(self) -> int:
+        return self.count
+
+    def digest(self) -> str:
+        """A hash of all that the outputs depend on."""
+        return self.key
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Output ``number``, ``C x H x W`` float32."""
+        if not 0 <= number < self.count:
+            raise IndexError(f"output {number} of {self.count}")
+        return self.all_of(number)[0]
+
+    def all_of(self, number: int) -> tuple[Tensor, ...]:
+        """Output ``number`` and then its distilled activations, ``c x h x w`` float32 each."""
+        block, place = divmod(number, BLOCK)
+        if block not in self._kept:
+            self.make()
+            if not self._fits:
+                self._kept.clear()
+            weights = load_weights(self._file(block))
+            self._kept[block] = [weights[name] for name in sorted(weights)]
+        return tuple(rows[place].float() for rows in self._kept[block])
+
+    def _file(self, block: int) -> Path:
+        return self.folder / f"{block:05}.safetensors"
+
+    @torch.no_grad()
+    def make(self) -> None:
+        """Compute what is not there yet.
+
+        Raises:
+            InputError: It does not fit on the disk.
+        """
+        missing = [number for number in range(-(-self.count // BLOCK)) if not self._file(number).is_file()]
+        if not missing:
+            if not self._kept:
+                self._fits = self._bytes_of(0) * -(-self.count // BLOCK) <= IN_MEMORY
+            return
+        teacher = self._teacher()
+        device = next(teacher.parameters()).device
+        with progress_bar("outputs") as bar:
+            task = bar.add_task("teacher", total=len(missing) * BLOCK)
+            for done, block in enumerate(missing):
+                rows: list[Sequence[Tensor]] = []
+                for number in range(block * BLOCK, min(self.count, (block + 1) * BLOCK)):
+                    image = self._inputs(number)[None].to(device)
+                    with FasterKernels():
+                        output, features = teacher.forward_with_features(image)
+                    kept = [output, *features] if self._features else [output]
+                    rows.append([each[0].half().cpu() for each in kept])
+                    if done == 0 and len(rows) == 1:
+                        self._say(len(missing) * BLOCK * sum(each.nbytes for each in rows[0]))
+                    bar.advance(task)
+                parts = {f"{index:03}": torch.stack(each) for index, each in enumerate(zip(*rows, strict=True))}
+                save_weights(self._file(block), parts)
+
+    def _say(self, size: int) -> None:
+        size = min(size, size * self.count // BLOCK)
+        free = shutil.disk_usage(next(each for each in self.folder.parents if each.is_dir())).free
+        what = "outputs and distilled activations" if self._features else "outputs"
+        if size > free:
+            raise InputError(
+                f"{self.folder}: the teacher's {what} for {self.count} images take {size / 2**20:.0f} MiB, "
+                f"{free / 2**20:.0f} MiB are free; lower teacher.views, leave it out, or make room"
+            )
+        where = "read into memory" if size <= IN_MEMORY else "read block by block"
+        _log.info(
+            "the teacher's %s for %d images are computed once: %.0f MiB in %s, %s",
+            what,
+            self.count,
+            size / 2**20,
+            self.folder,
+            where,
+        )
+
+    def _bytes_of(self, block: int) -> int:
+        return self._file(block).stat().st_size
+
+
+@dataclass(eq=False)
+class FixedViews(TrainSet):
+    """A training set of ``views`` fixed augmented views of each image, with what the teacher makes of them.
+
+    Args:
+        whole: The set with a fresh view in each epoch.
+        views: Epochs after which the views come again.
+    """
+
+    whole: TrainSet | None = None
+    views: int = 1
+    outputs: Taught | None = None
+
+    def __len__(self) -> int:
+        assert self.whole is not None
+        return len(self.whole)
+
+    def fixed(self, number: int) -> int:
+        """The number of the view that item ``number`` is."""
+        return number % (len(self) * self.views)
+
+    def draw(self, number: int) -> tuple[Shown, Shown]:
+        """See the base class."""
+        assert self.whole is not None
+        return self.whole.draw(self.fixed(number))
+
+    def taught(self, number: int) -> tuple[Tensor, ...]:
+        """See the base class."""
+        assert self.outputs is not None
+        return self.outputs.all_of(self.fixed(number))
+
+    def source(self, view: int) -> Tensor:
+        """What the teacher reads as view ``view``."""
+        return self.sources.placed(*self.draw(view)[0])
+
+
+def with_taught(batch: Batch) -> tuple[Tensor, list[Tensor]] | None:
+    """The teacher's output and distilled activations that a batch brings along, if it does."""
+    return (batch.taught[0], list(batch.taught[1:])) if batch.taught else None
