@@ -198,7 +198,7 @@ class PlainLoop:
 
     def step(self, number: int) -> None:
         """One step of generator and discriminator."""
-        source, target = next(self.batches)
+        source, target, _ = next(self.batches)
         self.set_widths(number)
         with torch.no_grad():
             taught, taught_features = self.teacher.forward_with_features(source)

@@ -228,8 +228,8 @@ def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespa
         for number, batch in zip(range(timer.steps), loader, strict=False):
             timer.stamp()
             if rounded:
-                batch = Batch(*(pictures.nextafter(torch.tensor(2.0)) for pictures in batch))
-            losses = step(Batch(*(pictures.to(device) for pictures in batch)), number)
+                batch = Batch(*(images.nextafter(torch.tensor(2.0)) for images in batch[:2]))
+            losses = step(Batch(*(images.to(device) for images in batch[:2])), number)
         timer.stamp()
     return _measured(timer, losses, peaks, options)
 
@@ -277,7 +277,7 @@ def _plain_teacher(module: GanModule) -> Step:
     (adam, adam_d), _ = module.configure_optimizers()
 
     def step(batch: Batch, number: int) -> dict[str, Tensor]:
-        source, target = batch
+        source, target, _ = batch
         module.discriminator.requires_grad_(False)
         judge_back.requires_grad_(False)
         fake, fake_source = there(source), back(target)
