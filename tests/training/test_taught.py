@@ -193,9 +193,9 @@ def test_likeness_is_known_for_known_images():
     assert scores["ssim", 0.02] < 1
     assert scores["psnr", 0] == BEST_PSNR
     assert scores["psnr", 0.02] == pytest.approx(40, abs=1e-3)
+    metric = Likeness("ssim", images, min_images=2)
+    metric.update(images[:1], first=0)
     with pytest.raises(InputError, match="got 1 pictures to score; expected 2 or more"):
-        metric = Likeness("ssim", images, min_images=2)
-        metric.update(images[:1], first=0)
         metric.compute()
 
 
