@@ -17,6 +17,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ganc_nni.data import Batch
+from ganc_nni.data import Batch, Data
+from ganc_nni.distilling import Objective
 from ganc_nni.generators import Generator
 from ganc_nni.losses import GAN_LOSSES
 from ganc_nni.memory import watch
@@ -42,6 +44,7 @@ from ganc_nni.run import Run
 from ganc_nni.training.cyclegan import CycleGanModule
 from ganc_nni.training.gan import GanModule, initialise
 from ganc_nni.training.loop import StageFit
+from ganc_nni.training.taught import fixed_views
 
 WAYS: dict[str, dict[str, Any]] = {
     "rounding": {},
@@ -54,9 +57,22 @@ WAYS: dict[str, dict[str, Any]] = {
     "gradient_checkpointing": {"gradient_checkpointing": True},
     "batch": {},
     "all": {"precision": "bf16", "channels_last": True, "compile": True},
+    "views": {},
 }
-CPU_WAYS = ("rounding", "as it is", "plain_adam", "channels_last", "compile", "gradient_checkpointing", "batch")
+CPU_WAYS = (
+    "rounding",
+    "as it is",
+    "views",
+    "plain_adam",
+    "channels_last",
+    "compile",
+    "gradient_checkpointing",
+    "batch",
+)
 """bf16 is left out where it is only emulated; ``--ways`` can name it."""
+
+VIEWS = 1
+"""Fixed views of the way views, whose teacher's outputs are computed before any step is timed."""
 
 COLUMNS = ("medians", "plain, ms", "ours", "pictures/s", "as fast", "loss, plain", "ours", "MiB, plain", "ours")
 
@@ -88,12 +104,15 @@ def main() -> None:
     for stage in options.stages:
         rows = []
         for way in ways:
+            if way == "views" and stage == "teacher":
+                continue  # only a student has a teacher
             batch = options.batch if way in ("batch", "all") else 1
             plain = _plain(_run(options, 1), stage, device, options)
             if way == "rounding":
                 ours = _plain(_run(options, 1), stage, device, options, rounded=True)
             else:
-                ours = measure(_run(options, batch, WAYS[way]), stage, device, options)
+                views = VIEWS if way == "views" else None
+                ours = measure(_run(options, batch, WAYS[way]), stage, device, options, views)
             name = f"{way} of {batch}" if batch > 1 else way
             rows.append((name, *_row(plain, ours, batch)))
         height, width = options.size
@@ -169,14 +188,15 @@ class _Finished(Exception):
     """All steps are measured."""
 
 
-def measure(run: Run, stage: str, device: torch.device, options: argparse.Namespace) -> Steps:
-    """Steps of the stage as the toolkit trains it."""
+def measure(run: Run, stage: str, device: torch.device, options: argparse.Namespace, views: int | None = None) -> Steps:
+    """Steps of the stage as the toolkit trains it, with ``teacher.views`` if they are given."""
     recipe, module = run.recipe, _module(run, stage)
     timer = _Timer(options.warmup + options.steps, device)
     losses = _noted(module)
     gc.collect()  # what was before is no part of the peak
     with watch(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
-        fit = StageFit(stage, recipe, recipe.teacher.schedule, run.data, Path(folder))
+        data = run.data if views is None else _with_views(run, views, module, Path(folder))
+        fit = StageFit(stage, recipe, recipe.teacher.schedule, data, Path(folder))
         fit.trainer.limit_val_batches = 0
         fit.trainer.callbacks.append(timer)
         try:
@@ -187,6 +207,17 @@ def measure(run: Run, stage: str, device: torch.device, options: argparse.Namesp
         except _Finished:
             pass
     return _measured(timer, losses, peaks, options)
+
+
+def _with_views(run: Run, views: int, module: GanModule, folder: Path) -> Data:
+    """The run's data with outputs of the module's teacher, which is computed now."""
+    assert isinstance(module, DistillationModule)
+    (teacher, *_) = module.frozen()
+    assert isinstance(teacher, Generator)
+    features = Objective(run.recipe.distillation).reads_features
+    train = fixed_views(run.data.train, views, folder / "taught", lambda: teacher, "of random weights", features)
+    train.outputs.make()
+    return replace(run.data, train=train)
 
 
 def _measured(timer: _Timer, losses: dict[str, Tensor], peaks: dict[str, float], options: argparse.Namespace) -> Steps:

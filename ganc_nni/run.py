@@ -36,7 +36,7 @@ from ganc_nni.search.budget import Budget
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
 from ganc_nni.training.acceleration import check_acceleration
-from ganc_nni.training.taught import FixedViews, Taught
+from ganc_nni.training.taught import Taught, fixed_views
 
 _log = logging.getLogger(__name__)
 
@@ -243,14 +243,10 @@ class Run:
         views, data = self.recipe.teacher.views, self.data
         if views is None:
             return data
-        whole = data.train
-        fixed = FixedViews(whole.sources, whole.targets, whole.augmentation, whole.seed, whole=whole, views=views)
-        content = f"{whole.sources.digest()} {whole.augmentation} {whole.seed} {type(whole).__name__} {len(whole)}"
         features = Objective(self.recipe.distillation).reads_features
-        count = len(whole) * views
-        outputs = Taught(self.folder / "taught", fixed.source, count, content, *self._teacher_made, features=features)
-        by_the_first(outputs.make)
-        return replace(data, train=replace(fixed, outputs=outputs))
+        train = fixed_views(data.train, views, self.folder / "taught", *self._teacher_made, features=features)
+        by_the_first(train.outputs.make)
+        return replace(data, train=train)
 
     def calibration(self, seed: int | None = None) -> list[Tensor]:
         """Inputs from the training set on which batch norms are calibrated, ``N x C x H x W`` each.

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -145,38 +145,51 @@ class Taught:
 
 @dataclass(eq=False)
 class FixedViews(TrainSet):
-    """A training set of ``views`` fixed augmented views of each image, with what the teacher makes of them.
+    """A training set in which the same augmented views of each image come again, with what the teacher makes of them.
 
     Args:
         whole: The set with a fresh view in each epoch.
-        views: Epochs after which the views come again.
+        views: Epochs after which they come again.
+        outputs: The teacher's for all views, in the order of the set's items.
     """
 
-    whole: TrainSet | None = None
-    views: int = 1
-    outputs: Taught | None = None
+    whole: TrainSet = field(kw_only=True)
+    views: int = field(kw_only=True)
+    outputs: Taught = field(kw_only=True)
 
     def __len__(self) -> int:
-        assert self.whole is not None
         return len(self.whole)
-
-    def fixed(self, number: int) -> int:
-        """The number of the view that item ``number`` is."""
-        return number % (len(self) * self.views)
 
     def draw(self, number: int) -> tuple[Shown, Shown]:
         """See the base class."""
-        assert self.whole is not None
-        return self.whole.draw(self.fixed(number))
+        return self.whole.draw(number % self.outputs.count)
 
     def taught(self, number: int) -> tuple[Tensor, ...]:
         """See the base class."""
-        assert self.outputs is not None
-        return self.outputs.all_of(self.fixed(number))
+        return self.outputs.all_of(number % self.outputs.count)
 
-    def source(self, view: int) -> Tensor:
-        """What the teacher reads as view ``view``."""
-        return self.sources.placed(*self.draw(view)[0])
+
+def fixed_views(
+    whole: TrainSet, views: int, folder: Path, teacher: Callable[[], Generator], weights: str, features: bool
+) -> FixedViews:
+    """A training set of ``views`` views of each item; the teacher's outputs are computed when they are asked for.
+
+    Args:
+        whole: The set whose first epochs they are.
+        views: How many epochs.
+        folder: See :class:`Taught`, as the others.
+        teacher: Makes the teacher.
+        weights: SHA-256 of its file.
+        features: Whether distilled activations are wanted.
+    """
+    content = f"{whole.sources.digest()} {whole.augmentation} {whole.seed} {type(whole).__name__} {len(whole)}"
+
+    def source(view: int) -> Tensor:
+        return whole.sources.placed(*whole.draw(view)[0])
+
+    outputs = Taught(folder, source, len(whole) * views, content, teacher, weights, features)
+    shared = whole.sources, whole.targets, whole.augmentation, whole.seed
+    return FixedViews(*shared, whole=whole, views=views, outputs=outputs)
 
 
 def with_taught(batch: Batch) -> tuple[Tensor, list[Tensor]] | None:
