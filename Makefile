@@ -33,6 +33,7 @@ check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ganc_nni benchmarks
+	$(BIN)/lint-imports
 
 mutants: setup  ## plant errors and see that tests find them: SAMPLE=150 SEED=1, MODULE=ganc_nni/losses.py, AGAIN=1; goes on
 	$(BIN)/python tests/mutants.py $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \

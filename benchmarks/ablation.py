@@ -29,14 +29,14 @@ from typing import Any
 import torch
 import yaml
 
-from ganc_nni.checkpoints import read_json, write_text
-from ganc_nni.errors import in_one_line
-from ganc_nni.evaluate import Evaluator
+from ganc_nni.core.errors import in_one_line
+from ganc_nni.core.io import read_json, write_text
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.oneshot.train import distillation_module
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import DistillationRecipe, Schedule, load_recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.supernet import distillation_module
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import StageFit, part
 

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ganc_nni import logs
+from ganc_nni.core import logs
 
 with warnings.catch_warnings():
     logs.ignore_noise()  # of NNI, while it is imported

@@ -18,8 +18,8 @@ import torch
 import torch._inductor.config
 from torch import Tensor
 
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import WidthSampler, activate
 from ganc_nni.training.gan import initialise
 
 WAYS = {"fixed": False, "symbols": True}

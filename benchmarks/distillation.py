@@ -32,12 +32,12 @@ from torch.utils.data import DataLoader
 from ganc_nni.data import Batch
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import ResnetBlock
-from ganc_nni.losses import GAN_LOSSES
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy
-from ganc_nni.oneshot.sampling import WidthSampler, activate
-from ganc_nni.oneshot.train import student_channels
+from ganc_nni.generators.space import Sample
+from ganc_nni.losses.adversarial import GAN_LOSSES
 from ganc_nni.run import Run
-from ganc_nni.space import Sample
+from ganc_nni.stages.supernet import student_channels
+from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy
+from ganc_nni.supernet.sampling import WidthSampler, activate
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import StageFit
 

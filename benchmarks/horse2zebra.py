@@ -31,17 +31,18 @@ from horse2zebra_parts import Clock, Zebras
 from horse2zebra_tables import show
 from rich.logging import RichHandler
 
-from ganc_nni import logs
-from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import read_json, write_text
-from ganc_nni.errors import in_one_line
+from ganc_nni.core import logs
+from ganc_nni.core.errors import in_one_line
+from ganc_nni.core.io import read_json, write_text
+from ganc_nni.core.lock import run_lock
+from ganc_nni.cost.macs import Cost
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.space import config_str
 from ganc_nni.interop import read_generator
-from ganc_nni.lock import run_lock
-from ganc_nni.macs import Cost
-from ganc_nni.pipeline import PEAKS, Pipeline
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
-from ganc_nni.space import config_str
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.pipeline import PEAKS, Pipeline
 from ganc_nni.training import checkpointing
 
 CHECKPOINT_SECONDS = 20.0
@@ -67,7 +68,7 @@ class Work:
         pipeline = Pipeline(self.run)
         budgets = [within(self.run, budget) for budget in self.options.budgets]
         for each in budgets:
-            each.check()
+            check(each)
         with run_lock(self.folder):
             self._row(REAL, self._test, lambda zebras: zebras.distance(self.run.data.test.targets))
             self._row(SOURCES, self._test, lambda zebras: zebras.distance(self.run.data.test.sources))

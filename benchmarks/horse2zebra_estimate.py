@@ -19,7 +19,7 @@ from train import measure
 
 from ganc_nni.data import Split
 from ganc_nni.data.pictures import Redrawn
-from ganc_nni.evaluate import Evaluator
+from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
 from ganc_nni.training.gan import initialise

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from common import ROOT
 
-from ganc_nni.checkpoints import write_text
-from ganc_nni.evaluate import pick_device
+from ganc_nni.core.io import write_text
 from ganc_nni.interop import read_generator
+from ganc_nni.metrics.evaluator import pick_device
 from ganc_nni.recipe import Recipe, load_recipe
 from ganc_nni.run import Run
 

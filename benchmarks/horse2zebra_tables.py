@@ -12,7 +12,9 @@ from ganc_nni.checkpoints import write_text
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.verdict import verdict
 from ganc_nni.pipeline import PEAKS
+from ganc_nni.core.io import write_text
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import PEAKS
 
 GOALS = {"within 2.55G": 0.90, "within 1.41G": 0.98}
 """Frechet distances at 256x256 to be reached."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganc_nni.kernels import instance_norm, output_conv, wide_conv
+from ganc_nni.core.fast_ops import instance_norm, output_conv, wide_conv
 
 NORMS = ((1, 64, 256, 256), (2, 24, 256, 256), (1, 256, 64, 64), (4, 96, 64, 64), (4, 64, 32, 32))
 """Inputs of a teacher's first and inner layers, of a student's, and of small pictures."""

@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from ganc_nni.macs import count
+from ganc_nni.cost.macs import count
 
 GOAL_SECONDS = 1.0
 

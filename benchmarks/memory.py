@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _link_space(recipe, folder)
-        table.add_row("(importing alone)", *_measure([sys.executable, "-c", "import ganc_nni.pipeline"], folder))
+        table.add_row("(importing alone)", *_measure([sys.executable, "-c", "import ganc_nni.stages.pipeline"], folder))
         for stage in STAGES:
             table.add_row(stage, *_measure([sys.executable, "-m", "ganc_nni", stage, str(recipe)], folder))
         if options.keep is not None:

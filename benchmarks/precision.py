@@ -19,8 +19,8 @@ from scipy.stats import spearmanr
 
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
-from ganc_nni.search.budget import build_space
-from ganc_nni.search.stage import evaluate
+from ganc_nni.search.affordable_space import build_space
+from ganc_nni.stages.search import evaluate
 
 GOAL = 0.99
 """Least rank correlation."""

@@ -36,20 +36,20 @@ from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import Tensor
 from torchvision.models import inception_v3
 
-from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.data.transforms import to_image
-from ganc_nni.evaluate import Evaluator
 from ganc_nni.generators import Generator
+from ganc_nni.generators.space import Sample
 from ganc_nni.metrics import FeatureExtractor, Pictures, build_extractor, extract_features
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
-from ganc_nni.search.budget import build_space
+from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.record import SearchRecord
-from ganc_nni.search.stage import evaluate
-from ganc_nni.space import Sample
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.search import evaluate
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import activate
 from ganc_nni.training.gan import initialise
 
 LIMIT, STRAIGHT, OVERHEAD = 1.10, 3.0, 2.0
@@ -225,11 +225,11 @@ def under_nnictl(options: argparse.Namespace, run: Run) -> float:
         "searchSpaceFile": "../space.json",
         "trialCodeDirectory": "..",
         "experimentWorkingDirectory": str(Path.cwd() / "nni"),
-        "trialCommand": "python -m ganc_nni.search.trial experiments/search.yml",
+        "trialCommand": "python -m ganc_nni.nnictl.trial experiments/search.yml",
         "trialConcurrency": options.concurrency,
         "tuner": {
             "codeDirectory": "..",
-            "className": "ganc_nni.search.tuner.EvolutionTuner",
+            "className": "ganc_nni.nnictl.tuner.EvolutionTuner",
             "classArgs": {"recipe": "experiments/search.recipe.yml", "optimize_mode": "minimize"},
         },
         "trainingService": {"platform": "local"},

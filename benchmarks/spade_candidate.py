@@ -16,14 +16,14 @@ from common import ROOT, Stopwatch, quiet, show
 import numpy as np
 import torch
 
-from ganc_nni.calibration import calibrated
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.evaluate import translate
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import WidthSampler, activate
+from ganc_nni.core.io import save_weights
+from ganc_nni.metrics.evaluator import translate
+from ganc_nni.metrics.segmenters import new_network
 from ganc_nni.recipe import DataRecipe, SamplingRecipe, load_recipe
 from ganc_nni.run import Run
-from ganc_nni.segmentation import new_network
+from ganc_nni.supernet.calibration import calibrated
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import WidthSampler, activate
 from ganc_nni.training.gan import initialise
 
 LIMIT = 0.20

@@ -34,13 +34,13 @@ from torch.optim import Adam, Optimizer
 from ganc_nni.data import Batch, Data
 from ganc_nni.distilling import Objective
 from ganc_nni.generators import Generator
-from ganc_nni.losses import GAN_LOSSES
-from ganc_nni.memory import watch
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, make_supernet
-from ganc_nni.oneshot.sampling import WidthSampler, activate
-from ganc_nni.oneshot.train import student_channels
+from ganc_nni.losses.adversarial import GAN_LOSSES
 from ganc_nni.recipe import AccelerationRecipe, Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.memory import watch_stage
+from ganc_nni.stages.supernet import student_channels
+from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy, make_supernet
+from ganc_nni.supernet.sampling import WidthSampler, activate
 from ganc_nni.training.cyclegan import CycleGanModule
 from ganc_nni.training.gan import GanModule, initialise
 from ganc_nni.training.loop import StageFit
@@ -197,6 +197,8 @@ def measure(run: Run, stage: str, device: torch.device, options: argparse.Namesp
     with watch(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
         data = run.data if views is None else _with_views(run, views, module, Path(folder))
         fit = StageFit(stage, recipe, recipe.teacher.schedule, data, Path(folder))
+    with watch_stage(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
+        fit = StageFit(stage, recipe, recipe.teacher.schedule, run.data, Path(folder))
         fit.trainer.limit_val_batches = 0
         fit.trainer.callbacks.append(timer)
         try:
@@ -255,7 +257,7 @@ def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespa
     with tempfile.TemporaryDirectory() as folder:
         loader = StageFit(stage, run.recipe, schedule, run.data, Path(folder)).train_loader
     step = _plain_teacher(module) if stage == "teacher" else _plain_supernet(run, module, device)
-    with watch(stage, run.recipe) as peaks:
+    with watch_stage(stage, run.recipe) as peaks:
         for number, batch in zip(range(timer.steps), loader, strict=False):
             timer.stamp()
             if rounded:

@@ -20,16 +20,16 @@ import torch
 from horse2zebra_options import parser as horse2zebra_parser
 from horse2zebra_options import recipe_of
 
-from ganc_nni.errors import in_one_line
-from ganc_nni.evaluate import translate
+from ganc_nni.core.errors import in_one_line
 from ganc_nni.generators import Generator
-from ganc_nni.oneshot.inherit import channel_order, inherit
-from ganc_nni.oneshot.reconstruct import reconstruct
-from ganc_nni.oneshot.warm_start import IMAGES
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.generators.space import config_str, parse_config_str
+from ganc_nni.metrics.evaluator import translate
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
-from ganc_nni.space import config_str, parse_config_str
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.warm_start import IMAGES
+from ganc_nni.supernet.inherit import channel_order, inherit
+from ganc_nni.supernet.reconstruct import reconstruct
 from ganc_nni.training.gan import initialise
 
 RELEASED = "weights/gan_compression_horse2zebra_16_16_32_16_32_32_16_16.pth"

@@ -12,31 +12,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from ganc_nni.architecture import Blueprint
-from ganc_nni.checkpoints import load_into, load_weights
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.hashes import FileHashes
+from ganc_nni.core.io import load_into, load_weights
+from ganc_nni.cost.budget import Budget
+from ganc_nni.cost.latency_table import LatencyTable
+from ganc_nni.cost.macs import Cost, count
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
-from ganc_nni.data.inspection import inspect
-from ganc_nni.discriminators import build_discriminator
-from ganc_nni.distilling import Objective
-from ganc_nni.distributed import by_the_first
-from ganc_nni.errors import InputError
-from ganc_nni.evaluate import Evaluator, check_size, pick_device
 from ganc_nni.generators import LABELS, Generator
-from ganc_nni.hashes import FileHashes
-from ganc_nni.interop import DiscriminatorFile, GeneratorFile, read_discriminator, read_generator
-from ganc_nni.latency import LatencyTable
-from ganc_nni.losses import build_reconstruction
-from ganc_nni.macs import Cost, count
+from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.factory import planned_blueprint, teacher_widths
+from ganc_nni.generators.space import Sample, SearchSpace
+from ganc_nni.interop import GeneratorFile, read_generator
+from ganc_nni.losses.discriminator_files import DiscriminatorFile, read_discriminator
 from ganc_nni.metrics import build_extractor
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.warm_start import check_inheritance
-from ganc_nni.planned import planned_blueprint, teacher_widths
+from ganc_nni.metrics.evaluator import Evaluator, pick_device
+from ganc_nni.metrics.segmenters import Segmenter, build_segmenter, network_classes
 from ganc_nni.recipe import Recipe
 from ganc_nni.search.budget import Budget
 from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
 from ganc_nni.space import Sample, SearchSpace
 from ganc_nni.training.acceleration import check_acceleration
 from ganc_nni.training.taught import Taught, fixed_views
+from ganc_nni.supernet.distillation import make_supernet
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ class Run:
         return space
 
     @cached_property
-    def _teacher_file(self) -> GeneratorFile | None:
+    def teacher_file(self) -> GeneratorFile | None:
         """The recipe's checkpoint; its widths, depth and kind of convolution are read from it alone.
 
         Raises:
@@ -172,15 +170,15 @@ class Run:
     @property
     def teacher_blueprint(self) -> Blueprint:
         """The teacher but its widths."""
-        if self._teacher_file is not None:
-            return self._teacher_file.blueprint
+        if self.teacher_file is not None:
+            return self.teacher_file.blueprint
         return planned_blueprint(self.recipe, self.recipe.teacher)
 
     @property
     def teacher_sample(self) -> Sample:
         """The teacher's widths by label."""
-        if self._teacher_file is not None:
-            return self._teacher_file.sample
+        if self.teacher_file is not None:
+            return self.teacher_file.sample
         return teacher_widths(self.recipe)
 
     @property
@@ -379,8 +377,8 @@ class Run:
 
     def load_teacher(self) -> Generator:
         """The trained teacher, or the recipe's checkpoint."""
-        if self._teacher_file is not None:
-            return self._teacher_file.network()
+        if self.teacher_file is not None:
+            return self.teacher_file.network()
         teacher = self._new_teacher()
         load_into(teacher, load_weights(self.teacher_weights), self.teacher_weights)
         return teacher.eval()
@@ -388,8 +386,8 @@ class Run:
     @property
     def teacher_weights(self) -> Path:
         """The trained teacher's weights, or the recipe's checkpoint."""
-        if self._teacher_file is not None:
-            return self._teacher_file.path
+        if self.teacher_file is not None:
+            return self.teacher_file.path
         return self.folder / "teacher" / "teacher.safetensors"
 
     @property

@@ -9,10 +9,10 @@ from PIL import Image
 from public_unet import public_state
 from tiny import SCHEDULE, settings, write_space
 
-from ganc_nni.architecture import ResnetBlueprint, SpadeBlueprint
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.deploy import Deployable, Interface, deploy
+from ganc_nni.core.io import save_weights
+from ganc_nni.export import Deployable, Interface, deploy
 from ganc_nni.generators import spade
+from ganc_nni.generators.architecture import ResnetBlueprint, SpadeBlueprint
 from ganc_nni.interop import read_generator
 
 PICTURES = {

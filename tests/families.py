@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from ganc_nni.calibration import calibrate
 from ganc_nni.generators import LABELS, ResnetGenerator, SpadeGenerator, UnetGenerator
+from ganc_nni.supernet.calibration import calibrate
 
 KINDS = {
     "resnet": (ResnetGenerator, {"n_blocks": 3}, (3, 32, 32)),

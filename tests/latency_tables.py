@@ -4,10 +4,10 @@ import random
 
 from tiny import SIZE
 
-from ganc_nni.additive import combinations
-from ganc_nni.architecture import ResnetBlueprint
-from ganc_nni.latency import BlockTimes, LatencyTable
-from ganc_nni.timing import find_blocks
+from ganc_nni.cost.blocks import find_blocks
+from ganc_nni.cost.decomposed import combinations
+from ganc_nni.cost.latency_table import BlockTimes, LatencyTable
+from ganc_nni.generators.architecture import ResnetBlueprint
 
 BLUEPRINT = ResnetBlueprint(n_blocks=3, separable=True)
 

@@ -1,9 +1,16 @@
 """Plants small errors, one at a time, and runs the tests that should see them: ``make mutants``.
 
+<<<<<<< HEAD
 mutmut writes the errors. Each is tried in a process forked from one that has loaded torch, in a copy of the project
 below ``.mutants/``: first with the module's own tests, then, if they pass, with every test file that names the module.
 Results are kept below ``.mutants/`` too, by the text of the changed module, so that an interrupted run goes on.
 Survivors and their reasons are in ``tests/mutants.md``.
+=======
+mutmut writes the errors and runs the tests. Each module has its own folder below ``.mutants/``; what was found there
+stays, so that an interrupted run goes on. Survivors and their reasons are in ``tests/mutants.md``.
+
+    python tests/mutants.py [--only-report] [ganc_nni/losses/adversarial.py ...]
+>>>>>>> 6c5f373 (One house: a folder for each concept, imports one way (import-linter))
 """
 
 from __future__ import annotations

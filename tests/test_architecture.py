@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganc_nni.architecture import Architecture, ResnetBlueprint
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.space import config_str
+from ganc_nni.generators.space import config_str
 
 WIDTHS = (4, 8, 12)
 COUNTS = st.integers(1, 10**12)

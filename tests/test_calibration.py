@@ -3,10 +3,10 @@ import pytest
 import torch
 from tiny import WIDTHS
 
-from ganc_nni.calibration import batch_norms, calibrate, calibrated
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.supernet.calibration import batch_norms, calibrate, calibrated
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import activate
 
 SAMPLE = dict(zip(spade.LABELS, (4, 8, 4, 8, 8, 4, 4, 8), strict=True))
 

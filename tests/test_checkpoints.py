@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_atomically, write_text
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_into, load_weights, save_weights, write_atomically, write_text
 
 ENDINGS = (".pth", ".safetensors")
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)

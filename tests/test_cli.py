@@ -16,6 +16,7 @@ from ganc_nni.cli import app, main
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
 
 COMMANDS = sorted(get_command(app).commands)
 
@@ -139,7 +140,7 @@ def test_a_budget_out_of_reach_names_what_is_in_reach(refused, tiny_folder, conv
         assert f"from {smallest} to {largest}" in line
     for budget in (smallest, largest):
         path = write_recipe(tiny_folder, search={"budget": budget, "convention": convention})
-        Run(load_recipe(path)).check()
+        check(Run(load_recipe(path)))
 
 
 def test_a_teacher_that_does_not_fit_is_one_line(refused, tiny_folder):
@@ -152,7 +153,7 @@ def test_a_teacher_s_width_depth_and_kind_are_found_in_its_file(tiny_folder):
     run = Run(
         load_recipe(write_recipe(tiny_folder, teacher={"checkpoint": str(tiny_folder / "teacher.pth"), "width": 4}))
     )
-    run.check()
+    check(run)
     assert run.load_teacher().feature_channels == [48] * 4
     assert (run.teacher_blueprint.n_blocks, run.teacher_blueprint.separable) == (6, True)
 
@@ -181,11 +182,11 @@ def test_a_seed_that_cannot_work_is_refused(refused, tiny_folder, changes):
 
 @pytest.mark.parametrize("changes", [{"seed": LARGEST_SEED}, {"search": {"seed": LARGEST_SEED}}, {"seed": 0}], ids=str)
 def test_a_seed_at_either_end_works(tiny_folder, changes):
-    from ganc_nni.oneshot.sampling import WidthSampler
-    from ganc_nni.search.strategy import build_strategy
+    from ganc_nni.search.strategies.base import build_strategy
+    from ganc_nni.supernet.sampling import WidthSampler
 
     run = Run(load_recipe(write_recipe(tiny_folder, **changes)))
-    run.check()
+    check(run)
     WidthSampler(run.space, run.recipe.supernet.sampling, run.recipe.seed).draw(0)
     build_strategy(run.recipe.search)
 

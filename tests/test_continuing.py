@@ -5,9 +5,9 @@ import pytest
 import torch
 from tiny import SCHEDULE, contents, recipe
 
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.core.io import load_weights
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.training.checkpointing import find_start, read_whole
 
 WEIGHTS = {

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganc_nni.discriminators import MultiscaleDiscriminator, PatchDiscriminator, build_discriminator
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.losses.discriminators import MultiscaleDiscriminator, PatchDiscriminator, build_discriminator
 from ganc_nni.recipe import DiscriminatorRecipe
 
 

@@ -11,10 +11,10 @@ import torch
 import yaml
 from tiny import contents, settings
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import save_weights, write_text
-from ganc_nni.errors import TrainingError
-from ganc_nni.files import append_whole
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.files import append_whole
+from ganc_nni.core.io import save_weights, write_text
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.search.journal import Evaluation, Journal
 
 
@@ -83,7 +83,7 @@ def test_an_appended_line_is_there_whole_or_not_at_all(small):
 
 def test_a_file_larger_than_allowed_is_one_line(tmp_path):
     code = (
-        "import resource, signal, sys; from pathlib import Path; from ganc_nni.checkpoints import write_text\n"
+        "import resource, signal, sys; from pathlib import Path; from ganc_nni.core.io import write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n    write_text(Path('text'), 'x' * 10_000)\nexcept Exception as error:\n    print(error)"
     )

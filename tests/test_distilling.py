@@ -9,15 +9,15 @@ from scipy.ndimage import gaussian_filter
 from tiny import search_space, supernet_of
 from torchvision.models.vgg import cfgs, make_layers
 
-from ganc_nni.discriminators import MultiscaleDiscriminator, PatchDiscriminator
-from ganc_nni.distilling import LOSSES, DistillationLoss, Entry, Objective, Step
-from ganc_nni.distilling.features import MappedFeatures, kernel_alignment
-from ganc_nni.distilling.pictures import haar
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.losses import GAN_LOSSES
-from ganc_nni.oneshot.distillation import FeatureMapping
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.losses.adversarial import GAN_LOSSES
+from ganc_nni.losses.discriminators import MultiscaleDiscriminator, PatchDiscriminator
+from ganc_nni.losses.distillation import LOSSES, DistillationLoss, Entry, Objective, Step
+from ganc_nni.losses.distillation.features import MappedFeatures, kernel_alignment
+from ganc_nni.losses.distillation.images import haar
 from ganc_nni.recipe import DistillationRecipe, Recipe
+from ganc_nni.supernet.distillation import FeatureMapping
+from ganc_nni.supernet.sampling import activate
 
 LAMBDAS = [key for key in DistillationRecipe.model_fields if key.startswith("lambda_")]
 NONE = dict.fromkeys(LAMBDAS, 0)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import contents, recipe, settings, write_space
 
-from ganc_nni.checkpoints import load_weights
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_weights
 from ganc_nni.data.order import EpochOrder
-from ganc_nni.errors import InputError
 from ganc_nni.run import Run
 from ganc_nni.training.checkpointing import Start
 from ganc_nni.training.loop import check_shares

@@ -16,6 +16,8 @@ from rich.table import Table
 from ganc_nni.cli import main
 from ganc_nni.errors import LONGEST_LINE, InputError, TrainingError, one_line, quoted, visible
 from ganc_nni.logs import VisibleConsole, VisibleFormatter, progress_bar
+from ganc_nni.core.errors import LONGEST_LINE, InputError, TrainingError, one_line, quoted, visible
+from ganc_nni.core.logs import VisibleConsole, VisibleFormatter, progress_bar
 
 ESCAPES = {
     "colour": ("\x1b[31m", "\\x1b[31m"),

@@ -8,11 +8,11 @@ from tiny import GAUGAN, Waits, recipe
 from torch.utils.data import Dataset
 
 from ganc_nni.data import IGNORE_ID, Split
-from ganc_nni.evaluate import Evaluator, _ahead
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.metrics.evaluator import Evaluator, _ahead
+from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import MetricRecipe
 from ganc_nni.run import Run
-from ganc_nni.segmentation import Segmenter
+from ganc_nni.supernet.sampling import activate
 
 
 def test_batches_come_in_order_each_before_it_is_asked_for():

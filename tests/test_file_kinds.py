@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.errors import InputError
-from ganc_nni.file_kinds import EXPECTED
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.file_kinds import EXPECTED
+from ganc_nni.core.io import load_weights
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.ones(3)}
 
@@ -258,7 +258,7 @@ def test_tensors_saved_on_a_device_that_is_not_here_are_read(tmp_path, monkeypat
 
 
 def test_metadata_named_otherwise_are_found(tmp_path):
-    from ganc_nni.checkpoints import load_metadata
+    from ganc_nni.core.io import load_metadata
 
     save_file(STATE, tmp_path / "w.pth", {"k": json.dumps({})})
     assert load_metadata(tmp_path / "w.pth") == {"k": "{}"}

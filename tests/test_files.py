@@ -11,15 +11,15 @@ import pytest
 import torch
 from tiny import recipe
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import save_weights, write_atomically, write_text
-from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.files import append_whole, open_regular, read_limited, read_note, replace_text, replace_whole
-from ganc_nni.lock import run_lock, stage_lock
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.files import append_whole, open_regular, read_limited, read_note, replace_text, replace_whole
+from ganc_nni.core.io import save_weights, write_atomically, write_text
+from ganc_nni.core.lock import run_lock, stage_lock
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.metrics import Gaussian, save_statistics
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal
+from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.training.checkpointing import WholeCheckpoints
 
 SECRET = "what the user wants to keep"
@@ -148,8 +148,8 @@ def refuse(*arguments, **options):
 if sys.argv[2] == "no chmod":  # as on CIFS, vfat and mounted buckets
     os.chmod = os.fchmod = Path.chmod = refuse
 import torch
-from ganc_nni.checkpoints import save_weights, write_text
-from ganc_nni.lock import run_lock
+from ganc_nni.core.io import save_weights, write_text
+from ganc_nni.core.lock import run_lock
 from ganc_nni.search.journal import Evaluation, Journal
 write_text(Path("text"), "text")
 save_weights(Path("weights.safetensors"), {"layer": torch.zeros(1)})

@@ -12,18 +12,19 @@ from safetensors.torch import load_file, save_file
 from tiny import recipe, settings
 from torch import nn
 
-from ganc_nni.architecture import SpadeBlueprint, UnetBlueprint
-from ganc_nni.checkpoints import load_into
 from ganc_nni.cli import main
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_into
 from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.architecture import SpadeBlueprint, UnetBlueprint
 from ganc_nni.interop import read_generator
+from ganc_nni.losses.vgg import CONVOLUTIONS, Vgg19
 from ganc_nni.metrics import inception
-from ganc_nni.perceptual import CONVOLUTIONS, Vgg19
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.metrics.segmenters import build_segmenter, new_network
+from ganc_nni.metrics.segmenters.segmenters import describe
 from ganc_nni.run import Run
-from ganc_nni.segmentation import build_segmenter, new_network
-from ganc_nni.segmentation.segmenters import describe
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.pipeline import Pipeline
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -139,7 +140,7 @@ def test_a_part_of_a_file_is_called_as_in_the_file(tmp_path):
 
 def spoil(path):
     """Makes one value NaN; returns the tensor's key."""
-    from ganc_nni.checkpoints import load_metadata
+    from ganc_nni.core.io import load_metadata
 
     metadata, state = load_metadata(path), load_file(path)
     key = max(state, key=lambda name: (name.endswith("bias"), name))
@@ -201,4 +202,4 @@ def test_a_checkpoint_is_looked_at_before_any_training(tiny_folder):
     state["model.1.bias"][0] = math.inf
     torch.save(state, "t.pth")
     with pytest.raises(InputError, match=r"t\.pth: model\.1\.bias holds 1 infinite"):
-        Run(recipe("space.json", teacher={"checkpoint": "t.pth"})).check()
+        check(Run(recipe("space.json", teacher={"checkpoint": "t.pth"})))

@@ -30,27 +30,27 @@ from safetensors.torch import load as load_safetensors
 from tiny import SIZE, recipe, search_space, write_space
 from tiny import settings as recipe_settings
 
-from ganc_nni.architecture import Architecture, ResnetBlueprint
-from ganc_nni.checkpoints import save_weights
+from ganc_nni.core.errors import LONGEST_LINE, InputError, TrainingError
+from ganc_nni.core.hashes import FileHashes
+from ganc_nni.core.io import save_weights
+from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.data.images import read_image
 from ganc_nni.data.label_files import LabelScheme
 from ganc_nni.data.splits import pick_listed, split_by_list
-from ganc_nni.deploy.files import read_files
-from ganc_nni.errors import LONGEST_LINE, InputError, TrainingError
+from ganc_nni.export.files import read_files
 from ganc_nni.generators import SpadeGenerator, UnetGenerator
+from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
 from ganc_nni.generators.resnet import ResnetGenerator
-from ganc_nni.hashes import FileHashes
-from ganc_nni.inputs import Content, Inputs
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.interop import read_generator
-from ganc_nni.latency import LatencyTable
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.nnictl.trial import recipe_of
 from ganc_nni.recipe import load_recipe
 from ganc_nni.report.collect import collect, read_comparison
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal
 from ganc_nni.search.record import SearchRecord
-from ganc_nni.search.trial import recipe_of
-from ganc_nni.space import SearchSpace
+from ganc_nni.stages.inputs import Content, Inputs
+from ganc_nni.stages.pipeline import Pipeline
 
 LONGEST = 20
 """Seconds after which a reader counts as blocked."""
@@ -398,12 +398,12 @@ class HashesFile(Target):
             os.utime(path, (1e9, 1e9))
         hashes = FileHashes(folder / self.name)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ganc_nni.hashes.SETTLED", -3600.0)
+            patch.setattr("ganc_nni.core.hashes.SETTLED", -3600.0)
             hashes.of(paths)
 
     def read(self, folder):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ganc_nni.hashes.SETTLED", -3600.0)  # the files of the test are young
+            patch.setattr("ganc_nni.core.hashes.SETTLED", -3600.0)  # the files of the test are young
             return FileHashes(folder / self.name).of([folder / "a.png", folder / "b.png"])
 
     def right(self, found, intact, content):

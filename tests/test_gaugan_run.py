@@ -10,16 +10,16 @@ import torch
 import yaml
 from tiny import GAUGAN, SCHEDULE, contents, finish, recipe, settings, write_space
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.calibration import batch_norms, calibrate, calibrated
 from ganc_nni.cli import main
-from ganc_nni.errors import InputError
-from ganc_nni.export import read_summary
+from ganc_nni.core.errors import InputError
 from ganc_nni.generators import spade
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.interop import read_generator
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
-from ganc_nni.training.finetune import extract
+from ganc_nni.stages.export import read_summary
+from ganc_nni.stages.finetune import extract
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.calibration import batch_norms, calibrate, calibrated
 
 ADVERSARIAL = {**SCHEDULE, "discriminator_learning_rate": 4e-4, "beta1": 0, "beta2": 0.9}
 SECTIONS = {
@@ -86,7 +86,7 @@ def test_the_search_keeps_the_highest_score(run):
 
 
 def test_an_activated_calibrated_supernet_is_the_exported_network(run):
-    from ganc_nni.search.stage import evaluate
+    from ganc_nni.stages.search import evaluate
 
     architecture = Architecture.load(run.folder / "architecture.json")
     evaluator, supernet, exported = run.evaluator("search"), run.load_supernet(), extract(run, architecture)
@@ -128,7 +128,7 @@ def training_number(pictures, image):
 
 
 def test_the_repeats_are_calibrated_on_other_images(run, monkeypatch):
-    from ganc_nni.search.selection import held_out_scores
+    from ganc_nni.stages.held_out import held_out_scores
 
     seeds, calibration = [], run.calibration
     monkeypatch.setattr(run, "calibration", lambda seed=None: seeds.append(seed) or calibration(seed))
@@ -221,7 +221,7 @@ def test_the_segmenter_s_ceiling_is_printed(run, folder, monkeypatch, capsys):
 
 
 def test_the_web_ui_has_to_rank_as_the_metric_does(run, folder, monkeypatch):
-    from ganc_nni.search.bridge import TrialSearch
+    from ganc_nni.nnictl.bridge import TrialSearch
 
     (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **SECTIONS)))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ganc_nni import hashes
-from ganc_nni.errors import InputError
-from ganc_nni.hashes import FileHashes
+from ganc_nni.core import hashes
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.hashes import FileHashes
 
 
 def sha256(content):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny import real_data
 
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
 from ganc_nni.generators.resnet import ResnetGenerator
 
 ROOT = Path(__file__).resolve().parents[1]

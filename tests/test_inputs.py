@@ -7,14 +7,14 @@ from PIL import Image
 from test_pipeline import ALL
 from tiny import recipe, write_space
 
-from ganc_nni import hashes
-from ganc_nni.checkpoints import write_text
-from ganc_nni.errors import TrainingError
+from ganc_nni.core import hashes
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.io import write_text
+from ganc_nni.core.structured import LARGEST_JSON
 from ganc_nni.generators import spade
-from ganc_nni.inputs import Content, Inputs
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
-from ganc_nni.structured import LARGEST_JSON
+from ganc_nni.stages.inputs import Content, Inputs
+from ganc_nni.stages.pipeline import Pipeline
 
 PARTS = {"unpaired": ("trainA", "trainB", "testA", "testB"), "paired": ("train", "test")}
 LABELS = tuple(f"{part}_{kind}" for part in ("train", "test") for kind in ("label", "img", "inst"))
@@ -179,7 +179,7 @@ def made(pipe, stages=ALL[:3]):
 def lines(caplog, pipe, stage):
     """What is said when a stage is made ready."""
     caplog.clear()
-    with caplog.at_level(logging.INFO, "ganc_nni.pipeline"):
+    with caplog.at_level(logging.INFO, "ganc_nni.stages.pipeline"):
         pipe.prepare(stage)
     return [record.message for record in caplog.records]
 
@@ -253,7 +253,7 @@ def test_what_changes_meanwhile_is_never_taken_for_finished(place, monkeypatch, 
             image(path, 4321)
         return {"score": 1.0}
 
-    monkeypatch.setattr("ganc_nni.pipeline.STAGES", {"teacher": train})
+    monkeypatch.setattr("ganc_nni.stages.pipeline.STAGES", {"teacher": train})
     pipe = pipeline()
     assert not pipe.done("teacher")
     if when == "since this command began":

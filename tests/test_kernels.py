@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tiny import fake_cuda
 from torch import nn
 
+from ganc_nni.core.fast_ops import FasterKernels, instance_norm, output_conv, wide_conv
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.kernels import FasterKernels, instance_norm, output_conv, wide_conv
 
 
 def tensors(seed, *shapes):

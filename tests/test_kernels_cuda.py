@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from tiny import CUDA
 from torch import nn
 
-from ganc_nni.calibration import batch_norms, calibrate
+from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, UnetGenerator
-from ganc_nni.kernels import FasterKernels
+from ganc_nni.supernet.calibration import batch_norms, calibrate
 
 pytestmark = [*CUDA]
 

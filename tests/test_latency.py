@@ -14,16 +14,16 @@ from numpy.random import RandomState
 from tiny import SIZE, all_samples, search_space, write_space
 from tiny import settings as tiny_settings
 
-from ganc_nni import timing
-from ganc_nni.additive import combinations
-from ganc_nni.architecture import ResnetBlueprint, SpadeBlueprint, UnetBlueprint
 from ganc_nni.cli import main
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.cost import blocks as timing
+from ganc_nni.cost.blocks import Stopwatch, build_plain, covering_samples, find_blocks, network_parts
+from ganc_nni.cost.decomposed import combinations
+from ganc_nni.cost.latency_table import LatencyTable
+from ganc_nni.cost.measure import COMPARED, TableMeasurement
 from ganc_nni.generators import LABELS
-from ganc_nni.latency import LatencyTable
-from ganc_nni.measuring import COMPARED, TableMeasurement
-from ganc_nni.space import SearchSpace, parse_config_str
-from ganc_nni.timing import Stopwatch, build_plain, covering_samples, find_blocks, network_parts
+from ganc_nni.generators.architecture import ResnetBlueprint, SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.space import SearchSpace, parse_config_str
 
 SPACE = search_space()
 SPADE_SPACE = SearchSpace(dict.fromkeys(LABELS["spade"], (4, 8)))

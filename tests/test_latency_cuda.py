@@ -8,12 +8,12 @@ from latency_tables import BLUEPRINT
 from tiny import CUDA, SIZE, search_space
 from torch import nn
 
-from ganc_nni import timing
-from ganc_nni.architecture import ResnetBlueprint
-from ganc_nni.latency import LatencyTable
-from ganc_nni.measuring import COMPARED, TableMeasurement
-from ganc_nni.speed.compare import Settings, Subject, compare
-from ganc_nni.timing import Stopwatch, device_name
+from ganc_nni.cost import blocks as timing
+from ganc_nni.cost.blocks import Stopwatch, device_name
+from ganc_nni.cost.latency_table import LatencyTable
+from ganc_nni.cost.measure import COMPARED, TableMeasurement
+from ganc_nni.generators.architecture import ResnetBlueprint
+from ganc_nni.tools.benchmark.compare import Settings, Subject, compare
 
 pytestmark = [*CUDA]
 DEVICE = torch.device("cuda")

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.lock import Lock, run_lock
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.lock import Lock, run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from ganc_nni.lock import Lock
+from ganc_nni.core.lock import Lock
 with Lock(Path(sys.argv[1]), wait=True):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganc_nni.parts import in_parts
-from ganc_nni.timing import cpu_threads
+from ganc_nni.core.threads import in_parts
+from ganc_nni.cost.blocks import cpu_threads
 
 
 @pytest.fixture(autouse=True)

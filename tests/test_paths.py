@@ -6,8 +6,8 @@ import os
 import pytest
 from tiny import settings
 
-from ganc_nni.errors import InputError
-from ganc_nni.paths import expanded
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.paths import expanded
 from ganc_nni.recipe import load_recipe
 
 IMPOSSIBLE = {

@@ -14,7 +14,12 @@ from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_te
 from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.export import read_summary
 from ganc_nni.pipeline import PEAKS, STAGES, Pipeline
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.io import load_into, load_weights, save_weights, write_text
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
+from ganc_nni.stages.export import read_summary
+from ganc_nni.stages.pipeline import PEAKS, STAGES, Pipeline
 
 ALL = tuple(stage for stage in STAGES if stage != "segmenter")  # which only label maps have
 

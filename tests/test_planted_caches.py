@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from ganc_nni.core.hashes import FileHashes
 from ganc_nni.data.inspection import Seen, _Memory
-from ganc_nni.hashes import FileHashes
 
 
 def _pipe(path):

@@ -5,12 +5,12 @@ import torch
 import yaml
 from tiny import SIZE, settings, write_space
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.cost.macs import count
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.macs import count
-from ganc_nni.profiling import profile_file, profile_recipe, profile_space
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.tools.profile import profile_file, profile_recipe, profile_space
 
 FIGURES = {
     "16_16_24_16_32_64_16_24": (2_640_576_512, 1_938_948_096, 355_235),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganc_nni.ratios import speedup, times
+from ganc_nni.core.text import speedup, times
 from ganc_nni.report.build import page
 from ganc_nni.report.collect import collect
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.recipe import SUFFIX, Recipe, RecipeError, load_recipe, recipe_name
 from ganc_nni.recipe.fields import section_of
 from ganc_nni.recipe.words import all_in_words
@@ -98,7 +98,7 @@ def test_shipped_experiments_fit_their_recipe(path):
     named = code / experiment.tuner.class_args["recipe"]
     # what runs on other machines is another experiment of the same recipe
     assert named == path.with_name(path.stem.removesuffix("_remote") + SUFFIX)
-    assert f"ganc_nni.search.trial experiments/{path.name}" in experiment.trial_command
+    assert f"ganc_nni.nnictl.trial experiments/{path.name}" in experiment.trial_command
     recipe = load_recipe(named)
     space = (path.parent / experiment.search_space_file).resolve()
     assert space == (code / recipe.student.space).resolve()

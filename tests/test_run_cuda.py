@@ -10,14 +10,15 @@ import torch
 import yaml
 from tiny import CUDA, WIDTHS, recipe, settings, write_space
 
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.errors import TrainingError
-from ganc_nni.memory import watch
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.pipeline import PEAKS, Pipeline
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.io import load_weights
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
-from ganc_nni.search.stage import evaluate
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.memory import watch_stage
+from ganc_nni.stages.pipeline import PEAKS, Pipeline
+from ganc_nni.stages.search import evaluate
+from ganc_nni.supernet.sampling import activate
 from ganc_nni.training import checkpointing
 from ganc_nni.training.checkpointing import find_start, read_whole
 
@@ -35,7 +36,7 @@ def place_of_run(tmp_path_factory):
     (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **SECTIONS)))
     with contextlib.chdir(folder):
         run = Run(load_recipe(Path("tiny.recipe.yml")))
-        run.check()
+        check(run)
         Pipeline(run).run_until("finetune")
     return folder
 
@@ -157,7 +158,7 @@ def test_a_training_that_is_cut_goes_on_as_if_nothing_had_happened(tiny_folder, 
 
 
 def test_too_little_memory_there_is_one_line(tiny_folder):
-    with pytest.raises(TrainingError) as caught, watch("supernet", recipe("space.json", device="cuda")):
+    with pytest.raises(TrainingError) as caught, watch_stage("supernet", recipe("space.json", device="cuda")):
         torch.empty(2**50, device="cuda")
     message = str(caught.value)
     assert message.startswith("supernet: out of memory, with ")

@@ -9,11 +9,11 @@ from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics
 from tiny import real_data
 from torch.nn.functional import interpolate
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.interop import read_generator
 from ganc_nni.metrics import Gaussian, InceptionFeatures, RandomFeatures, inception, save_statistics
-from ganc_nni.score import Scorer
-from ganc_nni.translate import translate_folder
+from ganc_nni.tools.score import Scorer
+from ganc_nni.tools.translate import translate_folder
 
 
 def save_pictures(folder, count, seed=0, size=(24, 32), spread=255, ending="png"):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import search_space, write_space
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.generators import labels_of
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.space import SearchSpace, config_str, parse_config_str
+from ganc_nni.generators.space import SearchSpace, config_str, parse_config_str
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.json"))
 

@@ -20,13 +20,18 @@ from ganc_nni.generators.resnet import LABELS
 from ganc_nni.interop import read_generator
 from ganc_nni.latency import LatencyTable
 from ganc_nni.pipeline import Pipeline
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.structured import LARGEST_JSON, LARGEST_YAML, parse_json, parse_yaml, read_json, read_yaml
+from ganc_nni.cost.latency_table import LatencyTable
+from ganc_nni.export.files import read_files
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.space import SearchSpace
+from ganc_nni.nnictl.trial import recipe_of
+from ganc_nni.nnictl.trial_channel import _record
 from ganc_nni.recipe import load_recipe
 from ganc_nni.report.collect import collect, read_comparison
 from ganc_nni.run import Run
-from ganc_nni.search.channel import _record
-from ganc_nni.search.trial import recipe_of
-from ganc_nni.space import SearchSpace
-from ganc_nni.structured import LARGEST_JSON, LARGEST_YAML, parse_json, parse_yaml, read_json, read_yaml
+from ganc_nni.stages.pipeline import Pipeline
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)

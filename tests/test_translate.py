@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import boundaries
-from ganc_nni.errors import InputError
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator
 from ganc_nni.interop import read_generator
-from ganc_nni.translate import translate_folder
+from ganc_nni.tools.translate import translate_folder
 
 CPU = torch.device("cpu")
 

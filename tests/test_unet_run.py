@@ -10,19 +10,20 @@ from PIL import Image
 from public_unet import public_state
 from tiny import finish, recipe
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.calibration import batch_norms
 from ganc_nni.cli import main
-from ganc_nni.errors import InputError
-from ganc_nni.export import read_summary
+from ganc_nni.core.errors import InputError
 from ganc_nni.generators import LABELS, UnetGenerator
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.interop import read_generator
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.export import read_summary
+from ganc_nni.stages.finetune import extract
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.calibration import batch_norms
+from ganc_nni.supernet.sampling import activate
+from ganc_nni.tools.translate import translate_folder
 from ganc_nni.training.cyclegan import CycleGanModule
-from ganc_nni.training.finetune import extract
-from ganc_nni.translate import translate_folder
 
 SECTIONS = {
     "generator": {"family": "unet", "n_downs": 5},
@@ -110,7 +111,7 @@ def test_the_commands_know_it(run, capsys, monkeypatch, tmp_path):
 def test_a_public_checkpoint_is_a_teacher(run, monkeypatch):
     torch.save(public_state(norm="batch"), "teacher.pth")
     run = pix2pix(teacher={"checkpoint": "teacher.pth"})
-    run.check()
+    check(run)
     assert run.teacher_blueprint.norm == "batch"
     assert run.student_blueprint.norm == "instance"
     assert len(batch_norms(run.load_teacher())) == 7
@@ -138,7 +139,7 @@ def test_cyclegan_trains_two_of_them(run):
 )
 def test_what_cannot_work_is_refused_before_any_training(run, changes, told):
     with pytest.raises(InputError, match=told):
-        pix2pix(**changes).check()
+        check(pix2pix(**changes))
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ganc_nni.cost.macs import count
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.macs import count
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import Recipe
-from ganc_nni.space import SearchSpace
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.distillation import make_supernet
 
 CUDA = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
 """Marks what runs on a real CUDA device, in files ``test_*_cuda.py``: ``pytest -m cuda`` is all of it."""
@@ -75,7 +76,7 @@ def finish(folder, make_run, labels=LABELS, until="export"):
     write_space(folder / "space.json", labels=labels)
     with contextlib.chdir(folder):
         run = make_run()
-        run.check()
+        check(run)
         Pipeline(run).run_until(until)
     return folder
 

@@ -12,15 +12,15 @@ from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
 from ganc_nni.cli.tools import DeviceOption, UpsamplingOption
-from ganc_nni.errors import InputError
-from ganc_nni.memory import enough_memory
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.memory import enough_memory
 
 if TYPE_CHECKING:
     from ganc_nni.generators.spade import Upsampling
     from ganc_nni.interop import GeneratorFile
-    from ganc_nni.speed.compare import Settings, Timing
+    from ganc_nni.tools.benchmark.compare import Settings, Timing
 
-# as ganc_nni.speed has it, which takes seconds to import; mypy compares them
+# as ganc_nni.tools.benchmark has it, which takes seconds to import; mypy compares them
 Way = Literal["eager", "channels_last", "compile", "onnx"]
 
 
@@ -83,8 +83,8 @@ def benchmark(
         return
     chosen = _ways(ways)
     files, found = _files(recipe, teacher, compressed, upsampling)
-    from ganc_nni.evaluate import pick_device
-    from ganc_nni.speed.compare import Settings
+    from ganc_nni.metrics.evaluator import pick_device
+    from ganc_nni.tools.benchmark.compare import Settings
 
     threads = threads or os.cpu_count() or 1
     settings = Settings(size or found, batch, threads, warmup, repeats or 30, pick_device(device).type)
@@ -127,10 +127,10 @@ def _files(
 def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Settings, as_json: bool) -> None:
     import torch
 
-    from ganc_nni.logs import progress_bar
-    from ganc_nni.ratios import times
-    from ganc_nni.speed.compare import Subject, compare
-    from ganc_nni.timing import device_name
+    from ganc_nni.core.logs import progress_bar
+    from ganc_nni.core.text import times
+    from ganc_nni.cost.blocks import device_name
+    from ganc_nni.tools.benchmark.compare import Subject, compare
 
     subjects = []
     for name, file in files.items():
@@ -181,12 +181,12 @@ def _print_timings(timings: list[Timing], title: str) -> None:
 def _write_table(
     recipe: Path, table: Path, device: str, name: str | None, threads: int, batch: int, repeats: int, as_json: bool
 ) -> None:
-    from ganc_nni.evaluate import pick_device
-    from ganc_nni.logs import progress_bar
-    from ganc_nni.measuring import TableMeasurement
+    from ganc_nni.core.logs import progress_bar
+    from ganc_nni.cost.blocks import device_name
+    from ganc_nni.cost.measure import TableMeasurement
+    from ganc_nni.metrics.evaluator import pick_device
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
-    from ganc_nni.timing import device_name
 
     run, chosen = Run(load_recipe(recipe)), pick_device(device)
     size = run.recipe.data.image_size

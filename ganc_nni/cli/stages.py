@@ -9,12 +9,12 @@ import typer
 from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 
 if TYPE_CHECKING:
     from ganc_nni.report.collect import Summary
 
-# as ganc_nni.deploy has it, which takes seconds to import; mypy compares them
+# as ganc_nni.export has it, which takes seconds to import; mypy compares them
 Format = Literal["onnx", "fp16", "int8", "pt2"]
 
 RecipeFile = Annotated[
@@ -26,10 +26,12 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run,
 def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
     """Run all stages up to ``stage`` that are not done yet; with ``resume`` only if there are evaluations to reuse."""
     # torch and NNI take seconds to import; --help and argument errors should not wait for them.
-    from ganc_nni.distributed import together
-    from ganc_nni.pipeline import Pipeline
+    from ganc_nni.core.distributed import together
     from ganc_nni.recipe import load_recipe
+    from ganc_nni.report.build import PAGE, make_page
     from ganc_nni.run import Run
+    from ganc_nni.stages.checks import check
+    from ganc_nni.stages.pipeline import Pipeline
 
     run = Run(load_recipe(recipe_file))
     pipeline = Pipeline(run)
@@ -39,8 +41,11 @@ def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
             "begin the search"
         )
     with together(run.device):
-        run.check()
+        check(run)
+        finished = pipeline.done("export")
         pipeline.run_until(stage)
+    if stage == "export" and not (finished and (run.folder / PAGE).is_file()):
+        make_page(run.folder)
 
 
 @app.command(name="run")
@@ -49,16 +54,14 @@ def run_all(recipe: RecipeFile) -> None:
     from ganc_nni.recipe import load_recipe
 
     _run_until(recipe, "export")
-    from ganc_nni.report.build import PAGE, write_page
-    from ganc_nni.report.collect import collect, read_comparison
+    from ganc_nni.report.build import PAGE
+    from ganc_nni.report.collect import read_comparison
 
     folder = load_recipe(recipe).run_folder
     summary = read_comparison(folder)
     assert summary is not None
     _print_table(folder, summary)
     CONSOLE.print(f"report:       {folder / PAGE}", soft_wrap=True)
-    if not (folder / PAGE).is_file():  # the export writes it
-        write_page(folder, collect(folder))
 
 
 @app.command()
@@ -73,14 +76,15 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
 
     Reports its scores on real test pictures: the ceiling of what generated ones can reach. Call again to resume.
     """
-    from ganc_nni.pipeline import Pipeline
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
+    from ganc_nni.stages.checks import check_files
+    from ganc_nni.stages.pipeline import Pipeline
 
     run = Run(load_recipe(recipe))
     pipeline = Pipeline(run)
     if pipeline.stages("segmenter"):  # refuses a recipe that has none to train
-        run.check_files()
+        check_files(run)
     pipeline.run_until("segmenter")
     figures = pipeline.figures("segmenter")
     if as_json:
@@ -147,11 +151,11 @@ def export(
     """
     wanted = _formats(formats)
     _run_until(recipe, "export")
-    from ganc_nni.deploy.stage import deploy_run
-    from ganc_nni.export import renew_remarks
-    from ganc_nni.lock import run_lock
+    from ganc_nni.core.lock import run_lock
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
+    from ganc_nni.stages.deploy import deploy_run
+    from ganc_nni.stages.export import renew_remarks
 
     run = Run(load_recipe(recipe))
     with run_lock(run.folder):
@@ -188,9 +192,9 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
     The page needs no network and no other file. What a run has not reached yet is left out of it.
     """
-    from ganc_nni.export import read_summary
     from ganc_nni.report.build import PAGE, write_page
     from ganc_nni.report.collect import collect
+    from ganc_nni.stages.export import read_summary
 
     found = collect(run)
     if as_json:

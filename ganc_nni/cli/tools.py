@@ -9,12 +9,12 @@ import typer
 from rich.table import Table
 
 from ganc_nni.cli.app import CONSOLE, AsJson, app, print_json
-from ganc_nni.errors import InputError
-from ganc_nni.memory import enough_memory
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.memory import enough_memory
 
 if TYPE_CHECKING:
-    from ganc_nni.profiling import Profile
-    from ganc_nni.score import Scorer
+    from ganc_nni.tools.profile import Profile
+    from ganc_nni.tools.score import Scorer
 
 # torch takes seconds to import; --help and argument errors should not wait for it. Hence these choices, which mypy
 # compares with those of the functions that they are passed to.
@@ -80,8 +80,8 @@ def convert(
     upsampling: UpsamplingOption = None,
 ) -> None:
     """Read a generator of any known project and write it for this or another one."""
+    from ganc_nni.generators.space import config_str as widths
     from ganc_nni.interop import read_generator, save_generator
-    from ganc_nni.space import config_str as widths
 
     file = read_generator(source, config_str, upsampling)
     usage = save_generator(file, target, to, size)
@@ -113,7 +113,7 @@ def profile(
     """
     if sum(source is not None for source in (generator, space, recipe)) != 1:
         raise InputError("expected exactly one of --generator FILE, --space JSON and --recipe FILE")
-    from ganc_nni.profiling import PUBLISHED_SIZE, profile_file, profile_recipe, profile_space
+    from ganc_nni.tools.profile import PUBLISHED_SIZE, profile_file, profile_recipe, profile_space
 
     if generator is not None:
         profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE, upsampling)}
@@ -171,9 +171,9 @@ def translate(
     Sizes that are no multiple of 4 are padded by reflection and cropped back. A SPADE generator reads PNG of class
     ids instead. --config-str takes a sub-generator out of a supernet.
     """
-    from ganc_nni.evaluate import pick_device
     from ganc_nni.interop import read_generator
-    from ganc_nni.translate import translate_folder
+    from ganc_nni.metrics.evaluator import pick_device
+    from ganc_nni.tools.translate import translate_folder
 
     file = read_generator(generator, config_str, upsampling)
     count = translate_folder(file, source, target, batch_size, pick_device(device), instances)
@@ -213,6 +213,8 @@ def score(
     Of fewer than 1,000 images the score comes with a bootstrap interval (95 %).
     """
     from ganc_nni.score import require_source
+    """Measure how far generated pictures are from real ones: FID or KID (lower is better)."""
+    from ganc_nni.tools.score import require_source
 
     for source in (fake, real, teacher, untouched):
         if source is not None:
@@ -259,7 +261,7 @@ def stats(
     device: DeviceOption = "auto",
 ) -> None:
     """Write the statistics of real pictures, so that scores need not look at them again; pytorch-fid reads them too."""
-    from ganc_nni.score import require_source
+    from ganc_nni.tools.score import require_source
 
     require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
@@ -274,11 +276,11 @@ def _settings(batch_size: int) -> str:
 
 
 def _scorer(metric: Metric, dims: int, weights: Path | None, resize: Resize, batch_size: int, device: Device) -> Scorer:
-    from ganc_nni.evaluate import pick_device
     from ganc_nni.metrics import build_extractor
+    from ganc_nni.metrics.evaluator import pick_device
     from ganc_nni.metrics.inception import DIMS
     from ganc_nni.recipe import MetricRecipe
-    from ganc_nni.score import FEATURES, Scorer
+    from ganc_nni.tools.score import FEATURES, Scorer
 
     if dims not in DIMS:
         raise InputError(f"--dims {dims}: expected one of {', '.join(map(str, DIMS))}")

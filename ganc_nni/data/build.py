@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.logs import say_once
 from ganc_nni.data.decoding import Channels
 from ganc_nni.data.folders import PairedTrain, Pictures, TrainSet, UnpairedTrain
 from ganc_nni.data.images import list_images, require_folders
@@ -19,8 +21,6 @@ from ganc_nni.data.pictures import PictureSet, Redrawn
 from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
 from ganc_nni.data.splits import FileSplit, search_count, set_test_aside, split_by_fraction, split_by_list
 from ganc_nni.data.transforms import Augmentation, Size
-from ganc_nni.errors import InputError
-from ganc_nni.logs import say_once
 from ganc_nni.recipe import DataRecipe
 
 _log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile
 from PIL.ExifTags import Base
 
-from ganc_nni.errors import InputError
-from ganc_nni.logs import say_once
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.logs import say_once
 
 _log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.transforms import to_tensor
-from ganc_nni.errors import InputError
 
 IGNORE_ID = 255
 """The id of pixels whose class is unknown (void): scores leave them out. Ids of classes lie below it."""

@@ -9,9 +9,9 @@ from typing import Literal
 
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.logs import say_once
 from ganc_nni.data.decoding import Channels, decode, opened, orientation
-from ganc_nni.errors import InputError
-from ganc_nni.logs import say_once
 
 _log = logging.getLogger(__name__)
 

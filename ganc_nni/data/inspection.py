@@ -12,17 +12,17 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ganc_nni.checkpoints import write_text
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.hashes import FileHashes
+from ganc_nni.core.io import write_text
+from ganc_nni.core.structured import read_cache
 from ganc_nni.data.build import Data, Split
 from ganc_nni.data.folders import Pictures
 from ganc_nni.data.images import check_halves, read_image
 from ganc_nni.data.label_files import LabelScheme, read_ids
 from ganc_nni.data.labels import LabelFiles
 from ganc_nni.data.pictures import PictureSet
-from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.hashes import FileHashes
 from ganc_nni.recipe import DataRecipe
-from ganc_nni.structured import read_cache
 
 _log = logging.getLogger(__name__)
 

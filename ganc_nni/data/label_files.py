@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.decoding import check_sums, opened, orientation, stored_mode, upright
 from ganc_nni.data.encoding import IGNORE_ID, allowed_ids
 from ganc_nni.data.images import unreadable
-from ganc_nni.errors import InputError
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[Any]

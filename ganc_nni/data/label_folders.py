@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.images import list_images, require_folders
 from ganc_nni.data.label_files import LabelledFile
-from ganc_nni.errors import InputError
 from ganc_nni.recipe import Structure
 
 

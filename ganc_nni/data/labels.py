@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.encoding import IGNORE_ID, encode
 from ganc_nni.data.images import image_size, read_bytes
 from ganc_nni.data.label_files import Bytes, Integers, LabelledFile, LabelScheme, read_ids
 from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Size
-from ganc_nni.errors import InputError
 
 
 class LabelMaps(PictureSet):

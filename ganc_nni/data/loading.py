@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.core.errors import InputError, TrainingError
 
 _IN_A_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process")
 _ITS_MESSAGE = re.compile(r"^ganc_nni[\w.]*Error: (.*?)\s*\Z", re.MULTILINE | re.DOTALL)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.images import list_images
-from ganc_nni.errors import InputError
 
 
 def find_pairs(root: Path, part: str) -> list[tuple[Path, Path]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ganc_nni.errors import InputError
-from ganc_nni.files import read_limited
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.files import read_limited
 
 _LARGEST_LIST = 256 << 20
 """Bytes. Names of a million images take a tenth of that."""

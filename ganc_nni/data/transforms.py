@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 
 Size = tuple[int, int]
 

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ganc_nni.core.structured import parse_json
 from ganc_nni.demo.uploads import Uploads
-from ganc_nni.structured import parse_json
 
 _API = "/gradio_api"
 _FILE = f"{_API}/file="

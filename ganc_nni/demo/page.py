@@ -15,12 +15,12 @@ import gradio as gr
 import torch
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.demo import texts
 from ganc_nni.demo.pair import Pair
 from ganc_nni.demo.palette import class_colours
 from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
-from ganc_nni.errors import InputError
-from ganc_nni.memory import is_out_of_memory
 
 STYLE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")

@@ -15,17 +15,17 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ganc_nni.checkpoints import read_json
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import read_json
+from ganc_nni.core.structured import parse_yaml
+from ganc_nni.cost.blocks import device_name
 from ganc_nni.data import as_rgb
 from ganc_nni.data.transforms import to_image
-from ganc_nni.errors import InputError
-from ganc_nni.evaluate import pick_device
 from ganc_nni.interop import read_generator
+from ganc_nni.metrics.evaluator import pick_device
 from ganc_nni.recipe import DataRecipe
 from ganc_nni.report.collect import Summary, read_comparison
-from ganc_nni.report.provenance import FILE
-from ganc_nni.structured import parse_yaml
-from ganc_nni.timing import device_name
+from ganc_nni.stages.provenance import FILE
 
 NAMES = ("teacher", "compressed")
 REMEMBERED = 9

@@ -9,9 +9,9 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import IGNORE_ID, colorize
 from ganc_nni.data.transforms import to_image
-from ganc_nni.errors import InputError
 
 _CLOSE = 12
 """How far each of red, green and blue may be off; the colours of two classes differ by 32 at least in one of them."""

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import IGNORE_ID, LabelScheme, encode, read_image, to_tensor
 from ganc_nni.data.decoding import flat, opened
 from ganc_nni.data.label_files import holds_ids
 from ganc_nni.demo.palette import ids_of_colours
-from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
 T = TypeVar("T")

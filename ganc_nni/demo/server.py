@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 
 if TYPE_CHECKING:
     from ganc_nni.demo.guard import Guard

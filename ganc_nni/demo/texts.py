@@ -8,10 +8,10 @@ from html import escape
 
 from PIL import Image
 
+from ganc_nni.core.text import speedup, times
 from ganc_nni.data import IGNORE_ID
 from ganc_nni.demo.pair import NAMES, REMEMBERED, Answer, Pair
 from ganc_nni.demo.palette import class_colours
-from ganc_nni.ratios import speedup, times
 
 FAILED = '<p class="told failed">'
 FILMING = '<p class="told">Answering the webcam, frame by frame.</p>'

@@ -1,14 +1,11 @@
-"""Generators and discriminators in files of this project and of others, recognised by keys and shapes alone."""
+"""Generators in files of this project and of others, recognised by keys and shapes alone."""
 
-from ganc_nni.interop.discriminators import DiscriminatorFile, read_discriminator
 from ganc_nni.interop.files import GeneratorFile, read_generator
 from ganc_nni.interop.writing import Format, save_generator
 
 __all__ = [
-    "DiscriminatorFile",
     "Format",
     "GeneratorFile",
-    "read_discriminator",
     "read_generator",
     "save_generator",
 ]

@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ganc_nni import __version__
-from ganc_nni.architecture import Architecture, Blueprint, SpadeBlueprint
-from ganc_nni.checkpoints import check_shapes, load_metadata, load_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import check_shapes, load_metadata, load_weights
+from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import Generator
+from ganc_nni.generators.architecture import Architecture, Blueprint, SpadeBlueprint
+from ganc_nni.generators.space import Sample, config_str, parse_config_str
 from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop.named import WRAPPERS, Named
 from ganc_nni.interop.others import like_ours, other
@@ -29,6 +31,7 @@ from ganc_nni.macs import Cost, count
 from ganc_nni.recipe.words import all_in_words, from_json
 from ganc_nni.space import Sample, config_str, parse_config_str
 from ganc_nni.structured import parse_json
+from ganc_nni.recipe.words import all_in_words
 
 _log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ganc_nni.architecture import Blueprint
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.generators import LABELS, Family
+from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.space import Sample
 from ganc_nni.interop.parametrised import put_together
-from ganc_nni.space import Sample
 
 WRAPPERS = {"module", "_orig_mod"}
 """What DataParallel and torch.compile put before every key."""

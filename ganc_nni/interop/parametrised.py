@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 
 _NEW = r"parametrizations\.weight\."
 _PART = re.compile(

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ganc_nni.architecture import ResnetBlueprint
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.generators.architecture import ResnetBlueprint
 from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, block_groups
 from ganc_nni.interop.named import Named
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ganc_nni.architecture import SpadeBlueprint
+from ganc_nni.generators.architecture import SpadeBlueprint
 from ganc_nni.generators.spade import LABELS, MULTIPLIERS
 from ganc_nni.interop.named import Named
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ganc_nni.architecture import UnetBlueprint
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.generators.architecture import UnetBlueprint
 from ganc_nni.generators.unet import DEPTHS, LABELS, MULTIPLIERS
 from ganc_nni.interop.named import Named
 

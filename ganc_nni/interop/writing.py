@@ -7,12 +7,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from ganc_nni.architecture import SpadeBlueprint, UnetBlueprint
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
+from ganc_nni.generators.architecture import SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.space import config_str
 from ganc_nni.interop.files import GeneratorFile
 from ganc_nni.interop.unet import nested
-from ganc_nni.space import config_str
 
 Format = Literal["ganc", "gan-compression", "pytorch-CycleGAN-and-pix2pix"]
 

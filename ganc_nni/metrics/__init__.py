@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.downloads import find
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.distance import FrechetDistance
 from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
 from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
@@ -22,7 +23,6 @@ from ganc_nni.metrics.statistics import (
     real_statistics,
     save_statistics,
 )
-from ganc_nni.metrics.weights import find
 from ganc_nni.recipe import MetricRecipe
 
 __all__ = [

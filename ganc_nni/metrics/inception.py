@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format, fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, InceptionB, InceptionD
 
-from ganc_nni.checkpoints import check_values, load_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.downloads import PublishedFile, file_sha256, locate
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import check_values, load_weights
+from ganc_nni.core.threads import in_parts
 from ganc_nni.metrics.features import FeatureExtractor
-from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
-from ganc_nni.parts import in_parts
 
 Kind = Literal["fid", "frechet_imagenet"]
 DIMS = (64, 192, 768, 2048)
@@ -48,7 +48,7 @@ class InceptionFeatures(FeatureExtractor):
     Args:
         dims: 64 (first pooling), 192 (second pooling), 768 (Mixed_6e) or 2048 (Mixed_7c, what published FIDs use).
         weights: File with torchvision's key names (``.pth`` or ``.safetensors``); None: the usual places, then a
-            download, see ``ganc_nni.metrics.weights.locate``.
+            download, see ``ganc_nni.core.downloads.locate``.
         kind: ``fid``: the FID-Inception weights; if the file given is another one, the metric's name becomes
             ``frechet_custom``, because a score on other weights is no FID. ``frechet_imagenet``: torchvision's.
 

@@ -17,9 +17,10 @@ from torchmetrics import Metric
 
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.bootstrap import LARGE, Interval, interval
+from ganc_nni.core.errors import InputError
 
 if TYPE_CHECKING:  # the package of the networks trains some of them, for which it needs this metric
-    from ganc_nni.segmentation import Segmenter
+    from ganc_nni.metrics.segmenters import Segmenter
 
 Score = Literal["miou", "map"]
 
@@ -31,7 +32,7 @@ _COARSE = 256
 _REPLICATES = 1000
 
 _LOG_ODDS = (-88.0, 16.0)  # of the scores that the bins tell apart: all that float32 does, from 1e-38 to 1 - 1e-7
-_PIXELS_AT_ONCE = 4 * 256 * 256  # on a CPU, see ganc_nni.evaluate.translate
+_PIXELS_AT_ONCE = 4 * 256 * 256  # on a CPU, see ganc_nni.metrics.evaluator.translate
 
 
 class SegmentationScore(Metric):
@@ -66,7 +67,7 @@ class SegmentationScore(Metric):
     Example:
         >>> import torch
         >>> from ganc_nni.metrics.segmentation import SegmentationScore
-        >>> from ganc_nni.segmentation import Segmenter
+        >>> from ganc_nni.metrics.segmenters import Segmenter
         >>> colours = Segmenter(torch.nn.Identity(), "red, green, blue", classes=3)
         >>> truth = torch.randint(3, (4, 16, 16))
         >>> pictures = torch.nn.functional.one_hot(truth, 3).permute(0, 3, 1, 2) * 2.0 - 1

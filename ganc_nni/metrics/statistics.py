@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganc_nni.checkpoints import write_atomically
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import write_atomically
 from ganc_nni.data.transforms import batches_of_one_size
-from ganc_nni.errors import InputError
 from ganc_nni.metrics.features import FeatureExtractor
 from ganc_nni.metrics.frechet import Gaussian
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ganc_nni.paths import expanded
+from ganc_nni.core.paths import expanded
 
 
 def _below_data_folder(path: Path) -> Path:

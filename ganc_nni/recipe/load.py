@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.structured import read_yaml
 from ganc_nni.recipe.whole import Recipe
 from ganc_nni.recipe.words import all_in_words, shown
-from ganc_nni.structured import read_yaml
 
 SUFFIX = ".recipe.yml"
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ganc_nni.paths import expanded
+from ganc_nni.core.paths import expanded
 from ganc_nni.recipe.data import DataRecipe
 from ganc_nni.recipe.fields import Section, Seed
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe

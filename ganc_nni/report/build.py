@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 from collections.abc import Iterable
@@ -11,10 +12,12 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ganc_nni.checkpoints import write_text
-from ganc_nni.ratios import times
+from ganc_nni.core.io import write_text
+from ganc_nni.core.text import times
 from ganc_nni.report.charts import Chart, loss_chart, scatter, score_chart
-from ganc_nni.report.collect import STAGES, RunReport, Summary
+from ganc_nni.report.collect import STAGES, RunReport, Summary, collect
+
+_log = logging.getLogger(__name__)
 
 PAGE = Path("report", "index.html")
 """Where the page lies in a run folder."""
@@ -58,6 +61,14 @@ def write_page(folder: Path, report: RunReport) -> None:
         TrainingError: It cannot be written.
     """
     write_text(folder / PAGE, page(report))
+
+
+def make_page(folder: Path) -> None:
+    """Write the page of a run that is finished; where that fails, it is a warning and the run stays finished."""
+    try:
+        write_page(folder, collect(folder))
+    except Exception as error:  # charts and templates raise whatever they like
+        _log.warning("the run is finished, but its report could not be made: %s", error)
 
 
 def page(report: RunReport) -> str:

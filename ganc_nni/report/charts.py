@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ganc_nni.report.curves import Curve
 from ganc_nni.report.trials import Trials
-from ganc_nni.search.front import Point, range_that_matters
+from ganc_nni.search.pareto import Point, range_that_matters
 
 UNITS = 1000
 SERIES = ("one", "two", "three", "four")

@@ -9,21 +9,24 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationError
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import read_json
-from ganc_nni.errors import InputError
-from ganc_nni.export import read_summary
-from ganc_nni.files import read_note
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.files import read_note
+from ganc_nni.core.io import read_json
+from ganc_nni.core.text import times
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.interop import read_generator
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.verdict import Verdict, verdict
 from ganc_nni.ratios import times
 from ganc_nni.recipe.words import all_in_words, from_json
 from ganc_nni.report import provenance
+from ganc_nni.recipe.words import all_in_words
 from ganc_nni.report.curves import Curve, read_curves
-from ganc_nni.report.pictures import Embedded, embed, embedded_pictures
-from ganc_nni.report.provenance import Provenance
 from ganc_nni.report.trials import Trials, read_trials
+from ganc_nni.stages import provenance
+from ganc_nni.stages.export import read_summary
+from ganc_nni.stages.images import Embedded, embed, embedded_pictures
+from ganc_nni.stages.provenance import Provenance
 
 STAGES = {
     "segmenter": "Segmenter",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 
 MOST_VALUES = 5000
 """Of one curve; of longer ones TensorBoard keeps that many at random, and the last."""

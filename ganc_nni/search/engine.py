@@ -10,9 +10,9 @@ from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus
 
-from ganc_nni.search.budgeted import BudgetedSpace
+from ganc_nni.generators.space import Sample
+from ganc_nni.search.affordable_space import BudgetedSpace
 from ganc_nni.search.journal import Evaluation, Widths
-from ganc_nni.space import Sample
 
 
 def _key(sample: Sample) -> Widths:

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ganc_nni.errors import cannot_write
-from ganc_nni.files import append_whole
-from ganc_nni.structured import parse_json
+from ganc_nni.core.errors import cannot_write
+from ganc_nni.core.files import append_whole
+from ganc_nni.core.structured import parse_json
 
 _log = logging.getLogger(__name__)
 

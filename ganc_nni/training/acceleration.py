@@ -12,9 +12,9 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.generators import BLOCKS, Generator
-from ganc_nni.kernels import FasterKernels
 from ganc_nni.recipe import AccelerationRecipe
 
 

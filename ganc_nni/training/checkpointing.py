@@ -19,9 +19,9 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from ganc_nni.checkpoints import write_atomically
-from ganc_nni.distributed import processes
-from ganc_nni.errors import TrainingError
+from ganc_nni.core.distributed import processes
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.io import write_atomically
 
 _log = logging.getLogger(__name__)
 

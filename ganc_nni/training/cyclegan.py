@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import build_discriminator
-from ganc_nni.errors import InputError
-from ganc_nni.losses import GAN_LOSSES, Adversary
-from ganc_nni.planned import planned_blueprint, teacher_widths
+from ganc_nni.generators.factory import planned_blueprint, teacher_widths
+from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
+from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import Recipe
 from ganc_nni.training.gan import GanModule, Generator, initialise, prefixed
 from ganc_nni.training.pool import ImagePool

@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 from torchvision.utils import make_grid
 
+from ganc_nni.core.distributed import processes, share
+from ganc_nni.core.errors import TrainingError
 from ganc_nni.data import Batch, as_rgb
-from ganc_nni.distributed import processes, share
-from ganc_nni.errors import TrainingError
-from ganc_nni.evaluate import translate
 from ganc_nni.generators import Family
+from ganc_nni.metrics.evaluator import translate
 from ganc_nni.recipe import AccelerationRecipe, Schedule
 from ganc_nni.training.acceleration import accelerate
 

@@ -15,14 +15,14 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import LambdaLR
 
+from ganc_nni.core.distributed import by_the_first, is_first, lightning, number, processes, wait
+from ganc_nni.core.errors import WRITE_ERRORS, InputError, TrainingError, cannot_write
+from ganc_nni.core.fast_ops import FasterKernels
+from ganc_nni.core.logs import progress_bar
 from ganc_nni.data import Data, EpochOrder
 from ganc_nni.data.loading import loading
 from ganc_nni.data.on_device import Numbers, OnDevice
-from ganc_nni.distributed import by_the_first, is_first, lightning, number, processes, wait
-from ganc_nni.errors import WRITE_ERRORS, InputError, TrainingError, cannot_write
-from ganc_nni.evaluate import pick_device
-from ganc_nni.kernels import FasterKernels
-from ganc_nni.logs import progress_bar
+from ganc_nni.metrics.evaluator import pick_device
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.training.checkpointing import (
     BEST,

@@ -10,9 +10,9 @@ from torchmetrics import Metric
 
 from ganc_nni import generators
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import build_discriminator
-from ganc_nni.losses import GAN_LOSSES, Adversary, build_reconstruction
-from ganc_nni.planned import planned_blueprint, teacher_widths
+from ganc_nni.generators.factory import planned_blueprint, teacher_widths
+from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, build_reconstruction
+from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import Recipe
 from ganc_nni.training.gan import GanModule, Generator, initialise, pairs, prefixed
 

@@ -7,6 +7,7 @@ from pictures_on_disk import save_cityscapes, save_folder, save_labelled
 from tiny import real_data
 from torch import Tensor
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import (
     IGNORE_ID,
     Data,
@@ -18,7 +19,6 @@ from ganc_nni.data import (
     build_data,
     decode,
 )
-from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
 

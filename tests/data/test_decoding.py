@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pictures_on_disk import noise
 from PIL import Image, ImageOps
 
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.logs import _SAID
 from ganc_nni.data import read_ids, read_image
 from ganc_nni.data.images import image_size
-from ganc_nni.errors import InputError
-from ganc_nni.logs import _SAID
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
 """Black to white."""

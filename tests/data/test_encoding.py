@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.encoding import IGNORE_ID, boundaries, colorize, decode, encode
-from ganc_nni.errors import InputError
 
 sides = st.integers(1, 9)
 

@@ -8,9 +8,9 @@ from pictures_on_disk import noise, save_folder
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import Augmentation, Batch, PairedTrain, Pictures, UnpairedTrain
 from ganc_nni.data.transforms import resize, to_tensor
-from ganc_nni.errors import InputError
 
 
 @pytest.fixture

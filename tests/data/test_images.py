@@ -7,8 +7,8 @@ import pytest
 from pictures_on_disk import noise, save_folder
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.images import EXTENSIONS, image_size, list_images, read_half, read_image
-from ganc_nni.errors import InputError
 
 
 @pytest.mark.parametrize("extension", [*EXTENSIONS, "JPG", "Png", "TIFF"])

@@ -12,10 +12,10 @@ import pytest
 from pictures_on_disk import noise, patches, save_folder, save_labelled
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.hashes import FileHashes
 from ganc_nni.data import build_data
 from ganc_nni.data.inspection import inspect, seam
-from ganc_nni.errors import InputError
-from ganc_nni.hashes import FileHashes
 from ganc_nni.recipe import DataRecipe
 
 SIZE = (32, 32)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.encoding import IGNORE_ID
 from ganc_nni.data.label_files import LabelScheme, read_ids
-from ganc_nni.errors import InputError
 
 
 def saved(path: Path, ids: Any, dtype: type = np.uint8) -> Path:

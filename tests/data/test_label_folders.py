@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from pictures_on_disk import noise, save_cityscapes, save_labelled
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.label_files import LabelledFile
 from ganc_nni.data.label_folders import find_labelled
-from ganc_nni.errors import InputError
 
 
 def below(root: Path, file: LabelledFile) -> list[str]:

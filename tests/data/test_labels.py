@@ -11,10 +11,10 @@ from PIL import Image
 from tiny import real_data
 from torch.utils.data import DataLoader
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import Augmentation, LabelFiles, LabelledFile, LabelScheme, PairedTrain, Pictures
 from ganc_nni.data.encoding import IGNORE_ID, boundaries, decode, encode
 from ganc_nni.data.label_folders import find_labelled
-from ganc_nni.errors import InputError
 
 SIZE = (32, 48)
 SCHEME = LabelScheme(4, void_id=4)

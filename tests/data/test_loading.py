@@ -12,9 +12,9 @@ from pictures_on_disk import save_folder
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.data import Augmentation, PairedTrain, Pictures
 from ganc_nni.data.loading import loading
-from ganc_nni.errors import InputError, TrainingError
 
 
 class Failing(Dataset[Tensor]):

@@ -4,9 +4,9 @@ from tiny import recipe
 from torch.utils.data import DataLoader
 
 from ganc_nni.data.on_device import Numbers, OnDevice
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
 
 CPU = torch.device("cpu")
 

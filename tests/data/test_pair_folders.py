@@ -9,8 +9,8 @@ import pytest
 import torch
 from pictures_on_disk import noise, save_folder
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import Data, build_data
-from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
 FOLDERS = {"trainA": 10, "trainB": 10, "testA": 4, "testB": 4}

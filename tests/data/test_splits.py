@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.splits import pick_listed, share, split_by_fraction, split_by_list
-from ganc_nni.errors import InputError
 
 
 def files(count: int, folder: str = "trainA") -> list[Path]:

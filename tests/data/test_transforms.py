@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pictures_on_disk import noise
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data.transforms import Augmentation, resize, to_image, to_tensor
-from ganc_nni.errors import InputError
 
 sides = st.integers(4, 24)
 

@@ -8,12 +8,12 @@ from demo_pages import Shown
 from selenium import webdriver
 from tiny import recipe, write_space
 
-from ganc_nni.checkpoints import save_weights
+from ganc_nni.core.io import save_weights
 from ganc_nni.generators import spade
 from ganc_nni.interop.files import GeneratorFile
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.distillation import make_supernet
 
 CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 SPADE = {

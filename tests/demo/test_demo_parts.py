@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.data import IGNORE_ID, as_rgb, encode, read_image
 from ganc_nni.data.decoding import flat
 from ganc_nni.data.transforms import to_image
@@ -17,7 +18,6 @@ from ganc_nni.demo.palette import class_colours, ids_of_colours
 from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
 from ganc_nni.demo.server import _temporary_files
 from ganc_nni.demo.texts import failure, figures, short, status
-from ganc_nni.errors import InputError
 from ganc_nni.recipe import DataRecipe
 
 SIZE = (16, 32)

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from ganc_nni.architecture import Architecture, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
 from ganc_nni.data.encoding import encode
-from ganc_nni.deploy import Deployable, Interface, Labels
+from ganc_nni.export import Deployable, Interface, Labels
 from ganc_nni.generators import LABELS
+from ganc_nni.generators.architecture import Architecture, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
 
 LABELLING = Labels(classes=4, void=True, instances=True)
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.deploy import Interface, deploy
-from ganc_nni.deploy.files import CONDITIONED, LEAST, read_files
-from ganc_nni.deploy.graph import to_onnx
-from ganc_nni.deploy.interface import Labels, OfBytes
-from ganc_nni.deploy.runtime import module, session
-from ganc_nni.deploy.verify import difference, network_runner, onnx_runner, program_runner
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.export import Interface, deploy
+from ganc_nni.export.files import CONDITIONED, LEAST, read_files
+from ganc_nni.export.graph import to_onnx
+from ganc_nni.export.interface import Labels, OfBytes
+from ganc_nni.export.runtime import module, session
+from ganc_nni.export.verify import difference, network_runner, onnx_runner, program_runner
+from ganc_nni.generators.architecture import Architecture
 
 _made = {}
 

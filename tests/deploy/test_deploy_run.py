@@ -9,8 +9,8 @@ import yaml
 from tiny import contents, recipe, settings
 
 from ganc_nni.cli import main
-from ganc_nni.deploy.stage import deploy_run
 from ganc_nni.run import Run
+from ganc_nni.stages.deploy import deploy_run
 
 
 def ganc(capsys, monkeypatch, *arguments):

@@ -9,8 +9,8 @@ from torch import nn
 
 from ganc_nni.generators import UnetGenerator
 from ganc_nni.generators.unet import LABELS, MULTIPLIERS
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import activate
 
 NINE = st.lists(st.sampled_from((4, 8)), min_size=9, max_size=9)
 NORMS = ("instance", "batch")

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.nn.utils import spectral_norm
 
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.discriminators import build_discriminator
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, UnetGenerator
-from ganc_nni.interop import read_discriminator, read_generator
+from ganc_nni.interop import read_generator
+from ganc_nni.losses.discriminator_files import read_discriminator
+from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import DiscriminatorRecipe
 
 X = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1

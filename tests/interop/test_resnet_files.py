@@ -13,15 +13,15 @@ from safetensors.torch import save_file
 from tiny import real_data, recipe, search_space, supernet_of
 from torch import nn
 
-from ganc_nni.architecture import Architecture, ResnetBlueprint
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.discriminators import PatchDiscriminator
-from ganc_nni.errors import InputError, TrainingError
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.io import load_weights
 from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.interop import read_generator, save_generator
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.run import Run
+from ganc_nni.supernet.sampling import activate
 
 SIZE = (32, 32)
 JUNYANZ = "pytorch-CycleGAN-and-pix2pix"

@@ -6,11 +6,11 @@ import torch
 from tiny import write_space
 from torch import nn
 
-from ganc_nni.calibration import batch_norms
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.generators import SpadeGenerator, spade
 from ganc_nni.interop import read_generator, save_generator
-from ganc_nni.profiling import profile_file, profile_space
+from ganc_nni.supernet.calibration import batch_norms
+from ganc_nni.tools.profile import profile_file, profile_space
 
 SIZE = (64, 128)
 LABELS_MAP = torch.rand((1, 5, *SIZE), generator=torch.Generator().manual_seed(5))

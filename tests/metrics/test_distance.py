@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures, frechet_distance
 
 

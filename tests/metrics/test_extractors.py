@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics import METRICS, build_extractor
 from ganc_nni.recipe import MetricRecipe
 

@@ -10,9 +10,9 @@ from tiny import real_data
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.downloads import PublishedFile
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics import InceptionFeatures, inception
-from ganc_nni.metrics.weights import PublishedFile
 
 State = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ import torch
 from cleanfid.resize import build_resizer
 from PIL import Image
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics import PictureFiles
 from ganc_nni.metrics.pictures import resize_clean
 

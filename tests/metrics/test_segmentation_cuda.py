@@ -6,7 +6,7 @@ from tiny import CUDA
 from torch import nn
 
 from ganc_nni.metrics.segmentation import SegmentationScore, _tally
-from ganc_nni.segmentation import Segmenter
+from ganc_nni.metrics.segmenters import Segmenter
 
 pytestmark = [*CUDA]
 

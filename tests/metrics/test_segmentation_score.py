@@ -12,6 +12,9 @@ from torchmetrics.classification import MulticlassAveragePrecision, MulticlassJa
 from ganc_nni.errors import InputError
 from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _resized, _tally, score_bins
 from ganc_nni.segmentation import Segmenter
+from ganc_nni.core.errors import InputError
+from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _tally, score_bins
+from ganc_nni.metrics.segmenters import Segmenter
 
 IGNORE = 255
 

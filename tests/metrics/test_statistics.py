@@ -8,7 +8,7 @@ import torch
 from pytorch_fid.fid_score import compute_statistics_of_path
 from torch import Tensor
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics import (
     Gaussian,
     RandomFeatures,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.downloads import PublishedFile, file_sha256, locate
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.inception import FID_WEIGHTS
-from ganc_nni.metrics.weights import PublishedFile, file_sha256, locate
 
 CONTENT = b"weights"
 DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]

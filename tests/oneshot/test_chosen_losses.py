@@ -4,14 +4,14 @@ import pytest
 import torch
 from tiny import SCHEDULE, recipe
 
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.discriminators import PatchDiscriminator
-from ganc_nni.errors import InputError
-from ganc_nni.oneshot.train import train_supernet
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_weights
+from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.recipe import DistillationRecipe
 from ganc_nni.run import Run
-from ganc_nni.training.teacher import load_teacher_discriminator, train_teacher
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.supernet import train_supernet
+from ganc_nni.stages.teacher import load_teacher_discriminator, train_teacher
 
 LAMBDAS = [key for key in DistillationRecipe.model_fields if key.startswith("lambda_")]
 SHORT = {**SCHEDULE, "decay_epochs": 0}

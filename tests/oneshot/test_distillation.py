@@ -11,14 +11,14 @@ from tiny import SCHEDULE, WIDTHS, recipe, settings
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from ganc_nni.calibration import batch_norms, calibrate
-from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import LABELS, ResnetGenerator, SpadeGenerator
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, FeatureMapping, make_supernet
-from ganc_nni.oneshot.sampling import WidthSampler, activate
-from ganc_nni.oneshot.train import student_channels, train_supernet
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.supernet import student_channels, train_supernet
+from ganc_nni.supernet.calibration import batch_norms, calibrate
+from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy, FeatureMapping, make_supernet
+from ganc_nni.supernet.sampling import WidthSampler, activate
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import StageFit
 

@@ -8,8 +8,8 @@ from families import KINDS, images, labels_of, new, random_teacher
 from tiny import recipe
 from torch import nn
 
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.oneshot.distillation import DistillationModule, make_supernet
 from ganc_nni.oneshot.inherit import ChannelOrder, channel_order, inherit, inherit_mappings
@@ -17,6 +17,12 @@ from ganc_nni.oneshot.sampling import activate
 from ganc_nni.oneshot.train import student_channels
 from ganc_nni.oneshot.warm_start import inherit_teacher
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.supernet import student_channels
+from ganc_nni.stages.warm_start import inherit_teacher
+from ganc_nni.supernet.distillation import DistillationModule, make_supernet
+from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit
+from ganc_nni.supernet.sampling import activate
 from ganc_nni.training.gan import initialise
 
 
@@ -236,7 +242,7 @@ def start(run):
 def test_a_supernet_starts_as_its_teacher(tiny_folder, inherit, caplog):
     teacher = teacher_with()
     run = run_with(tiny_folder, teacher, inherit=inherit)
-    run.check()
+    check(run)
     with caplog.at_level("INFO"):
         supernet, mappings, _ = start(run)
     x = run.data.search.sources[0][None]
@@ -254,7 +260,7 @@ def test_blocks_of_full_convolutions_become_separable_ones(tiny_folder, caplog):
     """Without training: nearer to the teacher than random blocks, with all the rest inherited."""
     teacher = teacher_with(separable=False)
     run = run_with(tiny_folder, teacher, inherit="teacher")
-    run.check()
+    check(run)
     with caplog.at_level("INFO"):
         supernet, _, changed = start(run)
     assert len(changed) == 18
@@ -303,7 +309,7 @@ def test_what_the_teacher_does_not_have_alike(tiny_folder, caplog):
     for sections in ({"student": {"inherit": "teacher"}}, {"finetune": {"start": "reconstructed"}}):
         run = Run(recipe("space.json", teacher={"checkpoint": tiny_folder / "teacher.pth"}, **sections))
         with pytest.raises(InputError, match=r"but the teacher has no layer model\.1 \(and 17 more\)") as caught:
-            run.check()
+            check(run)
         assert "\n" not in str(caught.value)
     with caplog.at_level("INFO"):
         _, _, changed = start(run_with(tiny_folder, teacher, inherit="none"))

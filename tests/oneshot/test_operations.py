@@ -10,8 +10,8 @@ from torch import nn
 
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import activate
 
 SPACE = search_space()
 SAMPLES = st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS})

@@ -5,14 +5,14 @@ from tiny import recipe
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.calibration import batch_norms, calibrate
-from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.oneshot.inherit import CONVOLUTIONS, arguments_of, channel_order, inherit
-from ganc_nni.oneshot.reconstruct import _solve, reconstruct
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.calibration import batch_norms, calibrate
+from ganc_nni.supernet.inherit import CONVOLUTIONS, arguments_of, channel_order, inherit
+from ganc_nni.supernet.reconstruct import _solve, reconstruct
 from ganc_nni.training.gan import initialise
 
 GEOMETRIES = {

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from tiny import search_space
 
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.oneshot.sampling import WidthSampler
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import SamplingRecipe
-from ganc_nni.space import SearchSpace
+from ganc_nni.supernet.sampling import WidthSampler
 
 SEEDS = st.integers(0, 2**32 - 1)
 SPACE = search_space((4, 8, 12, 16))

@@ -6,14 +6,14 @@ import pytest
 import torch
 from tiny import GAUGAN, SCHEDULE, recipe, search_space, write_space
 
-from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
-from ganc_nni.losses import GAN_LOSSES, Adversary
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationOneShotModule, make_supernet
-from ganc_nni.oneshot.sampling import WidthSampler, activate
-from ganc_nni.oneshot.train import student_channels, train_supernet
+from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.recipe import SamplingRecipe
 from ganc_nni.run import Run
+from ganc_nni.stages.supernet import student_channels, train_supernet
+from ganc_nni.supernet.distillation import DistillationModule, DistillationOneShotModule, make_supernet
+from ganc_nni.supernet.sampling import WidthSampler, activate
 from ganc_nni.training import checkpointing
 from ganc_nni.training.acceleration import checkpoint_blocks
 from ganc_nni.training.gan import initialise

@@ -10,8 +10,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from ganc_nni.oneshot.distillation import make_supernet
-from ganc_nni.oneshot.sampling import activate
+from ganc_nni.supernet.distillation import make_supernet
+from ganc_nni.supernet.sampling import activate
 
 SIZES = (3, 2)
 """Pictures of each process: not the same number."""

@@ -8,18 +8,19 @@ import torch
 from tiny import GAUGAN, SCHEDULE, recipe, write_space
 from torch import nn
 
-from ganc_nni.checkpoints import load_weights, save_weights
-from ganc_nni.discriminators import build_discriminator
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import SpadeGenerator, spade
-from ganc_nni.oneshot.train import distillation_module, train_supernet
-from ganc_nni.oneshot.warmup import compare_judgements, start_discriminator
-from ganc_nni.pipeline import Pipeline
-from ganc_nni.planned import planned_blueprint
+from ganc_nni.generators.factory import planned_blueprint
+from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.supernet import distillation_module, train_supernet
+from ganc_nni.stages.teacher import helpers_path, train_teacher
+from ganc_nni.stages.warmup import compare_judgements, start_discriminator
 from ganc_nni.training import checkpointing
 from ganc_nni.training.gan import initialise
-from ganc_nni.training.teacher import helpers_path, train_teacher
 
 SHORT = {**SCHEDULE, "epochs": 1, "decay_epochs": 0}
 SECTIONS = {"teacher": {"schedule": SHORT, "width": 4}, "supernet": {"schedule": SHORT}, "finetune": SHORT}
@@ -243,18 +244,18 @@ def test_check_looks_at_the_file(tiny_folder):
     with pytest.raises(
         InputError, match=r"^teacher\.pth: is a generator \(model\.1\.weight has shape \(4, 3, 7, 7\)\)"
     ):
-        run.check()
+        check(run)
 
 
 def test_a_discriminator_is_no_teacher(tiny_folder):
     written(new_run())
     with pytest.raises(InputError, match=r"^D\.pth: looks like a PatchGAN discriminator"):
-        new_run(teacher={"checkpoint": "D.pth"}).check()
+        check(new_run(teacher={"checkpoint": "D.pth"}))
 
 
 def test_it_needs_a_checkpoint_beside_it(tiny_folder):
     with pytest.raises(InputError, match=r"^teacher\.discriminator: D\.pth needs teacher\.checkpoint beside it"):
-        new_run(teacher={"discriminator": "D.pth"}).check()
+        check(new_run(teacher={"discriminator": "D.pth"}))
 
 
 class Bright(nn.Module):

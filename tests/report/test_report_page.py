@@ -9,13 +9,13 @@ import shutil
 import pytest
 from html_pages import Page
 
-from ganc_nni import pipeline
-from ganc_nni.architecture import Architecture
-from ganc_nni.errors import InputError
-from ganc_nni.export import read_summary
+from ganc_nni.core.errors import InputError
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.report.build import PAGE, _tiles, _timings, duration, page
 from ganc_nni.report.collect import STAGES, collect
-from ganc_nni.report.provenance import FILE
+from ganc_nni.stages import pipeline
+from ganc_nni.stages.export import read_summary
+from ganc_nni.stages.provenance import FILE
 
 
 def lines(folder):

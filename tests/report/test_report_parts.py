@@ -21,6 +21,8 @@ from ganc_nni.report.pictures import embedded_pictures, save_pictures
 from ganc_nni.report.provenance import recipe_text
 from ganc_nni.report.trials import Trials
 from ganc_nni.search.front import Point
+from ganc_nni.stages.images import embedded_pictures, save_pictures
+from ganc_nni.stages.provenance import recipe_text
 
 FIGURES = st.floats(-1e9, 1e9, allow_nan=False)
 

@@ -20,16 +20,16 @@ import pytest
 import yaml
 from tiny import settings
 
+from ganc_nni.nnictl import fingerprint as identity
+from ganc_nni.nnictl.evaluator_client import STARTED
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
-from ganc_nni.search import identity
-from ganc_nni.search.client import STARTED
 
 ASK = """
 import json, sys
 from pathlib import Path
-from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.search.client import ask
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.nnictl.evaluator_client import ask
 try:
     print(json.dumps(ask(Path("tiny.recipe.yml"), json.loads(sys.argv[1]))))
 except (InputError, TrainingError) as error:

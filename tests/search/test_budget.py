@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 from latency_tables import table_of
 from tiny import all_samples, cost_of, search_space
 
-from ganc_nni.additive import Additive, combinations, front
-from ganc_nni.errors import InputError
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.core.errors import InputError
+from ganc_nni.cost.budget import Budget
+from ganc_nni.cost.decomposed import Additive, combinations, front
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.run import Run
-from ganc_nni.search.budget import Budget, build_space
+from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.pipeline import Pipeline
 
 SPACE = search_space((4, 8, 12))
 PAIRS = (("down_0", "down_1"), ("down_1", "down_2"), ("down_2", "blocks_0"), ("down_2", "up_0"), ("up_0", "up_1"))
@@ -185,7 +187,7 @@ def test_a_limit_of_latency_needs_a_table(tiny_folder):
         tiny.recipe("space.json", search={"budget": {"latency_ms": 5}, "latency_table": str(tiny_folder / "t.json")})
     )
     with pytest.raises(InputError, match=r"t.json: cannot be read as latency table .*ganc benchmark RECIPE --table"):
-        run.check()
+        check(run)
 
 
 def test_the_search_depends_on_what_the_table_says(tiny_folder):

@@ -16,8 +16,8 @@ import pytest
 from evaluator_place import OWNER, Place, finish, place, wait_until
 from tiny import search_space
 
-from ganc_nni.errors import InputError
-from ganc_nni.search.client import _start, address_of, is_alive
+from ganc_nni.core.errors import InputError
+from ganc_nni.nnictl.evaluator_client import _start, address_of, is_alive
 
 SAMPLE = search_space().smallest()
 
@@ -164,7 +164,7 @@ def test_each_experiment_recipe_gpu_and_owner_has_its_own(tmp_path, monkeypatch)
 
 def test_trials_load_neither_torch_nor_nni():
     heavy = ("torch", "nni", "numpy", "scipy", "pandas", "pydantic")
-    code = f"import sys, ganc_nni.search.trial; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ganc_nni.nnictl.trial; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

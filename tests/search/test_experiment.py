@@ -24,7 +24,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ganc_nni.architecture import Architecture
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.resnet import LABELS
 
 pytestmark = pytest.mark.experiment

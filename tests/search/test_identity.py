@@ -4,12 +4,12 @@ import pytest
 import yaml
 from tiny import recipe, settings
 
-from ganc_nni.checkpoints import load_weights, save_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_weights, save_weights
+from ganc_nni.nnictl import fingerprint as identity
+from ganc_nni.nnictl.evaluator import Scorer
 from ganc_nni.run import Run
-from ganc_nni.search import identity
 from ganc_nni.search.journal import Journal
-from ganc_nni.search.scorer import Scorer
 
 
 def new_run(**sections):

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import WIDTHS, all_samples, recipe
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.errors import TrainingError
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.cost.budget import Budget
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators.space import config_str
 from ganc_nni.run import Run
-from ganc_nni.search.budget import Budget, build_space
+from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.engine import InProcessEngine
-from ganc_nni.search.front import Front, Point
 from ganc_nni.search.journal import Evaluation, Journal
+from ganc_nni.search.pareto import Front, Point
 from ganc_nni.search.record import SearchRecord, search_name
-from ganc_nni.search.stage import evaluate, finish, search
-from ganc_nni.search.strategy import build_strategy
-from ganc_nni.space import config_str
+from ganc_nni.search.strategies.base import build_strategy
+from ganc_nni.stages.search import evaluate, finish, search
 
 EVERYTHING = 1e9
 """A budget that every sub-generator meets."""

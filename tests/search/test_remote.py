@@ -18,7 +18,7 @@ import pytest
 import yaml
 from nnictl_experiment import EXPERIMENTS, MARKER, RECIPE, Experiment, free_port, tiny_recipe
 
-from ganc_nni.architecture import Architecture
+from ganc_nni.generators.architecture import Architecture
 
 pytestmark = pytest.mark.experiment
 

@@ -5,11 +5,11 @@ import json
 import pytest
 from tiny import recipe
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
-from ganc_nni.search.selection import held_out_scores
+from ganc_nni.stages.held_out import held_out_scores
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.sampling import activate
 
 
 def scores(repeats):

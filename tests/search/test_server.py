@@ -17,7 +17,7 @@ from tiny import search_space
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal
-from ganc_nni.search.stage import evaluate
+from ganc_nni.stages.search import evaluate
 
 SPACE = search_space()
 SMALLEST, LARGEST = SPACE.smallest(), SPACE.largest()

@@ -9,10 +9,10 @@ import yaml
 from evaluator_place import finish, place
 from tiny import CUDA, search_space, settings, write_space
 
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
-from ganc_nni.search.stage import evaluate
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.search import evaluate
 
 pytestmark = [*CUDA]
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from ganc_nni.search.channel import server_url
+from ganc_nni.nnictl.trial_channel import server_url
 
 
 @pytest.fixture

@@ -14,13 +14,15 @@ from nni.nas.strategy.base import Strategy, StrategyStatus
 from tiny import all_samples, cost_of, search_space
 from trial_workers import Workers
 
+from ganc_nni.cost.budget import Budget
+from ganc_nni.generators.space import config_str
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search import parzen
 from ganc_nni.search.budget import Budget, build_space
 from ganc_nni.search.budgeted import BudgetedSpace
+from ganc_nni.search.affordable_space import BudgetedSpace, build_space
 from ganc_nni.search.engine import InProcessEngine, TrialEngine
-from ganc_nni.search.strategy import build_strategy
-from ganc_nni.space import config_str
+from ganc_nni.search.strategies.base import build_strategy
 
 SPACE = search_space((4, 8, 12))
 TARGET = dict(zip(SPACE.choices, (8, 4, 12, 8, 8, 12, 4, 8), strict=True))

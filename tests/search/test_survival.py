@@ -18,15 +18,15 @@ import pytest
 import yaml
 from nnictl_experiment import Experiment, tiny_recipe
 
-from ganc_nni.architecture import Architecture
+from ganc_nni.generators.architecture import Architecture
 
 pytestmark = pytest.mark.experiment
 
 EVALUATIONS = 28
 KILLS = {"trial": 10, "evaluator": 5, "tuner": 2, "manager": 3}
 VICTIMS = {
-    "trial": "ganc_nni.search.trial",
-    "evaluator": "ganc_nni.search.server",
+    "trial": "ganc_nni.nnictl.trial",
+    "evaluator": "ganc_nni.nnictl.evaluator_server",
     "tuner": "nni --exp_params",
     "manager": "main.js --port",
 }

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from ganc_nni.search.strategy import build_strategy
+from ganc_nni.search.strategies.base import build_strategy
 
 
 class Workers:

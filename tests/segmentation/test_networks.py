@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ganc_nni.segmentation.deeplab import DeepLabV2
-from ganc_nni.segmentation.drn import DrnD105
+from ganc_nni.metrics.segmenters.deeplab import DeepLabV2
+from ganc_nni.metrics.segmenters.drn import DrnD105
 
 PUBLISHED = {
     DrnD105: (

@@ -7,11 +7,11 @@ import torchvision.transforms.functional as transforms
 from torch import Tensor, nn
 from torchvision import models
 
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.errors import InputError
-from ganc_nni.metrics.weights import file_sha256
-from ganc_nni.segmentation import NETWORKS, Segmenter, build_segmenter, new_network
-from ganc_nni.segmentation.segmenters import SegmentationNetwork, describe
+from ganc_nni.core.downloads import file_sha256
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
+from ganc_nni.metrics.segmenters import NETWORKS, Segmenter, build_segmenter, new_network
+from ganc_nni.metrics.segmenters.segmenters import SegmentationNetwork, describe
 
 SMALL = "lraspp_mobilenet_v3_large"
 PUBLISHED = {"drn_d_105": 19, "deeplab_v2_resnet101": 182}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tiny import settings
 from torch import nn
 
-from ganc_nni.architecture import ResnetBlueprint
-from ganc_nni.checkpoints import save_weights
 from ganc_nni.cli import main
-from ganc_nni.errors import TrainingError
-from ganc_nni.speed.compare import Settings, Subject, compare, summarised
+from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.io import save_weights
+from ganc_nni.generators.architecture import ResnetBlueprint
+from ganc_nni.tools.benchmark.compare import Settings, Subject, compare, summarised
 
 SETTINGS = Settings(size=(32, 32), batch=2, threads=1, warmup=1, repeats=7, device="cpu")
 TEACHER, SMALL = ResnetBlueprint(n_blocks=3), ResnetBlueprint(n_blocks=3, separable=True)

@@ -5,9 +5,9 @@ import torch
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
+from ganc_nni.cost.blocks import cpu_threads
 from ganc_nni.data import Batch
 from ganc_nni.recipe import Recipe
-from ganc_nni.timing import cpu_threads
 
 
 @pytest.fixture(autouse=True)

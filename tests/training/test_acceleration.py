@@ -7,18 +7,19 @@ import torch
 from tiny import GAUGAN, Waits, fake_cuda, recipe, search_space, supernet_of, write_space
 from torch.autograd.graph import saved_tensors_hooks
 
-from ganc_nni.checkpoints import load_weights
+from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.fast_ops import FasterKernels
+from ganc_nni.core.io import load_weights
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import PatchDiscriminator
-from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.kernels import FasterKernels
-from ganc_nni.oneshot.distillation import DistillationModule, make_supernet
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.oneshot.train import student_channels, train_supernet
+from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.recipe import AccelerationRecipe
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.supernet import student_channels, train_supernet
+from ganc_nni.supernet.distillation import DistillationModule, make_supernet
+from ganc_nni.supernet.sampling import activate
 from ganc_nni.training import gan
 from ganc_nni.training.acceleration import accelerate, checkpoint_blocks
 from ganc_nni.training.cyclegan import CycleGanModule
@@ -234,7 +235,7 @@ def test_what_has_fixed_widths_is_compiled_and_computes_the_same(tiny_folder):
 
 def test_half_precision_that_needs_cuda_is_refused_before_anything_is_done(tiny_folder):
     with pytest.raises(InputError, match=r"^acceleration.precision fp16 needs CUDA, this run is on cpu; use bf16"):
-        Run(recipe("space.json", acceleration={"precision": "fp16"})).check()
+        check(Run(recipe("space.json", acceleration={"precision": "fp16"})))
 
 
 def test_losses_that_are_seldom_looked_at_are_before_a_checkpoint(trained, tiny_recipe, pairs, fit, monkeypatch):

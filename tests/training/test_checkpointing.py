@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from ganc_nni.errors import TrainingError
+from ganc_nni.core.errors import TrainingError
 from ganc_nni.training.checkpointing import (
     BEST,
     LAST,

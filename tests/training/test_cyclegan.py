@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.data import Batch
-from ganc_nni.errors import InputError, TrainingError
 from ganc_nni.training.cyclegan import CycleGanModule
 
 NETWORKS = ("generator", "reverse_generator", "discriminator", "reverse_discriminator")

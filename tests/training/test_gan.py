@@ -7,8 +7,8 @@ from torch import nn
 from torchmetrics import Metric
 
 from ganc_nni.metrics.segmentation import SegmentationScore
+from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import Schedule
-from ganc_nni.segmentation import Segmenter
 from ganc_nni.training.cyclegan import CycleGanModule
 from ganc_nni.training.gan import linear_decay
 from ganc_nni.training.gaugan import GauGanModule

@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ganc_nni.core.errors import TrainingError
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import MultiscaleDiscriminator
-from ganc_nni.errors import TrainingError
 from ganc_nni.generators import SpadeGenerator
+from ganc_nni.losses.discriminators import MultiscaleDiscriminator
 from ganc_nni.recipe import Recipe
+from ganc_nni.stages.teacher import deployable
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.gaugan import GauGanModule
-from ganc_nni.training.teacher import deployable
 
 CLASSES = 5
 TTUR = {"epochs": 1, "decay_epochs": 0, "learning_rate": 1e-4, "discriminator_learning_rate": 4e-4, "beta1": 0}

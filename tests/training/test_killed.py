@@ -13,7 +13,7 @@ import torch
 import yaml
 from tiny import finish, recipe, settings
 
-from ganc_nni.checkpoints import load_weights
+from ganc_nni.core.io import load_weights
 from ganc_nni.run import Run
 
 SCHEDULE = {"epochs": 2, "decay_epochs": 2, "batch_size": 2, "validate_every": 2}
@@ -27,7 +27,7 @@ SECTIONS = {
 WEIGHTS = ("teacher/teacher", "supernet/supernet", "supernet/helpers", "finetune/compressed")
 COMMANDS = """
 import os, sys
-import ganc_nni.cli, ganc_nni.pipeline
+import ganc_nni.cli, ganc_nni.stages.pipeline
 from ganc_nni.training import checkpointing
 checkpointing.SECONDS, checkpointing.SHARE = 0.05, 1  # a checkpoint after most steps
 for line in sys.stdin:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ganc_nni.errors import TrainingError
+from ganc_nni.core.errors import TrainingError
 from ganc_nni.training.pix2pix import Pix2PixModule
 
 

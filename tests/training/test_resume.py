@@ -8,12 +8,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import GAUGAN, recipe, write_space
 
-from ganc_nni.checkpoints import load_weights
+from ganc_nni.core.io import load_weights
 from ganc_nni.generators import spade
 from ganc_nni.run import Run
+from ganc_nni.stages.teacher import train_teacher
 from ganc_nni.training import checkpointing
 from ganc_nni.training.checkpointing import find_start, read_whole
-from ganc_nni.training.teacher import train_teacher
 
 SCHEDULE = {"epochs": 2, "decay_epochs": 2, "batch_size": 2, "validate_every": 2}
 SECTIONS = {

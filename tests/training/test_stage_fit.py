@@ -5,7 +5,7 @@ from PIL import Image
 from tiny import settings
 from torch import nn
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
 from ganc_nni.training.loop import StageFit

@@ -11,15 +11,15 @@ from pytorch_lightning import Trainer
 from tiny import CUDA, GAUGAN, recipe, write_space
 from torch.utils.data import DataLoader, default_collate
 
+from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.data import Batch
-from ganc_nni.discriminators import PatchDiscriminator
 from ganc_nni.generators import LABELS
-from ganc_nni.kernels import FasterKernels
-from ganc_nni.oneshot.distillation import DistillationModule, make_supernet
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.oneshot.train import student_channels
+from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.recipe import AccelerationRecipe
 from ganc_nni.run import Run
+from ganc_nni.stages.supernet import student_channels
+from ganc_nni.supernet.distillation import DistillationModule, make_supernet
+from ganc_nni.supernet.sampling import activate
 from ganc_nni.training.acceleration import accelerate
 from ganc_nni.training.cyclegan import CycleGanModule
 from ganc_nni.training.gaugan import GauGanModule

@@ -1,0 +1,1 @@
+"""What a sub-generator costs: multiply-accumulates, parameters, latency."""

@@ -1,6 +1,0 @@
-"""The deployable network as files for other runtimes: ONNX in three precisions, and a program of torch.export."""
-
-from ganc_nni.deploy.files import FORMATS, Deployable, Formats, deploy
-from ganc_nni.deploy.interface import Interface, Labels
-
-__all__ = ["FORMATS", "Deployable", "Formats", "Interface", "Labels", "deploy"]

@@ -1,0 +1,134 @@
+"""The channel choices of a student, read from the JSON file that NNI itself reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import nni
+from nni.mutable import Categorical
+from numpy.random import RandomState
+
+from ganc_nni.core.errors import InputError, quoted
+from ganc_nni.core.structured import read_json
+from ganc_nni.generators import labels_of, resnet
+
+LEGACY_LABELS = (*resnet.LABELS[:3], "blocks", *resnet.LABELS[6:])
+"""What the six widths of older configuration strings of ResNet generators stand for."""
+
+Sample = dict[str, int]
+"""One width for each label: what NNI calls a sample, and what names a sub-generator."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The widths that each searched layer may have.
+
+    Attributes:
+        choices: Label to its widths, narrowest first, in the order of a configuration string.
+    """
+
+    choices: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def load(cls, path: Path) -> SearchSpace:
+        """Read NNI's search-space JSON: ``{"down_0": {"_type": "choice", "_value": [16, 24]}, ...}``.
+
+        Raises:
+            InputError: No such file, not JSON, a label missing or too many, or a width that is no positive integer.
+        """
+        try:
+            content = read_json(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a search-space JSON") from None
+        try:
+            labels = labels_of(content)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+        return cls({label: _widths(path, label, content[label]) for label in labels})
+
+    def mutables(self) -> list[Categorical]:
+        """An NNI choice for each label, in order."""
+        return [nni.choice(label, list(widths)) for label, widths in self.choices.items()]
+
+    def smallest(self) -> Sample:
+        """The narrowest width everywhere."""
+        return {label: widths[0] for label, widths in self.choices.items()}
+
+    def largest(self) -> Sample:
+        """The widest width everywhere; what the supernet holds."""
+        return {label: widths[-1] for label, widths in self.choices.items()}
+
+    def sample(self, text: str) -> Sample:
+        """The sub-generator that a configuration string names, see :func:`parse_config_str`.
+
+        Raises:
+            InputError: Not such a string, or widths that are not in the space; the message lists them by label.
+        """
+        sample = parse_config_str(text, tuple(self.choices))
+        strange = [
+            f"{label}={width} (choices: {', '.join(map(str, self.choices[label]))})"
+            for label, width in sample.items()
+            if width not in self.choices[label]
+        ]
+        if strange:
+            raise InputError(f"configuration string {quoted(text)}: not in the search space: {'; '.join(strange)}")
+        return sample
+
+    def __len__(self) -> int:
+        """Number of sub-generators."""
+        size = 1
+        for widths in self.choices.values():
+            size *= len(widths)
+        return size
+
+
+def random_sample(choices: Mapping[str, tuple[int, ...]], state: RandomState) -> Sample:
+    """Every width of every label with the same chance."""
+    return {label: widths[state.randint(len(widths))] for label, widths in choices.items()}
+
+
+def config_str(sample: Mapping[str, int]) -> str:
+    """The widths in order, joined by underscores: ``16_16_32_16_32_32_16_16``."""
+    return "_".join(str(sample[label]) for label in labels_of(sample))
+
+
+def parse_config_str(text: str, labels: tuple[str, ...] = resnet.LABELS) -> Sample:
+    """Widths of a configuration string in the order of ``labels``, or the six of older published results.
+
+    The six are ``down_0 down_1 down_2 blocks up_0 up_1`` of a ResNet generator: all its blocks have the same width.
+
+    Raises:
+        InputError: Another number of widths, or one that is no positive integer; the message lists them by label.
+    """
+    words = text.split("_")
+    legacy = labels == resnet.LABELS and len(words) == len(LEGACY_LABELS)
+    if len(words) != len(labels) and not legacy:
+        older = f" or the {len(LEGACY_LABELS)} of older results ({', '.join(LEGACY_LABELS)})"
+        got = ", ".join(f"{label}={word}" for label, word in zip_longest(labels, words, fillvalue="?"))
+        raise InputError(
+            f"configuration string {quoted(text)}: {len(words)} widths; expected {len(labels)} joined by underscores "
+            f"({', '.join(labels)}){older * (labels == resnet.LABELS)}; got {got}"
+        )
+    names = LEGACY_LABELS if legacy else labels
+    wrong = [f"{label}={quoted(word)}" for label, word in zip(names, words, strict=True) if not _is_width(word)]
+    if wrong:
+        raise InputError(f"configuration string {quoted(text)}: expected positive integers, got {', '.join(wrong)}")
+    widths = [int(word) for word in words]
+    if legacy:
+        widths[3:4] = 3 * widths[3:4]
+    return dict(zip(labels, widths, strict=True))
+
+
+def _is_width(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 8 and int(word) > 0
+
+
+def _widths(path: Path, label: str, entry: object) -> tuple[int, ...]:
+    values = entry.get("_value") if isinstance(entry, dict) and entry.get("_type") == "choice" else None
+    if not isinstance(values, list) or not values or not all(type(v) is int and v > 0 for v in values):
+        expected = '{"_type": "choice", "_value": [16, 24, ...]} with positive integers'
+        raise InputError(f"{path}: {label}: expected {expected}, got {quoted(entry)}")
+    return tuple(sorted(set(values)))

@@ -1,0 +1,96 @@
+"""What every loss is given, and what it has to be."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ganc_nni.losses.adversarial import Judgement
+
+Picture = Literal["fake", "real", "taught"]
+"""The student's pictures, those of the target domain, and the teacher's."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step as losses see it; pictures are ``N x C x H x W`` in [-1, 1].
+
+    Attributes:
+        source: What student and teacher have read.
+        target: Real pictures of the target domain; where ``paired``, the truth of ``source``.
+        paired: Whether the data are paired.
+        fake: What the student has made of ``source``.
+        taught: What the teacher has made of it.
+        features: The student's distilled activations, ``N x c x h x w`` a layer; c is that of the step's widths.
+        taught_features: The teacher's, of the same heights and widths.
+        mappings: A learned 1x1 convolution a layer, from the student's channels to the teacher's.
+        led: Whether ``taught`` is the output of the largest sub-generator, which is then followed in place of the
+            ground truth, too.
+        judged: The discriminator's judgements of the pictures that some loss has asked for.
+        seen: The activations of VGG19 for the pictures that some loss has asked for.
+    """
+
+    source: Tensor
+    target: Tensor
+    paired: bool
+    fake: Tensor
+    taught: Tensor
+    features: Sequence[Tensor]
+    taught_features: Sequence[Tensor]
+    mappings: Sequence[nn.Module] = ()
+    led: bool = False
+    judged: Mapping[Picture, Judgement] = field(default_factory=dict)
+    seen: Mapping[Picture, list[Tensor]] = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Tensor | None:
+        """The picture that ``source`` should become, where there is one."""
+        return self.target if self.paired and not self.led else None
+
+    def picture(self, which: Picture) -> Tensor:
+        """The pictures of that name."""
+        return {"fake": self.fake, "real": self.target, "taught": self.taught}[which]
+
+    def shown(self, which: Picture) -> Tensor:
+        """What a discriminator gets to see of them: with pairs the source's channels come first."""
+        return together(self.source, self.picture(which), self.paired)
+
+
+def together(source: Tensor, images: Tensor, paired: bool) -> Tensor:
+    """What a discriminator gets to see of images: with pairs the source's channels come first."""
+    return torch.cat((source, images), 1) if paired else images
+
+
+class DistillationLoss(nn.Module, ABC):
+    """One term of what a student minimises, before its weight.
+
+    A loss is 0 where the student does what it should, does not grow with the batch, lets no gradient flow into the
+    teacher, and takes any number of the student's channels.
+
+    Attributes:
+        name: What curves and checks call it.
+        judges: Pictures whose judgement by the student's discriminator it reads, in :attr:`Step.judged`.
+        follows_pictures: Whether nothing of the teacher but its pictures is compared, so that any teacher will do.
+        reads_features: Whether it reads the teacher's distilled activations.
+        sees: Pictures whose VGG19 activations it reads, in :attr:`Step.seen`.
+    """
+
+    name: ClassVar[str]
+    follows_pictures: bool = False
+    reads_features: bool = False
+    judges: tuple[Picture, ...] = ()
+    sees: tuple[Picture, ...] = ()
+
+    @abstractmethod
+    def forward(self, step: Step) -> Tensor:
+        """The loss of a step, a scalar."""
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A context without autocast on the device of ``x``, for sums of squares that half precision would ruin."""
+    return torch.autocast(x.device.type, enabled=False)

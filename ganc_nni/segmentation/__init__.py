@@ -1,5 +1,0 @@
-"""Segmentation networks: the published ones that score generated pictures, and small ones trained on own labels."""
-
-from ganc_nni.segmentation.segmenters import NETWORKS, Segmenter, build_segmenter, network_classes, new_network
-
-__all__ = ["NETWORKS", "Segmenter", "build_segmenter", "network_classes", "new_network"]

@@ -1,0 +1,63 @@
+"""How good the chosen sub-generator is on pictures that had no say in its choice.
+
+The best of many scores is better than it deserves: some of it is luck with the pictures that scored it. So its score is
+taken once more on the test split, and, if the recipe asks for it, with other seeds, whose spread says how far to trust
+a difference.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ganc_nni.architecture import Architecture
+from ganc_nni.calibration import batch_norms, calibrated
+from ganc_nni.evaluate import Evaluator, Images, Result
+from ganc_nni.oneshot.sampling import activate
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.metrics.evaluator import Evaluator
+from ganc_nni.run import Run
+from ganc_nni.supernet.calibration import batch_norms, calibrated
+from ganc_nni.supernet.sampling import activate
+
+
+class HeldOut(NamedTuple):
+    """Scores of a sub-generator that the search has not seen.
+
+    Attributes:
+        first: On the test split.
+        scores: All, that of the test split first.
+    """
+
+    first: Result
+    scores: list[float]
+
+
+def held_out_scores(
+    run: Run, architecture: Architecture, evaluator: Evaluator, teacher: Images | None = None
+) -> HeldOut:
+    """``search.repeats`` scores of a sub-generator as the supernet holds it.
+
+    The first is on the test split. The others have a seed each: generators with batch norms are calibrated on other
+    training pictures, for others as many pictures as the test split has are drawn from test and search split together.
+
+    Args:
+        run: The run.
+        architecture: The sub-generator.
+        evaluator: Of the test split.
+        teacher: The teacher's images of the test split, with which those of the first score are compared.
+    """
+    supernet, test, search = run.load_supernet(), run.data.test, run.data.search
+    activate(supernet, architecture.sample)
+    calibration = run.calibration()
+    first, scores = None, []
+    for repeat in range(run.recipe.search.repeats):
+        seed = run.recipe.search.seed + repeat
+        if repeat > 0 and batch_norms(supernet):
+            calibration = run.calibration(seed)
+        elif repeat > 0:
+            evaluator = run.evaluator(f"redrawn {repeat}", test.redrawn(search, seed))
+        with calibrated(supernet, calibration):
+            first = first or evaluator.result(supernet, teacher)
+            scores.append(evaluator.score(supernet) if repeat > 0 else first.score)
+    assert first is not None  # search.repeats is 1 or more
+    return HeldOut(first, scores)

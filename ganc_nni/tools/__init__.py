@@ -1,0 +1,1 @@
+"""Single jobs that need no recipe."""
