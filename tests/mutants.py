@@ -1,16 +1,9 @@
 """Plants small errors, one at a time, and runs the tests that should see them: ``make mutants``.
 
-<<<<<<< HEAD
 mutmut writes the errors. Each is tried in a process forked from one that has loaded torch, in a copy of the project
 below ``.mutants/``: first with the module's own tests, then, if they pass, with every test file that names the module.
 Results are kept below ``.mutants/`` too, by the text of the changed module, so that an interrupted run goes on.
 Survivors and their reasons are in ``tests/mutants.md``.
-=======
-mutmut writes the errors and runs the tests. Each module has its own folder below ``.mutants/``; what was found there
-stays, so that an interrupted run goes on. Survivors and their reasons are in ``tests/mutants.md``.
-
-    python tests/mutants.py [--only-report] [ganc_nni/losses/adversarial.py ...]
->>>>>>> 6c5f373 (One house: a folder for each concept, imports one way (import-linter))
 """
 
 from __future__ import annotations
@@ -88,11 +81,11 @@ TESTS: dict[str, str] = {
     "interop/resnet": "interop/test_resnet_files",
     "interop/spade": "interop/test_spade_files",
     "interop/unet": "interop/test_unet_files",
-    "kernels": "test_kernels",
-    "latency": "test_latency",
-    "losses": "test_losses test_distilling",
-    "macs": "test_macs",
-    "measuring": "test_latency",
+    "core/fast_ops": "core/test_fast_ops",
+    "cost/latency_table": "cost/test_latency_table",
+    "losses/adversarial": "losses/test_adversarial losses/test_distillation_losses",
+    "cost/macs": "cost/test_macs",
+    "cost/measure": "cost/test_latency_table",
     "metrics/distance": "metrics/test_distance",
     "metrics/features": "metrics/test_features metrics/test_extractors",
     "metrics/frechet": "metrics/test_frechet metrics/test_distance",
@@ -119,7 +112,7 @@ TESTS: dict[str, str] = {
     "search/engine": "search/test_engine search/test_strategies",
     "search/front": "search/test_record",
     "search/journal": "search/test_journal",
-    "search/parzen": "search/test_strategies",
+    "search/strategies/tpe": "search/test_strategies",
     "search/record": "search/test_record",
     "search/sampling": "search/test_strategies",
     "search/selection": "search/test_selection",

@@ -1,7 +1,8 @@
 """Training the once-for-all student: distillation as NNI's one-shot strategy (GAN Compression, arXiv 2003.08936).
 
 What the student minimises is the recipe's choice from the table in :mod:`ganc_nni.losses.distillation`, published:
-adversarial loss, reconstruction and the teacher's intermediate activations (section 3.1). A new sample of widths each step (3.2).
+adversarial loss, reconstruction and the teacher's intermediate activations (section 3.1). A new sample of widths each
+step (3.2).
 """
 
 from __future__ import annotations

@@ -318,7 +318,7 @@ def test_what_only_resembles_a_whole_number_is_refused(tmp_path, kind):
 
 
 def test_no_other_reader_is_in_use():
-    package = Path(__file__).parents[1] / "ganc_nni"
+    package = Path(__file__).parents[2] / "ganc_nni"
     other = re.compile(r"json\.loads?\(|yaml\.(safe_)?load\(|model_validate_json\(")
     found = {
         path.relative_to(package).as_posix(): other.findall(text)

@@ -6,7 +6,7 @@ import pytest
 
 from ganc_nni.recipe.reference import reference
 
-PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
+PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 ROWS = [line.strip("| ").split(" | ") for line in reference().splitlines() if line.startswith("| `")]
 
 

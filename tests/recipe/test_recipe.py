@@ -15,7 +15,7 @@ from ganc_nni.recipe import SUFFIX, Recipe, RecipeError, load_recipe, recipe_nam
 from ganc_nni.recipe.fields import section_of
 from ganc_nni.recipe.words import all_in_words
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "experiments").glob(f"*{SUFFIX}"))
 EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("*.yml") if not path.name.endswith(SUFFIX))
 

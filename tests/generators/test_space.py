@@ -12,7 +12,7 @@ from ganc_nni.generators import labels_of
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.generators.space import SearchSpace, config_str, parse_config_str
 
-SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.json"))
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.json"))
 
 
 def entries(widths=(4, 8)):
