@@ -35,7 +35,7 @@ check: setup  ## style and types
 	$(BIN)/mypy ganc_nni benchmarks
 	$(BIN)/lint-imports
 
-mutants: setup  ## plant errors and see that tests find them: SAMPLE=150 SEED=1, MODULE=ganc_nni/losses.py, AGAIN=1; goes on
+mutants: setup  ## plant errors and see that tests find them: SAMPLE=150 SEED=1, MODULE=ganc_nni/losses/adversarial.py, AGAIN=1; goes on
 	$(BIN)/python tests/mutants.py $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(AGAIN),--again)
 

@@ -9,8 +9,8 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from ganc_nni.core.downloads import PublishedFile, file_sha256
 from ganc_nni.core.errors import InputError
-from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, build_reconstruction, feature_matching
 from ganc_nni.losses import vgg as perceptual_module
+from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, build_reconstruction, feature_matching
 from ganc_nni.losses.discriminators import MultiscaleDiscriminator, PatchDiscriminator
 from ganc_nni.recipe import DOWNLOAD, DistillationRecipe, Recipe, TeacherRecipe
 
