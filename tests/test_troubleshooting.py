@@ -15,15 +15,15 @@ OTHERS = "## What others say"
 
 PASSED_ON = {
     "data/inspection.py": "the fault of one file, or several; see `… files cannot be used: …`",
-    "run.py": "the same, where the first of several processes has found it",
+    "stages/checks.py": "the same, where the first of several processes has found it",
     "demo/prepare.py": "the message about a label map, with the name that the page shows",
     "recipe/load.py": "pydantic's errors, put into words by all_in_words; see `…: got …; expected …`",
-    "search/bridge.py": "error.txt, in which a trial has written its own message",
-    "search/client.py": "the evaluator's answer, and what is journalled of a sub-generator",
-    "perceptual.py": "the message about a weights file, and which file is meant",
-    "interop/discriminators.py": "what a file is instead of a discriminator; see `is a generator …`",
+    "nnictl/bridge.py": "error.txt, in which a trial has written its own message",
+    "nnictl/evaluator_client.py": "the evaluator's answer, and what is journalled of a sub-generator",
+    "losses/vgg.py": "the message about a weights file, and which file is meant",
+    "losses/discriminator_files.py": "what a file is instead of a discriminator; see `is a generator …`",
     "interop/files.py": "what a file is instead of a generator; see `looks like …`",
-    "space.py": "which labels there are; see `expected exactly the labels …`",
+    "generators/space.py": "which labels there are; see `expected exactly the labels …`",
     "training/loop.py": "the message of the training, and where its last checkpoint is",
 }
 """Modules that raise a message which was made elsewhere, so that nothing of it stands beside the raise."""
