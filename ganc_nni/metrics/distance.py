@@ -9,9 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from ganc_nni.errors import InputError
-from ganc_nni.metrics.bootstrap import LARGE, Interval
 from ganc_nni.core.errors import InputError
+from ganc_nni.metrics.bootstrap import LARGE, Interval
 from ganc_nni.metrics.features import FeatureExtractor
 from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
 

@@ -19,9 +19,6 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.core.threads import in_parts
 from ganc_nni.data import IGNORE_ID, LabelMaps, Split
-from ganc_nni.distributed import share
-from ganc_nni.errors import InputError
-from ganc_nni.kernels import FasterKernels
 from ganc_nni.metrics import FrechetDistance, Pictures, build_extractor, frechet_distance, real_statistics
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.fidelity import Fidelity, FidelityScore

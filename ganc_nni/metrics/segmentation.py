@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from ganc_nni.errors import InputError
-from ganc_nni.metrics.bootstrap import LARGE, Interval, interval
 from ganc_nni.core.errors import InputError
+from ganc_nni.metrics.bootstrap import LARGE, Interval, interval
 
 if TYPE_CHECKING:  # the package of the networks trains some of them, for which it needs this metric
     from ganc_nni.metrics.segmenters import Segmenter

@@ -22,13 +22,9 @@ from ganc_nni.core.errors import CannotWrite
 from ganc_nni.core.io import load_into, load_weights, read_json, save_weights, write_atomically, write_text
 from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.data import Split, as_rgb
-from ganc_nni.deploy.stage import deploy_run
-from ganc_nni.errors import CannotWrite
-from ganc_nni.evaluate import Images
-from ganc_nni.memory import is_out_of_memory
-from ganc_nni.metrics.verdict import verdict
-from ganc_nni.report.pictures import save_pictures
 from ganc_nni.generators.architecture import Architecture
+from ganc_nni.metrics.evaluator import Images
+from ganc_nni.metrics.verdict import verdict
 from ganc_nni.run import Run
 from ganc_nni.stages.deploy import deploy_run
 from ganc_nni.stages.held_out import held_out_scores

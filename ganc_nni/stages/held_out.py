@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.calibration import batch_norms, calibrated
-from ganc_nni.evaluate import Evaluator, Images, Result
-from ganc_nni.oneshot.sampling import activate
 from ganc_nni.generators.architecture import Architecture
-from ganc_nni.metrics.evaluator import Evaluator
+from ganc_nni.metrics.evaluator import Evaluator, Images, Result
 from ganc_nni.run import Run
 from ganc_nni.supernet.calibration import batch_norms, calibrated
 from ganc_nni.supernet.sampling import activate

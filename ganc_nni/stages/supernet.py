@@ -12,18 +12,11 @@ from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
 from torch import Tensor
 from torchmetrics import Metric
 
-from ganc_nni.calibration import calibrated
-from ganc_nni.checkpoints import read_json, save_weights
-from ganc_nni.distributed import is_first
-from ganc_nni.evaluate import Evaluator
-from ganc_nni.metrics.verdict import doubt_of_teacher
-from ganc_nni.oneshot.distillation import DistillationModule, DistillationStrategy, trained_student
-from ganc_nni.oneshot.online import WIDE, OnlineModule, build_tutors
-from ganc_nni.oneshot.sampling import WidthSampler, activate
-from ganc_nni.oneshot.warm_start import inherit_teacher
-from ganc_nni.oneshot.warmup import start_discriminator
-from ganc_nni.core.io import save_weights
+from ganc_nni.core.distributed import is_first
+from ganc_nni.core.io import read_json, save_weights
 from ganc_nni.generators.space import Sample
+from ganc_nni.metrics.evaluator import Evaluator
+from ganc_nni.metrics.verdict import doubt_of_teacher
 from ganc_nni.recipe import Schedule
 from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import build_tutors

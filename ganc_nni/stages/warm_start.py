@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.logs import say_once
 from ganc_nni.generators import Generator
-from ganc_nni.logs import say_once
-from ganc_nni.oneshot.inherit import ChannelOrder, channel_order, inherit, inherit_mappings, separated
-from ganc_nni.oneshot.reconstruct import reconstruct
 from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit, inherit_mappings, separated
 from ganc_nni.supernet.reconstruct import reconstruct
 from ganc_nni.training.gan import initialise

@@ -19,9 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.generators import Generator
-from ganc_nni.kernels import FasterKernels
-from ganc_nni.oneshot.inherit import CONVOLUTIONS, ChannelOrder, along, arguments_of, separated
-from ganc_nni.supernet.inherit import CONVOLUTIONS, ChannelOrder, arguments_of, separated
+from ganc_nni.supernet.inherit import CONVOLUTIONS, ChannelOrder, along, arguments_of, separated
 
 RIDGE = 0.3
 """How much a change of a weight costs, in units of the mean square of what the weight reads."""

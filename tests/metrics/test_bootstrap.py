@@ -10,7 +10,7 @@ from ganc_nni.metrics.bootstrap import draws, interval
 from ganc_nni.metrics.frechet import frechet_interval
 from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
 from ganc_nni.metrics.segmentation import SegmentationScore
-from ganc_nni.segmentation import Segmenter
+from ganc_nni.metrics.segmenters import Segmenter
 
 
 @pytest.fixture

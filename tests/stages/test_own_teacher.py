@@ -7,14 +7,11 @@ import pytest
 import torch
 from tiny import contents, recipe
 
-from ganc_nni.checkpoints import load_weights, save_weights
-from ganc_nni.errors import InputError
-from ganc_nni.oneshot.train import warn_of_teacher
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.supernet import warn_of_teacher
 from ganc_nni.stages.teacher import load_teacher_discriminator
 
 TEACHER = "runs/tiny/teacher/teacher.safetensors"

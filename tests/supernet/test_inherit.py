@@ -11,17 +11,12 @@ from torch import nn
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import save_weights
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.oneshot.distillation import DistillationModule, make_supernet
-from ganc_nni.oneshot.inherit import ChannelOrder, channel_order, inherit, inherit_mappings
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.oneshot.train import student_channels
-from ganc_nni.oneshot.warm_start import inherit_teacher
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check
 from ganc_nni.stages.supernet import student_channels
 from ganc_nni.stages.warm_start import inherit_teacher
 from ganc_nni.supernet.distillation import DistillationModule, make_supernet
-from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit
+from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit, inherit_mappings
 from ganc_nni.supernet.sampling import activate
 from ganc_nni.training.gan import initialise
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny import SCHEDULE, recipe
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.pipeline import Pipeline
+from ganc_nni.core.io import load_weights
+from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
-from ganc_nni.training.finetune import _best
+from ganc_nni.stages.finetune import _best
+from ganc_nni.stages.pipeline import Pipeline
 
 LABELS = {"generator": {"family": "spade"}, "data": {"layout": "labels", "image_size": [64, 64]}}
 

@@ -7,15 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganc_nni.checkpoints import load_weights
-from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.segmentation import Segmenter, build_segmenter, new_network
-from ganc_nni.segmentation import train as segmenter_training
-from ganc_nni.segmentation.train import score_segmenter, train_segmenter
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import load_weights
 from ganc_nni.metrics.segmenters import Segmenter, build_segmenter, new_network
 from ganc_nni.training import checkpointing
+from ganc_nni.training import segmenter as segmenter_training
 from ganc_nni.training.segmenter import score_segmenter, train_segmenter
 
 NAME = "lraspp_mobilenet_v3_large"
