@@ -116,7 +116,7 @@ class Place:
         for process in psutil.process_iter():
             try:
                 words = " ".join(process.cmdline())
-                if f"{self.temporary}/" in words and "search.server" in words and process.status() != "zombie":
+                if f"{self.temporary}/" in words and "evaluator_server" in words and process.status() != "zombie":
                     found.append(process)
             except psutil.Error:  # ended meanwhile
                 continue

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from evaluator_place import Place, finish, place, wait_until
 from safetensors.torch import load_file, save_file
 from tiny import search_space
@@ -28,7 +29,7 @@ KNOWN = {**SMALLEST, "up_0": 8}
 
 @pytest.fixture(scope="module")
 def at(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A run whose supernet has weights that are no numbers, where ``up_1`` is wide, and a score from earlier."""
+    """A run whose supernet generates what is no number, where ``up_1`` is wide, and a score from earlier."""
     with place(finished, tmp_path_factory.mktemp("served")) as made:
         _change_weights(made, _break)
         Journal(made.search / "journal").append(Evaluation(KNOWN, 123.5, 4.5))
@@ -45,9 +46,9 @@ def _change_weights(at: Place, change) -> None:
 
 
 def _break(key: str, value) -> None:
-    """The layer ``up_1`` gives channels that are no numbers behind its fourth."""
+    """The layer ``up_1`` gives channels behind its fourth whose mean is beyond float32."""
     if key == "model.16.bias":
-        value[4:] = float("nan")
+        value[4:] = torch.finfo(value.dtype).max
 
 
 def _here(at: Place, sample: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> Evaluation:
