@@ -20,7 +20,6 @@ from ganc_nni.core.io import load_weights, read_json, save_weights, write_text
 from ganc_nni.data import list_images
 from ganc_nni.data.folders import Pictures
 from ganc_nni.data.transforms import to_image
-from ganc_nni.evaluate import translate
 from ganc_nni.metrics import (
     Gaussian,
     build_extractor,
@@ -29,9 +28,8 @@ from ganc_nni.metrics import (
     frechet_interval,
     kernel_distance,
 )
-from ganc_nni.metrics.fidelity import FidelityScore
-from ganc_nni.metrics import Gaussian, build_extractor, extract_features, frechet_distance, kernel_distance
 from ganc_nni.metrics.evaluator import translate
+from ganc_nni.metrics.fidelity import FidelityScore
 from ganc_nni.metrics.pictures import resize_clean
 from ganc_nni.metrics.statistics import Pictures as PictureSequence
 from ganc_nni.run import Run

@@ -8,11 +8,9 @@ from typing import Any
 
 import common
 
-from ganc_nni.checkpoints import write_text
+from ganc_nni.core.io import write_text
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.verdict import verdict
-from ganc_nni.pipeline import PEAKS
-from ganc_nni.core.io import write_text
 from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import PEAKS
 

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ganc_nni.data import Batch, Data
-from ganc_nni.distilling import Objective
 from ganc_nni.generators import Generator
 from ganc_nni.losses.adversarial import GAN_LOSSES
+from ganc_nni.losses.distillation import Objective
 from ganc_nni.recipe import AccelerationRecipe, Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.memory import watch_stage
@@ -194,11 +194,9 @@ def measure(run: Run, stage: str, device: torch.device, options: argparse.Namesp
     timer = _Timer(options.warmup + options.steps, device)
     losses = _noted(module)
     gc.collect()  # what was before is no part of the peak
-    with watch(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
+    with watch_stage(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
         data = run.data if views is None else _with_views(run, views, module, Path(folder))
         fit = StageFit(stage, recipe, recipe.teacher.schedule, data, Path(folder))
-    with watch_stage(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
-        fit = StageFit(stage, recipe, recipe.teacher.schedule, run.data, Path(folder))
         fit.trainer.limit_val_batches = 0
         fit.trainer.callbacks.append(timer)
         try:

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from ganc_nni.checkpoints import write_text
+from ganc_nni.core.io import write_text
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.oneshot.sampling import activate
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.supernet.sampling import activate
 
 COLUMNS = ("views of each image", "SSIM to the teacher, test", "stdev", "seeds")
 

@@ -29,12 +29,9 @@ from ganc_nni.metrics import build_extractor
 from ganc_nni.metrics.evaluator import Evaluator, pick_device
 from ganc_nni.metrics.segmenters import Segmenter, build_segmenter, network_classes
 from ganc_nni.recipe import Recipe
-from ganc_nni.search.budget import Budget
-from ganc_nni.segmentation import Segmenter, build_segmenter, network_classes
-from ganc_nni.space import Sample, SearchSpace
+from ganc_nni.supernet.distillation import make_supernet
 from ganc_nni.training.acceleration import check_acceleration
 from ganc_nni.training.taught import Taught, fixed_views
-from ganc_nni.supernet.distillation import make_supernet
 
 _log = logging.getLogger(__name__)
 
@@ -315,62 +312,6 @@ class Run:
         """What a score of the recipe's metric may be called."""
         metric = self.recipe.metric
         return metric.name if metric.higher_is_better else build_extractor(metric).metric_name
-
-    def check(self) -> None:
-        """Refuse whatever can be known to fail before any training.
-
-        Raises:
-            InputError: Data, metric, checkpoint or budget do not fit; the message says how to mend it.
-        """
-        metric = self.recipe.metric
-        self.student_blueprint.check_size(self.recipe.data.image_size, "data.image_size")
-        check_size(metric, self.data.search, "search")
-        check_size(metric, self.data.test, "test")
-        self.check_files()
-        if metric.by_segmenter:
-            self.segmenter_table()
-            if self.recipe.segmenter.weights is not None:
-                _ = self.segmenter
-        else:
-            _ = self.metric_name
-        _ = self._teacher_file
-        _ = self.teacher_discriminator_file
-        check_inheritance(self)
-        if self.recipe.teacher.lambda_recon > 0:
-            build_reconstruction(self.recipe.teacher.recon_loss, self.recipe.teacher.perceptual_weights)
-        Objective(self.recipe.distillation)
-        size, n_layers = self.recipe.data.image_size, self.recipe.discriminator.n_layers
-        smallest_side = build_discriminator(self.recipe.discriminator, 1).smallest
-        if min(size) < smallest_side:
-            raise InputError(
-                f"data.image_size: got {size}; a discriminator of {n_layers} layers needs at least {smallest_side} "
-                "pixels a side; enlarge it or lower discriminator.n_layers"
-            )
-        self.budget.check(f"{self.recipe.student.space} at {size[0]}x{size[1]}")
-        check_acceleration(self.recipe.acceleration, self.device)
-        if self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            for name in ("search", "acceleration"):
-                if getattr(self.recipe, name).precision == "bf16":
-                    _log.warning(
-                        "%s.precision: this processor only emulates bf16, which is many times slower than fp32", name
-                    )
-
-    def check_files(self) -> None:
-        """Read every file of the data once; the first process does, where several train together.
-
-        Raises:
-            InputError: Files that cannot be used, all in one message.
-        """
-
-        def told() -> str | None:
-            try:
-                inspect(self.data, self.recipe.data, self.hashes)
-            except InputError as error:
-                return str(error)
-            return None
-
-        if (problem := by_the_first(told)) is not None:
-            raise InputError(problem)
 
     def _new_teacher(self) -> Generator:
         return self.teacher_blueprint.build(list(self.teacher_sample.values()))

@@ -19,12 +19,9 @@ from typer._click.exceptions import ClickException  # typer has no other name fo
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from ganc_nni import __version__, logs
-from ganc_nni.errors import in_one_line, visible
-from ganc_nni.paths import expanded
 from ganc_nni import __version__
 from ganc_nni.core import logs
-from ganc_nni.core.errors import in_one_line
+from ganc_nni.core.errors import in_one_line, visible
 from ganc_nni.core.paths import expanded
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -212,9 +212,8 @@ def score(
 
     Of fewer than 1,000 images the score comes with a bootstrap interval (95 %).
     """
-    from ganc_nni.score import require_source
-    """Measure how far generated pictures are from real ones: FID or KID (lower is better)."""
     from ganc_nni.tools.score import require_source
+
 
     for source in (fake, real, teacher, untouched):
         if source is not None:

@@ -9,20 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ganc_nni.additive import Additive, Choices, Labels, combinations
-from ganc_nni.architecture import Blueprint
-from ganc_nni.checkpoints import write_text
-from ganc_nni.errors import InputError
-from ganc_nni.recipe.words import all_in_words, from_json
-from ganc_nni.space import Sample, SearchSpace
-from ganc_nni.structured import read_json
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_json
 from ganc_nni.cost.decomposed import Additive, Choices, Labels, combinations
 from ganc_nni.generators.architecture import Blueprint
 from ganc_nni.generators.space import Sample, SearchSpace
-from ganc_nni.recipe.words import all_in_words
+from ganc_nni.recipe.words import all_in_words, from_json
 
 NANOSECONDS = 1_000_000
 """In a millisecond. Times are added as whole nanoseconds, which makes sums and comparisons exact."""

@@ -14,12 +14,10 @@ from ganc_nni.core.errors import InputError, quoted
 from ganc_nni.core.structured import read_json
 from ganc_nni.generators import LABELS, Generator, ResnetGenerator, SpadeGenerator, UnetGenerator
 from ganc_nni.generators.layers import Width
+from ganc_nni.generators.space import config_str
 from ganc_nni.generators.spade import DOUBLINGS, Upsampling
 from ganc_nni.generators.unet import DEPTHS, Norm
 from ganc_nni.recipe.words import all_in_words, from_json
-from ganc_nni.space import config_str
-from ganc_nni.structured import read_json
-from ganc_nni.recipe.words import all_in_words
 
 
 class _Blueprint(BaseModel, ABC):

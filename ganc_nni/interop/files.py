@@ -16,6 +16,7 @@ from torch import Tensor
 from ganc_nni import __version__
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import check_shapes, load_metadata, load_weights
+from ganc_nni.core.structured import parse_json
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import Generator
 from ganc_nni.generators.architecture import Architecture, Blueprint, SpadeBlueprint
@@ -27,11 +28,7 @@ from ganc_nni.interop.parametrised import plain
 from ganc_nni.interop.resnet import NamedResnet
 from ganc_nni.interop.spade import NamedSpade
 from ganc_nni.interop.unet import NamedPublicUnet, NamedUnet
-from ganc_nni.macs import Cost, count
 from ganc_nni.recipe.words import all_in_words, from_json
-from ganc_nni.space import Sample, config_str, parse_config_str
-from ganc_nni.structured import parse_json
-from ganc_nni.recipe.words import all_in_words
 
 _log = logging.getLogger(__name__)
 

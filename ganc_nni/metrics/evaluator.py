@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from ganc_nni.data import IGNORE_ID, LabelMaps, PictureSet, Split
 from ganc_nni.core.distributed import share
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.core.threads import in_parts
-from ganc_nni.data import IGNORE_ID, LabelMaps, Split
+from ganc_nni.data import IGNORE_ID, LabelMaps, PictureSet, Split
 from ganc_nni.metrics import FrechetDistance, Pictures, build_extractor, frechet_distance, real_statistics
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
 from ganc_nni.metrics.likeness import Likeness
-from ganc_nni.metrics import FrechetDistance, build_extractor, real_statistics
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import MetricRecipe, Precision

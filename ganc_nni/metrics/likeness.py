@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.utilities import dim_zero_cat
 
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.bootstrap import LARGE, Interval, interval, replicates
 from ganc_nni.metrics.fidelity import DATA_RANGE
 from ganc_nni.metrics.statistics import Pictures

@@ -17,10 +17,7 @@ from ganc_nni.generators.architecture import Architecture
 from ganc_nni.interop import read_generator
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.verdict import Verdict, verdict
-from ganc_nni.ratios import times
 from ganc_nni.recipe.words import all_in_words, from_json
-from ganc_nni.report import provenance
-from ganc_nni.recipe.words import all_in_words
 from ganc_nni.report.curves import Curve, read_curves
 from ganc_nni.report.trials import Trials, read_trials
 from ganc_nni.stages import provenance

@@ -9,11 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganc_nni.errors import InputError
-from ganc_nni.files import read_limited
-from ganc_nni.search.front import Front, Point
-from ganc_nni.structured import LARGEST_TABLE
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.files import read_limited
+from ganc_nni.core.structured import LARGEST_TABLE
 from ganc_nni.search.pareto import Front, Point
 
 

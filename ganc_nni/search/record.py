@@ -21,13 +21,12 @@ from ganc_nni import __version__
 from ganc_nni.core.errors import TrainingError, cannot_write
 from ganc_nni.core.files import append_whole, read_limited
 from ganc_nni.core.io import write_text
+from ganc_nni.core.structured import LARGEST_TABLE
 from ganc_nni.cost.budget import Figure
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.space import Sample, config_str
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal, checked
-from ganc_nni.space import Sample, config_str
-from ganc_nni.structured import LARGEST_TABLE
 from ganc_nni.search.pareto import Caption, Front, Point, draw
 
 _log = logging.getLogger(__name__)

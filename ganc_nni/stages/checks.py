@@ -31,7 +31,7 @@ def check(run: Run) -> None:
     check_size(metric, run.data.search, "search")
     check_size(metric, run.data.test, "test")
     check_files(run)
-    if metric.higher_is_better:
+    if metric.by_segmenter:
         run.segmenter_table()
         if recipe.segmenter.weights is not None:
             _ = run.segmenter

@@ -29,7 +29,6 @@ from ganc_nni.training.gan import GanModule
 from ganc_nni.training.gan import Generator as Translation
 from ganc_nni.training.loop import StageFit, part
 from ganc_nni.training.taught import with_taught
-from ganc_nni.training.teacher import helpers_path, load_teacher_discriminator
 
 _log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ganc_nni.checkpoints import load_weights, save_weights
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.fast_ops import FasterKernels
+from ganc_nni.core.io import load_weights, save_weights
+from ganc_nni.core.logs import progress_bar
 from ganc_nni.data import Batch, TrainSet
 from ganc_nni.data.folders import Shown
-from ganc_nni.errors import InputError
 from ganc_nni.generators import Generator
-from ganc_nni.kernels import FasterKernels
-from ganc_nni.logs import progress_bar
 
 _log = logging.getLogger(__name__)
 

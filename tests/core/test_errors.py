@@ -14,8 +14,6 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from ganc_nni.cli import main
-from ganc_nni.errors import LONGEST_LINE, InputError, TrainingError, one_line, quoted, visible
-from ganc_nni.logs import VisibleConsole, VisibleFormatter, progress_bar
 from ganc_nni.core.errors import LONGEST_LINE, InputError, TrainingError, one_line, quoted, visible
 from ganc_nni.core.logs import VisibleConsole, VisibleFormatter, progress_bar
 

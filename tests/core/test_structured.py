@@ -12,20 +12,15 @@ from hypothesis import strategies as st
 from latency_tables import table_of
 from tiny import recipe, search_space
 
-from ganc_nni.architecture import Architecture, ResnetBlueprint
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.deploy.files import read_files
-from ganc_nni.errors import InputError
-from ganc_nni.generators.resnet import LABELS
-from ganc_nni.interop import read_generator
-from ganc_nni.latency import LatencyTable
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
 from ganc_nni.core.structured import LARGEST_JSON, LARGEST_YAML, parse_json, parse_yaml, read_json, read_yaml
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.export.files import read_files
-from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
+from ganc_nni.generators.resnet import LABELS
 from ganc_nni.generators.space import SearchSpace
+from ganc_nni.interop import read_generator
 from ganc_nni.nnictl.trial import recipe_of
 from ganc_nni.nnictl.trial_channel import _record
 from ganc_nni.recipe import load_recipe

@@ -9,11 +9,8 @@ from sklearn.metrics import accuracy_score, average_precision_score, balanced_ac
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAveragePrecision, MulticlassJaccardIndex
 
-from ganc_nni.errors import InputError
-from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _resized, _tally, score_bins
-from ganc_nni.segmentation import Segmenter
 from ganc_nni.core.errors import InputError
-from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _tally, score_bins
+from ganc_nni.metrics.segmentation import BINS, SegmentationScore, _resized, _tally, score_bins
 from ganc_nni.metrics.segmenters import Segmenter
 
 IGNORE = 255

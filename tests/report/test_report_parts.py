@@ -17,10 +17,8 @@ from ganc_nni.generators import SpadeGenerator
 from ganc_nni.recipe import Recipe, load_recipe
 from ganc_nni.report.charts import Axis, loss_chart, scatter
 from ganc_nni.report.curves import Curve
-from ganc_nni.report.pictures import embedded_pictures, save_pictures
-from ganc_nni.report.provenance import recipe_text
 from ganc_nni.report.trials import Trials
-from ganc_nni.search.front import Point
+from ganc_nni.search.pareto import Point
 from ganc_nni.stages.images import embedded_pictures, save_pictures
 from ganc_nni.stages.provenance import recipe_text
 

@@ -17,11 +17,9 @@ from trial_workers import Workers
 from ganc_nni.cost.budget import Budget
 from ganc_nni.generators.space import config_str
 from ganc_nni.recipe import SearchRecipe
-from ganc_nni.search import parzen
-from ganc_nni.search.budget import Budget, build_space
-from ganc_nni.search.budgeted import BudgetedSpace
 from ganc_nni.search.affordable_space import BudgetedSpace, build_space
 from ganc_nni.search.engine import InProcessEngine, TrialEngine
+from ganc_nni.search.strategies import tpe as parzen
 from ganc_nni.search.strategies.base import build_strategy
 
 SPACE = search_space((4, 8, 12))

@@ -11,13 +11,9 @@ from PIL import Image
 from tiny import recipe
 
 from ganc_nni.cli import stages
-from ganc_nni.data import Split
-from ganc_nni.deploy import stage as deploy_stage
-from ganc_nni.errors import CannotWrite, TrainingError
-from ganc_nni.export import renew_remarks
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.core.errors import CannotWrite, TrainingError
 from ganc_nni.core.io import write_text
+from ganc_nni.data import Split
 from ganc_nni.report.build import PAGE
 from ganc_nni.report.collect import read_comparison
 from ganc_nni.run import Run

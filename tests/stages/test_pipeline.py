@@ -9,12 +9,7 @@ from safetensors import safe_open
 from tiny import SCHEDULE, contents, recipe
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ganc_nni.architecture import Architecture
-from ganc_nni.checkpoints import load_into, load_weights, save_weights, write_text
-from ganc_nni.errors import InputError, TrainingError
-from ganc_nni.export import read_summary
-from ganc_nni.pipeline import PEAKS, STAGES, Pipeline
-from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import load_into, load_weights, save_weights, write_text
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run

@@ -11,15 +11,15 @@ from PIL import Image
 from tiny import recipe, settings, write_space
 from torch import nn
 
-from ganc_nni.checkpoints import save_weights
-from ganc_nni.errors import InputError
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import save_weights
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.metrics.likeness import BEST_PSNR, Likeness
-from ganc_nni.oneshot.distillation import DistillationModule
-from ganc_nni.oneshot.train import student_channels
-from ganc_nni.pipeline import Pipeline
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.supernet import student_channels
+from ganc_nni.supernet.distillation import DistillationModule
 from ganc_nni.training.taught import BLOCK
 
 ONE = {"epochs": 1, "decay_epochs": 0, "batch_size": 8, "validate_every": 1}
