@@ -214,7 +214,7 @@ def _train(
     recipe = place.run.recipe.model_copy(update={"distillation": losses, "seed": seed})
     data, run = place.run.data, Run(recipe.model_copy(update={"seed": place.run.recipe.seed}))
     torch.manual_seed(seed)
-    student = run.student_blueprint.build(list(run.space.largest().values()))
+    student = run.student_config.build(list(run.space.largest().values()))
     initialise(student)
     epochs = _epochs(options.steps, len(data.train), options.batch)
     schedule = _schedule(epochs, options.batch)

@@ -50,7 +50,7 @@ def main() -> None:
     run = published((options.size[0], options.size[1]), pictures=16)
     for index in range(len(run.data.train)):
         _ = run.data.train.sources[index], run.data.train.targets[index]  # drawn at first use, then kept
-    teacher = run.teacher_blueprint.build(list(run.teacher_sample.values()))
+    teacher = run.teacher_config.build(list(run.teacher_sample.values()))
     initialise(teacher)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -88,11 +88,10 @@ def _race(run: Run, teacher: ResnetGenerator, folder: Path, warmup: int, steps: 
     initialise(space)
 
     supernet = copy.deepcopy(space)
-    sliced = SlicedNetwork(run.student_blueprint.build(list(run.space.largest().values())))
+    sliced = SlicedNetwork(run.student_config.build(list(run.space.largest().values())))
     sliced.network.load_state_dict(space.state_dict())
     plans = {
-        step: sliced.plan(run.student_blueprint.build(list(sampler.draw(step).values())))
-        for step in range(warmup + steps)
+        step: sliced.plan(run.student_config.build(list(sampler.draw(step).values()))) for step in range(warmup + steps)
     }
     _check(supernet, sliced, sampler.draw(0), plans[0], run.data.train[0].source[None])
 

@@ -98,7 +98,7 @@ def _training(run: Run, stage: str, measured: tuple[int, int]) -> dict[str, Any]
 def _seconds_a_picture(run: Run, cache: Path) -> float:
     """To translate and score one, as a candidate of the search does; the distance itself is a part of it."""
     torch.manual_seed(run.recipe.seed)
-    student = run.student_blueprint.build(list(run.space.largest().values()))
+    student = run.student_config.build(list(run.space.largest().values()))
     initialise(student)
     student.to(run.device)
     metric = run.recipe.metric.model_copy(update={"min_images": 2})

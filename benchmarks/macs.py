@@ -20,24 +20,24 @@ def main() -> None:
     quiet()
     size = (options.size[0], options.size[1])
     run = published(size, pictures=8)
-    blueprint, channels = run.student_blueprint, run.recipe.data.source_channels
+    config, channels = run.student_config, run.recipe.data.source_channels
     random = np.random.default_rng(options.seed)
     samples = [
         {label: int(random.choice(widths)) for label, widths in run.space.choices.items()}
         for _ in range(options.candidates)
     ]
-    count(blueprint.build(list(samples[0].values())), channels, size)  # the first one loads what torch needs
+    count(config.build(list(samples[0].values())), channels, size)  # the first one loads what torch needs
 
     watch = Stopwatch()
     for _ in range(options.repeats):
         watch.start()
-        cost = count(blueprint.build(run.space.mutables()), channels, size)
+        cost = count(config.build(run.space.mutables()), channels, size)
         watch.stop("making the expressions, once a search")
         watch.start()
         macs = [cost.at(sample).macs_published for sample in samples]
         watch.stop("all by the expressions")
     watch.start()
-    networks = [blueprint.build(list(sample.values())) for sample in samples]
+    networks = [config.build(list(sample.values())) for sample in samples]
     expected = [count(network, channels, size).macs_published for network in networks]
     watch.stop("all by building networks")
     if macs != expected:

@@ -71,7 +71,7 @@ def main() -> None:
         widths = list(parse_config_str(text, labels).values())
         for name, fill in starts(run, teacher):
             torch.manual_seed(run.recipe.seed)
-            network = run.student_blueprint.build(widths)
+            network = run.student_config.build(widths)
             initialise(network, run.recipe.generator.family)
             start = time.process_time()
             fill(network)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from ganc_nni.core.distributed import by_the_first
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.hashes import FileHashes
 from ganc_nni.core.io import load_into, load_weights
@@ -20,17 +21,17 @@ from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
 from ganc_nni.generators import LABELS, Generator
-from ganc_nni.generators.architecture import Blueprint
-from ganc_nni.generators.factory import planned_blueprint, teacher_widths
+from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators.factory import planned_config, teacher_widths
 from ganc_nni.generators.space import Sample, SearchSpace
 from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.losses.discriminator_files import DiscriminatorFile, read_discriminator
+from ganc_nni.losses.distillation import Objective
 from ganc_nni.metrics import build_extractor
 from ganc_nni.metrics.evaluator import Evaluator, pick_device
 from ganc_nni.metrics.segmenters import Segmenter, build_segmenter, network_classes
 from ganc_nni.recipe import Recipe
 from ganc_nni.supernet.distillation import make_supernet
-from ganc_nni.training.acceleration import check_acceleration
 from ganc_nni.training.taught import Taught, fixed_views
 
 _log = logging.getLogger(__name__)
@@ -87,9 +88,9 @@ class Run:
             return None
         file = read_generator(checkpoint, upsampling=generator.upsampling if generator.family == "spade" else None)
         for key, expected, found in (
-            ("generator.family", generator.family, file.blueprint.family),
-            ("data.source_channels", data.in_channels, file.blueprint.in_channels),
-            ("data.target_channels", data.out_channels, file.blueprint.out_channels),
+            ("generator.family", generator.family, file.config.family),
+            ("data.source_channels", data.in_channels, file.config.in_channels),
+            ("data.target_channels", data.out_channels, file.config.out_channels),
         ):
             if expected != found:
                 raise InputError(f"{key}: the recipe says {expected}, {checkpoint} has {found}; correct the recipe")
@@ -165,11 +166,11 @@ class Run:
         return data.out_channels + (data.in_channels if data.paired else 0)
 
     @property
-    def teacher_blueprint(self) -> Blueprint:
+    def teacher_config(self) -> GeneratorConfig:
         """The teacher but its widths."""
         if self.teacher_file is not None:
-            return self.teacher_file.blueprint
-        return planned_blueprint(self.recipe, self.recipe.teacher)
+            return self.teacher_file.config
+        return planned_config(self.recipe, self.recipe.teacher)
 
     @property
     def teacher_sample(self) -> Sample:
@@ -179,14 +180,14 @@ class Run:
         return teacher_widths(self.recipe)
 
     @property
-    def student_blueprint(self) -> Blueprint:
+    def student_config(self) -> GeneratorConfig:
         """The student but its widths."""
-        return planned_blueprint(self.recipe, self.recipe.student)
+        return planned_config(self.recipe, self.recipe.student)
 
     @cached_property
     def student_cost(self) -> Cost:
         """MACs and parameters of the student as expressions of its widths."""
-        space = self.student_blueprint.build(self.space.mutables())
+        space = self.student_config.build(self.space.mutables())
         return count(space, self.recipe.data.in_channels, self.recipe.data.image_size)
 
     @cached_property
@@ -197,7 +198,7 @@ class Run:
     @cached_property
     def latency_table(self) -> LatencyTable | None:
         """Measured times of the student's parts; None where the recipe names no table."""
-        path, student = self.recipe.search.latency_table, (self.student_blueprint, self.space)
+        path, student = self.recipe.search.latency_table, (self.student_config, self.space)
         return None if path is None else LatencyTable.load_for(path, *student, self.recipe.data.image_size)
 
     @cached_property
@@ -314,7 +315,7 @@ class Run:
         return metric.name if metric.higher_is_better else build_extractor(metric).metric_name
 
     def _new_teacher(self) -> Generator:
-        return self.teacher_blueprint.build(list(self.teacher_sample.values()))
+        return self.teacher_config.build(list(self.teacher_sample.values()))
 
     def load_teacher(self) -> Generator:
         """The trained teacher, or the recipe's checkpoint."""
@@ -338,7 +339,7 @@ class Run:
 
     def new_space(self) -> Generator:
         """The student as an NNI model space, untrained."""
-        return self.student_blueprint.build(self.space.mutables())
+        return self.student_config.build(self.space.mutables())
 
     def load_supernet(self) -> Generator:
         """The trained once-for-all supernet, on the run's device."""

@@ -12,7 +12,7 @@ from tiny import SCHEDULE, settings, write_space
 from ganc_nni.core.io import save_weights
 from ganc_nni.export import Deployable, Interface, deploy
 from ganc_nni.generators import spade
-from ganc_nni.generators.architecture import ResnetBlueprint, SpadeBlueprint
+from ganc_nni.generators.architecture import ResnetConfig, SpadeConfig
 from ganc_nni.interop import read_generator
 
 PICTURES = {
@@ -103,9 +103,9 @@ def _save(folder, images):
 
 def _save_generators(folder):
     torch.manual_seed(0)
-    teacher = ResnetBlueprint(in_channels=3, out_channels=3, n_blocks=9, separable=False).build([4] * 8)
-    student = ResnetBlueprint(in_channels=3, out_channels=3, n_blocks=9, separable=True)
-    gaugan = SpadeBlueprint(in_channels=12, out_channels=3, separable=True, upsampling="more").build([4] * 8)
+    teacher = ResnetConfig(in_channels=3, out_channels=3, n_blocks=9, separable=False).build([4] * 8)
+    student = ResnetConfig(in_channels=3, out_channels=3, n_blocks=9, separable=True)
+    gaugan = SpadeConfig(in_channels=12, out_channels=3, separable=True, upsampling="more").build([4] * 8)
     files = {
         "latest_net_G_A.pth": teacher,
         "teacher.safetensors": teacher,

@@ -7,9 +7,9 @@ from tiny import SIZE
 from ganc_nni.cost.blocks import find_blocks
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import BlockTimes, LatencyTable
-from ganc_nni.generators.architecture import ResnetBlueprint
+from ganc_nni.generators.architecture import ResnetConfig
 
-BLUEPRINT = ResnetBlueprint(n_blocks=3, separable=True)
+BLUEPRINT = ResnetConfig(n_blocks=3, separable=True)
 
 
 def table_of(space, seed, **changes):

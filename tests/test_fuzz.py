@@ -39,7 +39,7 @@ from ganc_nni.data.label_files import LabelScheme
 from ganc_nni.data.splits import pick_listed, split_by_list
 from ganc_nni.export.files import read_files
 from ganc_nni.generators import SpadeGenerator, UnetGenerator
-from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
+from ganc_nni.generators.architecture import Architecture, ResnetConfig
 from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.generators.space import SearchSpace
 from ganc_nni.interop import read_generator
@@ -246,7 +246,7 @@ class Space(Target):
 class ArchitectureFile(Target):
     def write(self, folder):
         Architecture(
-            blueprint=ResnetBlueprint(n_blocks=3, separable=True),
+            config=ResnetConfig(n_blocks=3, separable=True),
             space=search_space().choices,
             sample=SAMPLE,
             config_str="_".join(["4"] * len(SAMPLE)),
@@ -561,7 +561,7 @@ class Checkpoint(Target):
     def read(self, folder):
         file = read_generator(folder / self.name)
         assert all(bool(torch.isfinite(value.float()).all()) for value in file.weights.values())
-        return file.blueprint, file.sample, {key: value.clone() for key, value in file.weights.items()}
+        return file.config, file.sample, {key: value.clone() for key, value in file.weights.items()}
 
     def right(self, found, intact, content):
         assert found[:2] == intact[:2]

@@ -119,7 +119,7 @@ def _files(
     exported = run.folder / "export" / "compressed.safetensors"
     if not exported.is_file():
         raise InputError(f"{exported}: no such file; finish the run first: ganc run {recipe}")
-    deep = getattr(run.teacher_blueprint, "upsampling", None)
+    deep = getattr(run.teacher_config, "upsampling", None)
     files = {"teacher": run.teacher_weights, "compressed": exported}
     return {name: read_generator(path, None, deep) for name, path in files.items()}, run.recipe.data.image_size
 
@@ -134,8 +134,8 @@ def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Setting
 
     subjects = []
     for name, file in files.items():
-        file.blueprint.check_size(settings.size, "--size")
-        subjects.append(Subject(name, file.blueprint, file.network()))
+        file.config.check_size(settings.size, "--size")
+        subjects.append(Subject(name, file.config, file.network()))
     with progress_bar("passes") as bar:
         task = bar.add_task("warming up and timing", total=None)
         with enough_memory("ganc benchmark", f"--batch (now {settings.batch}) or --size"):
@@ -190,9 +190,9 @@ def _write_table(
 
     run, chosen = Run(load_recipe(recipe)), pick_device(device)
     size = run.recipe.data.image_size
-    run.student_blueprint.check_size(size, "data.image_size")
+    run.student_config.check_size(size, "data.image_size")
     measurement = TableMeasurement(
-        run.student_blueprint, run.space, size, chosen, name or device_name(chosen), threads, batch, repeats
+        run.student_config, run.space, size, chosen, name or device_name(chosen), threads, batch, repeats
     )
     with progress_bar("visits") as bar:
         task = bar.add_task("sub-generators")

@@ -85,7 +85,7 @@ def convert(
 
     file = read_generator(source, config_str, upsampling)
     usage = save_generator(file, target, to, size)
-    CONSOLE.print(f"{source}: {file.blueprint.describe()}, widths {widths(file.sample)}", soft_wrap=True)
+    CONSOLE.print(f"{source}: {file.config.describe()}, widths {widths(file.sample)}", soft_wrap=True)
     CONSOLE.print(f"{target}: for {usage}", soft_wrap=True)
 
 
@@ -213,7 +213,6 @@ def score(
     Of fewer than 1,000 images the score comes with a bootstrap interval (95 %).
     """
     from ganc_nni.tools.score import require_source
-
 
     for source in (fake, real, teacher, untouched):
         if source is not None:

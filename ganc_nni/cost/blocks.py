@@ -24,7 +24,7 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ganc_nni.cost.decomposed import Choices, Labels, combinations
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace, random_sample
 
 PASSES = 3
@@ -59,7 +59,7 @@ def network_parts(network: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def find_blocks(blueprint: Blueprint, space: SearchSpace, size: tuple[int, int]) -> list[Block]:
+def find_blocks(config: GeneratorConfig, space: SearchSpace, size: tuple[int, int]) -> list[Block]:
     """The blocks of a student in the order of computation.
 
     A part joins the block before it where the labels of one contain those of the other: a norm or activation its
@@ -67,15 +67,15 @@ def find_blocks(blueprint: Blueprint, space: SearchSpace, size: tuple[int, int])
     """
     labels = {
         name: {label for module in part.modules() if isinstance(module, MutableModule) for label in module.simplify()}
-        for name, part in network_parts(blueprint.build(space.mutables())).items()
+        for name, part in network_parts(config.build(space.mutables())).items()
     }
     with torch.device("meta"):
-        network = blueprint.build(list(space.smallest().values())).eval()
+        network = config.build(list(space.smallest().values())).eval()
     calls: list[str] = []
     for name, part in network_parts(network).items():
         part.register_forward_pre_hook(lambda _, __, name=name: calls.append(name))
     with torch.inference_mode():
-        network(torch.empty(1, blueprint.in_channels, *size, device="meta"))
+        network(torch.empty(1, config.in_channels, *size, device="meta"))
     blocks: list[tuple[int, set[str], list[str]]] = []
     for index, name in enumerate(calls):
         if blocks and (labels[name] <= blocks[-1][1] or blocks[-1][1] <= labels[name]):
@@ -175,11 +175,11 @@ class Stopwatch:
         return [statistics.fmean(times) for times in zip(*own, strict=True)], statistics.fmean(other)
 
 
-def build_plain(blueprint: Blueprint, sample: Sample, device: torch.device) -> nn.Module:
+def build_plain(config: GeneratorConfig, sample: Sample, device: torch.device) -> nn.Module:
     """A sub-generator of plain layers in evaluation mode; its weights are random, times do not depend on them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return blueprint.build(list(sample.values())).eval().to(device)
+        return config.build(list(sample.values())).eval().to(device)
 
 
 def _record_event() -> Any:

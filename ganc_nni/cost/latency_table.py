@@ -13,7 +13,7 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_json
 from ganc_nni.cost.decomposed import Additive, Choices, Labels, combinations
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace
 from ganc_nni.recipe.words import all_in_words, from_json
 
@@ -69,7 +69,7 @@ class LatencyTable(BaseModel):
         batch: Pictures at once.
         precision: Of weights and activations.
         image_size: Height and width, pixels.
-        blueprint: The student but its widths.
+        config: The student but its widths.
         space: The choices, by label.
         repeats: Visits to each combination; their median counts.
         date: When it was finished, UTC.
@@ -89,7 +89,7 @@ class LatencyTable(BaseModel):
     batch: int
     precision: Literal["fp32"] = "fp32"
     image_size: tuple[int, int]
-    blueprint: Annotated[Blueprint, Field(discriminator="family")]
+    config: Annotated[GeneratorConfig, Field(discriminator="family", alias="blueprint")]  # its key in files
     space: dict[str, tuple[int, ...]]
     repeats: int
     date: str
@@ -143,7 +143,7 @@ class LatencyTable(BaseModel):
 
     @classmethod
     def load_for(
-        cls, path: Path, blueprint: Blueprint, space: SearchSpace, image_size: tuple[int, int]
+        cls, path: Path, config: GeneratorConfig, space: SearchSpace, image_size: tuple[int, int]
     ) -> LatencyTable:
         """The table of a student.
 
@@ -151,17 +151,17 @@ class LatencyTable(BaseModel):
             InputError: No table, or one of another student.
         """
         table = cls.load(path)
-        table.check(path, blueprint, space, image_size)
+        table.check(path, config, space, image_size)
         return table
 
-    def check(self, path: Path, blueprint: Blueprint, space: SearchSpace, image_size: tuple[int, int]) -> None:
+    def check(self, path: Path, config: GeneratorConfig, space: SearchSpace, image_size: tuple[int, int]) -> None:
         """Refuse a table that was measured for another student; ``path`` names its file.
 
         Raises:
             InputError: It says which of the two differs in what.
         """
         pairs = (
-            ("a student", self.blueprint, blueprint),
+            ("a student", self.config, config),
             ("pictures", self.image_size, image_size),
             ("a search space", self.space, space.choices),
         )

@@ -29,7 +29,7 @@ from ganc_nni.core.structured import LARGEST_JSON, parse_json
 from ganc_nni.cost.blocks import Block, Stopwatch, build_plain, covering_samples, cpu_threads, find_blocks
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import GOAL_PERCENT, NANOSECONDS, BlockTimes, Comparison, LatencyTable, additive
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace, config_str, random_sample
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class TableMeasurement:
     """All that decides what a latency table says.
 
     Attributes:
-        blueprint: The student but its widths.
+        config: The student but its widths.
         space: Its choices.
         image_size: Height and width, pixels.
         device: Where it runs.
@@ -86,7 +86,7 @@ class TableMeasurement:
         seed: Of the sub-generators and their order.
     """
 
-    blueprint: Blueprint
+    config: GeneratorConfig
     space: SearchSpace
     image_size: tuple[int, int]
     device: torch.device
@@ -98,7 +98,7 @@ class TableMeasurement:
 
     @cached_property
     def _blocks(self) -> list[Block]:
-        return find_blocks(self.blueprint, self.space, self.image_size)
+        return find_blocks(self.config, self.space, self.image_size)
 
     def _origin(self) -> dict[str, Any]:
         """What visits must share to be put together."""
@@ -109,7 +109,7 @@ class TableMeasurement:
             "batch": self.batch,
             "torch": torch.__version__,
             "image_size": list(self.image_size),
-            "blueprint": self.blueprint.model_dump(mode="json"),
+            "blueprint": self.config.model_dump(mode="json"),
             "space": {label: list(widths) for label, widths in self.space.choices.items()},
             "seed": self.seed,
         }
@@ -197,16 +197,16 @@ class TableMeasurement:
     ) -> Iterable[Times]:
         """The visits that are not done; says early how long they will take."""
         generator = torch.Generator().manual_seed(self.seed)
-        size = (self.batch, self.blueprint.in_channels, *self.image_size)
+        size = (self.batch, self.config.in_channels, *self.image_size)
         x = torch.randn(size, generator=generator).to(self.device)
         middle = {label: widths[len(widths) // 2] for label, widths in self.space.choices.items()}
-        reference = build_plain(self.blueprint, middle, self.device)
+        reference = build_plain(self.config, middle, self.device)
         starts = [block.start for block in self._blocks]
         begin, first = time.monotonic(), done + min(20, len(visits) - done)
         advance(done, len(visits))
         for index in range(done, len(visits)):
             visit = visits[index]
-            network = build_plain(self.blueprint, visit.sample, self.device)
+            network = build_plain(self.config, visit.sample, self.device)
             with torch.inference_mode():
                 times = Times(*stopwatch.compare(network, reference, x, [0] if visit.whole else starts))
             yield times
@@ -256,7 +256,7 @@ class TableMeasurement:
             threads=self.threads,
             batch=self.batch,
             image_size=self.image_size,
-            blueprint=self.blueprint,
+            config=self.config,
             space=choices,
             repeats=self.repeats,
             date=datetime.now(UTC).isoformat(timespec="seconds"),

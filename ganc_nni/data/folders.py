@@ -16,7 +16,7 @@ from ganc_nni.data.decoding import Channels
 from ganc_nni.data.images import Half, read_bytes, read_half, read_image
 from ganc_nni.data.order import drawing
 from ganc_nni.data.pictures import PictureSet
-from ganc_nni.data.transforms import Augmentation, Placement, Size
+from ganc_nni.data.transforms import Augmentation, Crop, Size
 
 
 class Pictures(PictureSet):
@@ -63,11 +63,11 @@ class Shown(NamedTuple):
 
     Attributes:
         number: Of the picture in its set, from 0.
-        placement: Crop and flip.
+        crop: Crop and flip.
     """
 
     number: int
-    placement: Placement
+    crop: Crop
 
 
 @dataclass(eq=False)

@@ -61,8 +61,8 @@ def _bytes(pictures: PictureSet, device: torch.device) -> Tensor:
 
 def _cut(pictures: Tensor, shown: Sequence[Shown]) -> Tensor:
     parts = []
-    for number, placement in shown:
-        (height, width), top, left = placement.size, placement.top, placement.left
+    for number, crop in shown:
+        (height, width), top, left = crop.size, crop.top, crop.left
         part = pictures[number, :, top : top + height, left : left + width]
-        parts.append(part.flip(2) if placement.mirrored else part)
+        parts.append(part.flip(2) if crop.mirrored else part)
     return torch.stack(parts).float() / 127.5 - 1

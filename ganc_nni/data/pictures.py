@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganc_nni.data.transforms import Placement, Size, resize, to_tensor
+from ganc_nni.data.transforms import Crop, Size, resize, to_tensor
 
 
 class PictureSet(Dataset[Tensor], ABC):
@@ -39,9 +39,9 @@ class PictureSet(Dataset[Tensor], ABC):
     def __getitem__(self, index: int) -> Tensor:
         return self.tensor(self.image(index))
 
-    def placed(self, index: int, placement: Placement) -> Tensor:
-        """The part of picture ``index`` that the placement shows."""
-        return self.tensor(placement.apply(self.image(index)))
+    def placed(self, index: int, crop: Crop) -> Tensor:
+        """The part of picture ``index`` that the crop shows."""
+        return self.tensor(crop.apply(self.image(index)))
 
     def tensor(self, image: Image.Image) -> Tensor:
         """What a network sees of :meth:`image` or of a part of it, ``C x H x W``."""

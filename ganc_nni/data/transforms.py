@@ -53,8 +53,8 @@ def batches_of_one_size(pictures: Iterable[Tensor], batch_size: int) -> Iterator
 
 
 @dataclass(frozen=True)
-class Placement:
-    """One draw of a crop and a flip; pictures of the same size that are given the same placement stay aligned.
+class Crop:
+    """One draw of a crop and a flip; pictures of the same size that are given the same crop stay aligned.
 
     Attributes:
         top: First row of the crop, pixels.
@@ -87,8 +87,8 @@ class Augmentation:
     image_size: Size
     flip: bool = True
 
-    def draw(self, loaded: Size, generator: torch.Generator) -> Placement:
-        """A random placement in a picture of (height, width) ``loaded``.
+    def draw(self, loaded: Size, generator: torch.Generator) -> Crop:
+        """A random crop in a picture of (height, width) ``loaded``.
 
         Raises:
             InputError: The picture is smaller than the crop.
@@ -102,4 +102,4 @@ class Augmentation:
         top = int(torch.randint(spare_rows + 1, (), generator=generator))
         left = int(torch.randint(spare_columns + 1, (), generator=generator))
         mirrored = self.flip and bool(torch.rand((), generator=generator) < 0.5)
-        return Placement(top, left, self.image_size, mirrored)
+        return Crop(top, left, self.image_size, mirrored)

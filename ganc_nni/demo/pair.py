@@ -78,12 +78,12 @@ class Pair:
         checkpoint = recipe.get("teacher", {}).get("checkpoint")
         teacher = read_generator(
             folder / "teacher" / "teacher.safetensors" if checkpoint is None else Path(checkpoint),
-            upsampling=compressed.blueprint.upsampling if compressed.blueprint.family == "spade" else None,
+            upsampling=compressed.config.upsampling if compressed.config.family == "spade" else None,
         )
         self.networks: dict[str, nn.Module] = {
             name: file.network().to(self.device) for name, file in zip(NAMES, (teacher, compressed), strict=True)
         }
-        self.describe = compressed.blueprint.describe()
+        self.describe = compressed.config.describe()
         self._times = {name: deque[float](maxlen=REMEMBERED) for name in NAMES}
         self._alone = threading.Lock()
         self._warm_up()

@@ -60,7 +60,7 @@ class Deployable:
     opset: int = 17
 
     def __post_init__(self) -> None:
-        self.interface.check(self.architecture.blueprint)
+        self.interface.check(self.architecture.config)
         if not self.pictures:
             raise InputError("no pictures to run the files on; expected at least one")
 
@@ -72,7 +72,7 @@ class Deployable:
     @cached_property
     def model(self) -> Any:
         """The ONNX model in float32."""
-        example = self.interface.example(self.architecture.blueprint, 1)
+        example = self.interface.example(self.architecture.config, 1)
         return to_onnx(self.wrapped, example, self.interface, self.opset)
 
     @property
@@ -87,7 +87,7 @@ class Deployable:
             InputError: The network cannot be exported that way.
         """
         if kind == "pt2":
-            example, multiple = self.interface.example(self.architecture.blueprint, 2), self._multiple
+            example, multiple = self.interface.example(self.architecture.config, 2), self._multiple
             return to_program(self.wrapped, example, self.interface, multiple, self.metadata)
         if kind == "int8":
             if self.calibration is None:
@@ -99,7 +99,7 @@ class Deployable:
     @property
     def _multiple(self) -> int:
         """What height and width are multiples of."""
-        return self.architecture.blueprint.sides()[0]
+        return self.architecture.config.sides()[0]
 
     @cached_property
     def tried(self) -> list[Array]:
@@ -113,17 +113,17 @@ class Deployable:
         return [*self.pictures, *(self._noise(size) for size in sizes)]
 
     def _noise(self, size: tuple[int, int]) -> Array:
-        blueprint, labels, random = self.architecture.blueprint, self.interface.labels, np.random.default_rng(0)
+        config, labels, random = self.architecture.config, self.interface.labels, np.random.default_rng(0)
         height, width = size
-        if blueprint.family != "spade":
-            pixels = random.integers(0, 256, (1, height, width, blueprint.in_channels), dtype=np.uint8)
+        if config.family != "spade":
+            pixels = random.integers(0, 256, (1, height, width, config.in_channels), dtype=np.uint8)
             return pixels if self.interface.as_bytes else (pixels / np.float32(127.5) - 1).transpose(0, 3, 1, 2)
         areas = random.integers(0, 256, (1, -(-height // 8), -(-width // 8), 3)).repeat(8, 1).repeat(8, 2)
         areas = areas[:, :height, :width]
         if labels is not None and self.interface.as_bytes:
             areas[..., 0] %= labels.classes
             return areas[..., : 3 if labels.instances else 1].astype(np.uint8)
-        one_hot = np.arange(blueprint.in_channels) == areas[..., :1] % blueprint.in_channels
+        one_hot = np.arange(config.in_channels) == areas[..., :1] % config.in_channels
         return one_hot.transpose(0, 3, 1, 2).astype(np.float32)
 
     @cached_property
@@ -236,13 +236,13 @@ def _joined(failures: Sequence[InputError | TrainingError], written: Sequence[st
 
 def _described(network: Deployable, kind: Formats) -> dict[str, Any]:
     interface = network.interface
-    example = interface.example(network.architecture.blueprint, 1)
+    example = interface.example(network.architecture.config, 1)
     return {
         "format": kind,
         "input": "uint8 N x H x W x C" if interface.as_bytes else "float32 N x C x H x W",
         "channels": example.shape[-1 if interface.as_bytes else 1],
         "image_size": None if interface.dynamic else list(interface.size),
-        "multiple": network.architecture.blueprint.sides()[0],
+        "multiple": network.architecture.config.sides()[0],
         "opset": None if kind == "pt2" else network.opset,
     }
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data import IGNORE_ID
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,27 @@ class Interface:
     as_bytes: bool = False
     labels: Labels | None = None
 
-    def check(self, blueprint: Blueprint) -> None:
+    def check(self, config: GeneratorConfig) -> None:
         """Refuse what the generator cannot be called with.
 
         Raises:
             InputError: The size does not fit, or it is not known what the channels of a label map mean.
         """
-        blueprint.check_size(self.size, "size")
-        if not self.as_bytes or blueprint.family != "spade":
+        config.check_size(self.size, "size")
+        if not self.as_bytes or config.family != "spade":
             return
-        if self.labels is None or self.labels.channels != blueprint.in_channels:
+        if self.labels is None or self.labels.channels != config.in_channels:
             found = "nothing" if self.labels is None else f"{self.labels.channels} channels"
             raise InputError(
-                f"bytes: the generator reads label maps of {blueprint.in_channels} channels, the description of their "
+                f"bytes: the generator reads label maps of {config.in_channels} channels, the description of their "
                 f"classes, void and instances says {found}; give one that fits"
             )
 
-    def example(self, blueprint: Blueprint, batch: int) -> Tensor:
+    def example(self, config: GeneratorConfig, batch: int) -> Tensor:
         """An input of zeros."""
         if not self.as_bytes:
-            return torch.zeros(batch, blueprint.in_channels, *self.size)
-        channels = blueprint.in_channels if self.labels is None else (3 if self.labels.instances else 1)
+            return torch.zeros(batch, config.in_channels, *self.size)
+        channels = config.in_channels if self.labels is None else (3 if self.labels.instances else 1)
         return torch.zeros(batch, *self.size, channels, dtype=torch.uint8)
 
     def wrap(self, network: nn.Module) -> nn.Module:

@@ -20,7 +20,7 @@ from ganc_nni.generators.unet import DEPTHS, Norm
 from ganc_nni.recipe.words import all_in_words, from_json
 
 
-class _Blueprint(BaseModel, ABC):
+class _FamilyConfig(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     in_channels: Annotated[int, Field(ge=1, le=2**17)] = 3  # 16 bits of ids, void and edges between instances
@@ -53,7 +53,7 @@ class _Blueprint(BaseModel, ABC):
         """In words."""
 
 
-class ResnetBlueprint(_Blueprint):
+class ResnetConfig(_FamilyConfig):
     """Everything about a ResNet generator but its widths."""
 
     family: Literal["resnet"] = "resnet"
@@ -74,14 +74,14 @@ class ResnetBlueprint(_Blueprint):
         return f"ResNet generator, {self.n_blocks} blocks, {kind} convolutions{', affine norms' * self.affine}"
 
 
-class SpadeBlueprint(_Blueprint):
+class SpadeConfig(_FamilyConfig):
     """Everything about a SPADE generator but its widths."""
 
     family: Literal["spade"] = "spade"
     upsampling: Upsampling = "more"
 
     def build(self, widths: Sequence[Width]) -> SpadeGenerator:
-        """See :meth:`ResnetBlueprint.build`."""
+        """See :meth:`ResnetConfig.build`."""
         return SpadeGenerator(widths, self.in_channels, self.out_channels, self.upsampling, self.separable)
 
     def sides(self) -> tuple[int, int]:
@@ -99,7 +99,7 @@ class SpadeBlueprint(_Blueprint):
         return f"SPADE generator, upsampling {self.upsampling}, {kind} convolutions for scale and shift"
 
 
-class UnetBlueprint(_Blueprint):
+class UnetConfig(_FamilyConfig):
     """Everything about a U-Net generator but its widths."""
 
     family: Literal["unet"] = "unet"
@@ -108,7 +108,7 @@ class UnetBlueprint(_Blueprint):
     norm: Norm = "instance"
 
     def build(self, widths: Sequence[Width]) -> UnetGenerator:
-        """See :meth:`ResnetBlueprint.build`."""
+        """See :meth:`ResnetConfig.build`."""
         return UnetGenerator(widths, self.in_channels, self.out_channels, self.n_downs, self.norm)
 
     def sides(self) -> tuple[int, int]:
@@ -120,7 +120,7 @@ class UnetBlueprint(_Blueprint):
         return f"U-Net generator, {self.n_downs} levels, {self.norm} norm"
 
 
-Blueprint: TypeAlias = ResnetBlueprint | SpadeBlueprint | UnetBlueprint
+GeneratorConfig: TypeAlias = ResnetConfig | SpadeConfig | UnetConfig
 
 
 class Architecture(BaseModel):
@@ -128,7 +128,7 @@ class Architecture(BaseModel):
 
     Attributes:
         schema_version: Of this format.
-        blueprint: The generator but its widths.
+        config: The generator but its widths.
         space: The choices it was drawn from, by label.
         sample: The chosen widths, by label.
         config_str: The chosen widths joined by underscores, in the order of the published code.
@@ -140,10 +140,10 @@ class Architecture(BaseModel):
         provenance: Recipe, seed, versions.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     schema_version: int = Field(1, ge=1, le=1)
-    blueprint: Annotated[Blueprint, Field(discriminator="family")]
+    config: Annotated[GeneratorConfig, Field(discriminator="family", alias="blueprint")]  # its key in files
     space: dict[str, tuple[int, ...]]
     sample: dict[str, int]
     config_str: str
@@ -156,7 +156,7 @@ class Architecture(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Architecture:
-        labels = LABELS[self.blueprint.family]
+        labels = LABELS[self.config.family]
         if set(self.sample) != set(labels) or min(self.sample.values()) < 1:
             found = quoted(self.sample)
             raise ValueError(f"sample: expected a positive width for each of {', '.join(labels)}, got {found}")
@@ -173,7 +173,7 @@ class Architecture(BaseModel):
 
     def network(self) -> Generator:
         """The deployable network, of plain torch layers, with untrained weights."""
-        return self.blueprint.build([self.sample[label] for label in LABELS[self.blueprint.family]])
+        return self.config.build([self.sample[label] for label in LABELS[self.config.family]])
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.architecture import GeneratorConfig, ResnetConfig, SpadeConfig, UnetConfig
 from ganc_nni.generators.space import Sample
 from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
 
 
-def planned_blueprint(recipe: Recipe, part: TeacherRecipe | StudentRecipe, backwards: bool = False) -> Blueprint:
+def planned_config(recipe: Recipe, part: TeacherRecipe | StudentRecipe, backwards: bool = False) -> GeneratorConfig:
     """Teacher or student of a recipe but its widths; ``backwards`` from target to source, as CycleGAN needs one."""
     channels = (recipe.data.in_channels, recipe.data.out_channels)
     in_channels, out_channels = channels[::-1] if backwards else channels
     generator = recipe.generator
     shared: dict[str, Any] = {"in_channels": in_channels, "out_channels": out_channels}
     if generator.family == "unet":
-        return UnetBlueprint(**shared, n_downs=generator.n_downs)
+        return UnetConfig(**shared, n_downs=generator.n_downs)
     if generator.family == "spade":
-        return SpadeBlueprint(**shared, separable=part.separable, upsampling=generator.upsampling)
-    return ResnetBlueprint(**shared, separable=part.separable, n_blocks=part.n_blocks)
+        return SpadeConfig(**shared, separable=part.separable, upsampling=generator.upsampling)
+    return ResnetConfig(**shared, separable=part.separable, n_blocks=part.n_blocks)
 
 
 def teacher_widths(recipe: Recipe) -> Sample:

@@ -19,7 +19,7 @@ from ganc_nni.core.io import check_shapes, load_metadata, load_weights
 from ganc_nni.core.structured import parse_json
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import Generator
-from ganc_nni.generators.architecture import Architecture, Blueprint, SpadeBlueprint
+from ganc_nni.generators.architecture import Architecture, GeneratorConfig, SpadeConfig
 from ganc_nni.generators.space import Sample, config_str, parse_config_str
 from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop.named import WRAPPERS, Named
@@ -41,27 +41,27 @@ class GeneratorFile:
 
     Attributes:
         path: The file.
-        blueprint: The generator but its widths.
+        config: The generator but its widths.
         sample: Its widths by label. A supernet's are the widest that it holds.
         weights: Its tensors under this project's keys, in the file's precision.
         origin: What the file's metadata say of it, if they do.
     """
 
     path: Path
-    blueprint: Blueprint
+    config: GeneratorConfig
     sample: Sample
     weights: dict[str, Tensor]
     origin: Architecture | None = None
 
     def network(self) -> Generator:
         """The trained network, of plain torch layers, float32, in evaluation mode."""
-        network = self.blueprint.build(list(self.sample.values()))
+        network = self.config.build(list(self.sample.values()))
         network.load_state_dict(self.weights)
         return network.eval()
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """What it costs at ``size`` (height and width, pixels)."""
-        return count(_skeleton(self.blueprint, self.sample), self.blueprint.in_channels, size)
+        return count(_skeleton(self.config, self.sample), self.config.in_channels, size)
 
     @cached_property
     def weights_bytes(self) -> int:
@@ -84,9 +84,9 @@ class GeneratorFile:
             )
         if sample == self.sample:
             return self
-        shapes = {key: value.shape for key, value in _skeleton(self.blueprint, sample).state_dict().items()}
+        shapes = {key: value.shape for key, value in _skeleton(self.config, sample).state_dict().items()}
         weights = {key: self.weights[key][tuple(slice(side) for side in shape)] for key, shape in shapes.items()}
-        return GeneratorFile(self.path, self.blueprint, sample, weights)
+        return GeneratorFile(self.path, self.config, sample, weights)
 
     def architecture(self, size: tuple[int, int]) -> Architecture:
         """The architecture, with MACs at ``size``; the one in the file's metadata if there is one."""
@@ -94,7 +94,7 @@ class GeneratorFile:
             return self.origin
         cost = self.cost(size)
         return Architecture(
-            blueprint=self.blueprint,
+            config=self.config,
             space={label: (width,) for label, width in self.sample.items()},
             sample=self.sample,
             config_str=config_str(self.sample),
@@ -107,33 +107,33 @@ class GeneratorFile:
         )
 
 
-def read_generator(path: Path, config: str | None = None, upsampling: Upsampling | None = None) -> GeneratorFile:
+def read_generator(path: Path, widths: str | None = None, upsampling: Upsampling | None = None) -> GeneratorFile:
     """Read a generator file of any known origin.
 
     Args:
         path: ``.pth``, ``.safetensors`` or ``.ckpt``.
-        config: Configuration string of the sub-generator to take out of a supernet; of any other file, its own.
+        widths: Configuration string of the sub-generator to take out of a supernet; of any other file, its own.
         upsampling: Of a SPADE generator whose file does not say it: "normal" and "more" have the same tensors.
 
     Raises:
         InputError: No generator, or one whose tensors do not fit together; the message names file and key.
     """
     named = _named(path, load_weights(path))
-    blueprint, sample = named.blueprint(), named.sample()
+    config, sample = named.config(), named.sample()
     origin = _origin(path)
-    if isinstance(blueprint, SpadeBlueprint):
-        blueprint = _with_upsampling(path, blueprint, upsampling, origin)
-    expected = _skeleton(blueprint, sample).state_dict()
-    reason = f"a {blueprint.describe()} of widths {config_str(sample)}"
+    if isinstance(config, SpadeConfig):
+        config = _with_upsampling(path, config, upsampling, origin)
+    expected = _skeleton(config, sample).state_dict()
+    reason = f"a {config.describe()} of widths {config_str(sample)}"
     check_shapes(expected, named.weights, path, named.in_file, reason)
-    if origin is not None and (origin.blueprint != blueprint or origin.sample != sample):
+    if origin is not None and (origin.config != config or origin.sample != sample):
         raise InputError(
-            f"{path}: its metadata say {origin.blueprint} {origin.config_str}, its tensors {blueprint} "
+            f"{path}: its metadata say {origin.config} {origin.config_str}, its tensors {config} "
             f"{config_str(sample)}; expected the same"
         )
     weights = {key: named.weights[key] for key in expected}
-    file = GeneratorFile(path, blueprint, sample, weights, origin)
-    return file if config is None else file.sub_generator(parse_config_str(config, tuple(sample)))
+    file = GeneratorFile(path, config, sample, weights, origin)
+    return file if widths is None else file.sub_generator(parse_config_str(widths, tuple(sample)))
 
 
 def _named(path: Path, content: Mapping[str, Tensor]) -> Named:
@@ -159,11 +159,11 @@ def _named(path: Path, content: Mapping[str, Tensor]) -> Named:
 
 
 def _with_upsampling(
-    path: Path, found: SpadeBlueprint, told: Upsampling | None, origin: Architecture | None
-) -> SpadeBlueprint:
-    """The blueprint with what the tensors do not tell."""
-    if told is None and origin is not None and isinstance(origin.blueprint, SpadeBlueprint):
-        told = origin.blueprint.upsampling
+    path: Path, found: SpadeConfig, told: Upsampling | None, origin: Architecture | None
+) -> SpadeConfig:
+    """The config with what the tensors do not tell."""
+    if told is None and origin is not None and isinstance(origin.config, SpadeConfig):
+        told = origin.config.upsampling
     if told is None:
         if found.upsampling != "most":
             _log.warning('%s: its tensors fit upsampling "normal" and "more"; taking "more"', path)
@@ -173,10 +173,10 @@ def _with_upsampling(
     return found.model_copy(update={"upsampling": told})
 
 
-def _skeleton(blueprint: Blueprint, sample: Sample) -> Generator:
+def _skeleton(config: GeneratorConfig, sample: Sample) -> Generator:
     """The network without values."""
     with torch.device("meta"):
-        return blueprint.build(list(sample.values()))
+        return config.build(list(sample.values()))
 
 
 def _origin(path: Path) -> Architecture | None:

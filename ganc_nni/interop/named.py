@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.generators import LABELS, Family
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 from ganc_nni.generators.space import Sample
 from ganc_nni.interop.parametrised import put_together
 
@@ -64,7 +64,7 @@ class Named(ABC):
         """The tensors, which have lost their prefix, under this project's keys."""
 
     @abstractmethod
-    def blueprint(self) -> Blueprint:
+    def config(self) -> GeneratorConfig:
         """Depth, channels and kind of convolution, each read from one tensor."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators.architecture import ResnetBlueprint
+from ganc_nni.generators.architecture import ResnetConfig
 from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, block_groups
 from ganc_nni.interop.named import Named
 
@@ -89,9 +89,9 @@ class NamedResnet(Named):
         """Instance norms with scale and shift."""
         return any(key.endswith(".weight") and value.ndim == 1 for key, value in self.weights.items())
 
-    def blueprint(self) -> ResnetBlueprint:
+    def config(self) -> ResnetConfig:
         """See the base class."""
-        return ResnetBlueprint(
+        return ResnetConfig(
             in_channels=self.shape(self.mark)[1],
             out_channels=self.shape(f"model.{_FIRST_BLOCK + self.n_blocks + 7}.weight")[0],
             n_blocks=self.n_blocks,

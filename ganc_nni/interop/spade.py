@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ganc_nni.generators.architecture import SpadeBlueprint
+from ganc_nni.generators.architecture import SpadeConfig
 from ganc_nni.generators.spade import LABELS, MULTIPLIERS
 from ganc_nni.interop.named import Named
 
@@ -44,9 +44,9 @@ class NamedSpade(Named):
                 weights[key] = value[: after.shape[1]]
         return weights
 
-    def blueprint(self) -> SpadeBlueprint:
+    def config(self) -> SpadeConfig:
         """See the base class; "normal" and "more" have the same tensors, so that "normal" has to be told."""
-        return SpadeBlueprint(
+        return SpadeConfig(
             in_channels=self.shape(self.mark)[1],
             out_channels=self.shape("conv_img.weight")[0],
             separable=any(".mlp_gamma.conv." in key for key in self.weights),

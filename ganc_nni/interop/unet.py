@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators.architecture import UnetBlueprint
+from ganc_nni.generators.architecture import UnetConfig
 from ganc_nni.generators.unet import DEPTHS, LABELS, MULTIPLIERS
 from ganc_nni.interop.named import Named
 
@@ -50,9 +50,9 @@ class NamedUnet(Named):
             )
         return n_downs
 
-    def blueprint(self) -> UnetBlueprint:
+    def config(self) -> UnetConfig:
         """See the base class."""
-        return UnetBlueprint(
+        return UnetConfig(
             in_channels=self.shape("encode_0.1.weight")[1],
             out_channels=self.shape("decode_0.conv.weight")[1],
             n_downs=self.n_downs,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import save_weights
-from ganc_nni.generators.architecture import SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.architecture import SpadeConfig, UnetConfig
 from ganc_nni.generators.space import config_str
 from ganc_nni.interop.files import GeneratorFile
 from ganc_nni.interop.unet import nested
@@ -46,20 +46,20 @@ def save_generator(file: GeneratorFile, target: Path, to: Format, size: tuple[in
 
 def _compression_usage(file: GeneratorFile) -> str:
     """The options by which mit-han-lab/gan-compression loads it."""
-    widths, blueprint = set(file.sample.values()), file.blueprint
-    if isinstance(blueprint, UnetBlueprint):
+    widths, config = set(file.sample.values()), file.config
+    if isinstance(config, UnetConfig):
         raise InputError(f"{file.path}: gan-compression has no U-Net generator; use --to pytorch-CycleGAN-and-pix2pix")
-    if isinstance(blueprint, SpadeBlueprint):
-        name, rest = "spade", f" --num_upsampling_layers {blueprint.upsampling}"
+    if isinstance(config, SpadeConfig):
+        name, rest = "spade", f" --num_upsampling_layers {config.upsampling}"
     else:
-        if blueprint.affine:
+        if config.affine:
             raise InputError(f"{file.path}: has instance norms with scale and shift; gan-compression has none")
         name, rest = "resnet_9blocks", " --norm instance"
-        if blueprint.n_blocks != 9:
-            raise InputError(f"{file.path}: has {blueprint.n_blocks} residual blocks; gan-compression knows 9 only")
+        if config.n_blocks != 9:
+            raise InputError(f"{file.path}: has {config.n_blocks} residual blocks; gan-compression knows 9 only")
     if len(widths) == 1:
-        return f"--netG {'mobile_' * blueprint.separable}{name} --ngf {widths.pop()}{rest}"
-    if not blueprint.separable:
+        return f"--netG {'mobile_' * config.separable}{name} --ngf {widths.pop()}{rest}"
+    if not config.separable:
         raise InputError(
             f"{file.path}: has full convolutions and the widths {config_str(file.sample)}; gan-compression knows "
             "different widths with separable convolutions only"
@@ -69,21 +69,21 @@ def _compression_usage(file: GeneratorFile) -> str:
 
 def _public(file: GeneratorFile) -> tuple[dict[str, Tensor], str]:
     """The tensors as junyanz/pytorch-CycleGAN-and-pix2pix names them without dropout, and its options."""
-    blueprint, widths = file.blueprint, set(file.sample.values())
+    config, widths = file.config, set(file.sample.values())
     name, norm = "", "instance"
-    if isinstance(blueprint, UnetBlueprint):
-        norm = blueprint.norm
-        name = {7: "unet_128", 8: "unet_256"}.get(blueprint.n_downs, "")
-    elif not isinstance(blueprint, SpadeBlueprint) and not blueprint.separable and not blueprint.affine:
-        name = {6: "resnet_6blocks", 9: "resnet_9blocks"}.get(blueprint.n_blocks, "")
+    if isinstance(config, UnetConfig):
+        norm = config.norm
+        name = {7: "unet_128", 8: "unet_256"}.get(config.n_downs, "")
+    elif not isinstance(config, SpadeConfig) and not config.separable and not config.affine:
+        name = {6: "resnet_6blocks", 9: "resnet_9blocks"}.get(config.n_blocks, "")
     if len(widths) > 1 or not name:
         raise InputError(
-            f"{file.path}: is a {blueprint.describe()}, of widths {config_str(file.sample)}; pytorch-CycleGAN-and-"
+            f"{file.path}: is a {config.describe()}, of widths {config_str(file.sample)}; pytorch-CycleGAN-and-"
             "pix2pix knows ResNet generators of 6 or 9 blocks with full convolutions and norms without parameters, and "
             "U-Net generators of 7 or 8 levels, with the same width everywhere; use --to ganc"
         )
-    if isinstance(blueprint, UnetBlueprint):
-        weights = nested(file.weights, blueprint.n_downs)
+    if isinstance(config, UnetConfig):
+        weights = nested(file.weights, config.n_downs)
     else:
         weights = {key.replace(".conv_block.6.", ".conv_block.5."): value for key, value in file.weights.items()}
     options = f"--netG {name} --ngf {widths.pop()} --norm {norm} --no_dropout"

@@ -23,7 +23,7 @@ from ganc_nni.generators.space import config_str
 from ganc_nni.nnictl import fingerprint as identity
 from ganc_nni.nnictl.nni_server import Manager
 from ganc_nni.nnictl.preflight import check_experiment, check_interpreter
-from ganc_nni.nnictl.trial_queue import STARTS, Desk, Parameters, Send, Task
+from ganc_nni.nnictl.trial_queue import STARTS, Parameters, Send, Task, TrialQueue
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.affordable_space import BudgetedSpace, build_space
@@ -84,7 +84,7 @@ class TrialSearch:
         self.engine = TrialEngine(
             evaluations, self.record.known, higher_is_better, self._update_or_fail, self.record.own
         )
-        self.desk = Desk(self.engine.changed)
+        self.queue = TrialQueue(self.engine.changed)
         if self._searched:
             self.engine.close()
         else:
@@ -144,16 +144,16 @@ class TrialSearch:
         """
         self._concurrency = self.manager.concurrency()
         with self.engine.changed:
-            self.desk.ask(ids, send)
+            self.queue.ask(ids, send)
             self._update()
             self.engine.changed.wait_for(
-                lambda: not self.desk.waiting or self._missing or self.engine.exhausted, PATIENCE
+                lambda: not self.queue.waiting or self._missing or self.engine.exhausted, PATIENCE
             )
-            return self.desk.answers()
+            return self.queue.answers()
 
     def receive_trial_result(self, number: int, parameters: dict[str, Any], value: Any) -> None:
         """Record a score and pass it to the strategy; stages leave their results in the run folder."""
-        task = self.desk.tasks.get(number)
+        task = self.queue.tasks.get(number)
         if task is not None and task.model is not None:
             self._end(task, Evaluation(task.model.sample, float(value["default"]), float(value["seconds"])))
             self._update()
@@ -164,7 +164,7 @@ class TrialSearch:
         Raises:
             TrainingError: A stage failed, on which the others build, or a machine cannot score at all.
         """
-        task = self.desk.tasks.get(number)
+        task = self.queue.tasks.get(number)
         if task is None or task.ended:
             return
         if task.model is not None:
@@ -182,7 +182,7 @@ class TrialSearch:
             self._end(task, found)
         elif not success and (why := self._given_up()):
             raise TrainingError(why)
-        elif not success and not self.desk.start_again(task):
+        elif not success and not self.queue.start_again(task):
             message = f"its trial was started {STARTS} times and ended without a score; see the logs of the trials"
             self.record.journal.append(failure := Evaluation(model.sample, None, message=message))
             self._end(task, failure)
@@ -191,14 +191,14 @@ class TrialSearch:
         task.ended = True
         if task.parameters["stage"] == "export":
             self.finished = True
-            self.manager.end_after(self._earlier_trials + len(self.desk.tasks))
+            self.manager.end_after(self._earlier_trials + len(self.queue.tasks))
         else:
             self._missing.popleft()
             identity.write(self.run)
 
     def _stage_failed(self, task: Task) -> None:
         why = self._given_up()
-        if not why and self.desk.start_again(task):
+        if not why and self.queue.start_again(task):
             return
         why = why or "its process was killed again and again; see the trial's log"
         raise TrainingError(f"stage {task.parameters['stage']} failed: {why}")
@@ -230,17 +230,17 @@ class TrialSearch:
                 seconds = sum(evaluation.seconds for evaluation in self.record.evaluations)
                 self.pipeline.finish("search", finish(self.record), seconds)
                 self._searched = True
-            while self.desk.waiting and (task := self._next_task()) is not None:
-                self.desk.give(task)
+            while self.queue.waiting and (task := self._next_task()) is not None:
+                self.queue.give(task)
             # A trial that NNI has ended, but has not told us of yet, must not make room for the next sub-generator.
             room = 0 if self._missing or self.engine.exhausted else self._concurrency - self.engine.open
-            self.engine.idle = max(0, min(len(self.desk.waiting), room))
+            self.engine.idle = max(0, min(len(self.queue.waiting), room))
             self.engine.changed.notify_all()
 
     def _next_task(self) -> Task | None:
         """Something to do now."""
-        if self.desk.again:
-            return self.desk.again.popleft()
+        if self.queue.again:
+            return self.queue.again.popleft()
         if self._stage is not None and not self._stage.ended:
             return None
         if self._missing:

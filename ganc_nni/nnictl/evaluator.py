@@ -101,7 +101,7 @@ class Scorer:
         if self._supernet is not None and self.pipeline.record("supernet") != self._supernet:
             self._begin()
         if self._supernet is None:
-            identity.check_outset(self.run)
+            identity.check_before_training(self.run)
             self.pipeline.wait_for("supernet")
             identity.check(self.run)
             self._supernet = self.pipeline.record("supernet")

@@ -43,19 +43,19 @@ _CURES = {
 
 def write(run: Run) -> None:
     """Note in ``search/identity.json`` what the tuner's machine works with; the supernet once it is trained."""
-    found = {"machine": socket.gethostname(), **_outset(run), **_content(run)}
+    found = {"machine": socket.gethostname(), **_before_training(run), **_content(run)}
     if Pipeline(run).done("supernet"):
         found["supernet"] = file_sha256(run.supernet_weights)
     write_text(_path(run), json.dumps(found, indent=2) + "\n")
 
 
-def check_outset(run: Run) -> None:
+def check_before_training(run: Run) -> None:
     """Refuse, before waiting for any stage, another version of code, recipe or images than the tuner has.
 
     Raises:
         InputError: One differs; the message says which, on which machine, and the cure.
     """
-    _compare(_outset(run), _noted(run, "ganc_nni"))
+    _compare(_before_training(run), _noted(run, "ganc_nni"))
 
 
 def check(run: Run) -> None:
@@ -67,10 +67,10 @@ def check(run: Run) -> None:
         InputError: Something differs; the message says which, on which machine, and the cure.
     """
     noted = _noted(run, "supernet")
-    _compare({**_outset(run), **_content(run), "supernet": file_sha256(run.supernet_weights)}, noted)
+    _compare({**_before_training(run), **_content(run), "supernet": file_sha256(run.supernet_weights)}, noted)
 
 
-def _outset(run: Run) -> dict[str, str]:
+def _before_training(run: Run) -> dict[str, str]:
     """What is known before any stage."""
     inputs = Pipeline(run).inputs("search")
     return {

@@ -61,7 +61,7 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
     # each trial makes one stage, but the last, which also fine-tunes
     before = names.index("search") if stage == "export" else len(names) - 2
     try:
-        identity.check_outset(run)
+        identity.check_before_training(run)
         if before >= 0:
             pipeline.wait_for(names[before])
         for each in names[before + 1 :]:

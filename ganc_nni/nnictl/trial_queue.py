@@ -42,7 +42,7 @@ class Task:
     ended: bool = False
 
 
-class Desk:
+class TrialQueue:
     """NNI asks for trials with ids; they are answered at once or when there is something to do.
 
     Args:

@@ -201,7 +201,7 @@ class SearchRecord:
         run, score = self.run, evaluation.score
         figures = run.budget.figures(evaluation.sample)
         return Architecture(
-            blueprint=run.student_blueprint,
+            config=run.student_config,
             space=run.space.choices,
             sample=evaluation.sample,
             config_str=config_str(evaluation.sample),

@@ -27,7 +27,7 @@ def check(run: Run) -> None:
         InputError: Data, metric, checkpoint or budget do not fit; the message says how to mend it.
     """
     recipe, metric = run.recipe, run.recipe.metric
-    run.student_blueprint.check_size(recipe.data.image_size, "data.image_size")
+    run.student_config.check_size(recipe.data.image_size, "data.image_size")
     check_size(metric, run.data.search, "search")
     check_size(metric, run.data.test, "test")
     check_files(run)

@@ -19,7 +19,7 @@ from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.metrics.verdict import doubt_of_teacher
 from ganc_nni.recipe import Schedule
 from ganc_nni.run import Run
-from ganc_nni.stages.online_teacher import build_tutors
+from ganc_nni.stages.online_teacher import build_online_teachers
 from ganc_nni.stages.teacher import load_judge
 from ganc_nni.stages.warm_start import inherit_teacher
 from ganc_nni.stages.warmup import start_discriminator
@@ -43,7 +43,7 @@ class OpenEngine(SequentialExecutionEngine):
 def student_channels(run: Run) -> list[int]:
     """Channels of the distilled activations of the widest student, layer by layer."""
     with torch.device("meta"):  # its shape is wanted: no weights, no random numbers
-        widest = run.student_blueprint.build(list(run.space.largest().values()))
+        widest = run.student_config.build(list(run.space.largest().values()))
     return [int(channels) for channels in widest.feature_channels]
 
 
@@ -61,7 +61,7 @@ def distillation_module(
     if blocks is None:
         teacher = run.load_teacher()
         return DistillationModule(recipe, schedule, teacher, channels, metric, samples, calibration, judge, ema)
-    wide, deep = build_tutors(run, schedule, blocks)
+    wide, deep = build_online_teachers(run, schedule, blocks)
     return OnlineModule(recipe, schedule, wide, deep, channels, metric, samples, calibration, judge, ema)
 
 

@@ -18,7 +18,7 @@ from ganc_nni.supernet.reconstruct import reconstruct
 from ganc_nni.training.gan import initialise
 
 if TYPE_CHECKING:
-    from ganc_nni.generators.architecture import Architecture, Blueprint
+    from ganc_nni.generators.architecture import Architecture, GeneratorConfig
     from ganc_nni.run import Run
 
 _log = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ IMAGES = 8
 def missing_layers(run: Run) -> list[str]:
     """The student's layers with weights that its teacher does not have, by name; all of them where depths differ."""
     with torch.device("meta"):  # shapes are wanted: no weights, no random numbers
-        teacher = run.teacher_blueprint.build(list(run.teacher_sample.values())).state_dict()
-        student = run.student_blueprint.build(list(run.space.largest().values())).state_dict()
-    same_depth = len({each.model_dump_json(exclude={"separable", "norm", "affine"}) for each in _blueprints(run)}) == 1
+        teacher = run.teacher_config.build(list(run.teacher_sample.values())).state_dict()
+        student = run.student_config.build(list(run.space.largest().values())).state_dict()
+    same_depth = len({each.model_dump_json(exclude={"separable", "norm", "affine"}) for each in _configs(run)}) == 1
     layers = {name.rpartition(".")[0]: same_depth for name, tensor in student.items() if tensor.ndim > 1}
     apart = {f"{layer}.conv.{index}" for layer in separated(student, teacher) for index in (0, 2)}
     for name, tensor in student.items():
@@ -91,7 +91,7 @@ def inherit_teacher(run: Run, supernet: Generator, mappings: Iterable[nn.Module]
 @torch.no_grad()
 def _solve_largest(run: Run, supernet: Generator, teacher: Generator, order: ChannelOrder) -> None:
     """Reconstruct the largest sub-generator and put it into the supernet."""
-    largest = run.student_blueprint.build(list(run.space.largest().values()))
+    largest = run.student_config.build(list(run.space.largest().values()))
     largest.load_state_dict(supernet.state_dict())
     reconstruct(largest.to(run.device), teacher, order, _images(run))
     solved = largest.state_dict()
@@ -103,7 +103,7 @@ def reconstructed(run: Run, architecture: Architecture, teacher: Generator) -> G
     """A sub-generator with weights reconstructed from ``teacher`` on training images; both on the run's device."""
     order = order_of(run, teacher)
     network = architecture.network().to(run.device)
-    initialise(network, architecture.blueprint.family)
+    initialise(network, architecture.config.family)
     inherit(network, teacher, order)
     reconstruct(network, teacher, order, _images(run))
     return network
@@ -128,12 +128,12 @@ def order_of(run: Run, teacher: Generator) -> ChannelOrder:
     return order
 
 
-def _blueprints(run: Run) -> tuple[Blueprint, Blueprint]:
-    return run.teacher_blueprint, run.student_blueprint
+def _configs(run: Run) -> tuple[GeneratorConfig, GeneratorConfig]:
+    return run.teacher_config, run.student_config
 
 
 def _difference(run: Run) -> str:
-    teacher, student = (blueprint.describe() for blueprint in _blueprints(run))
+    teacher, student = (config.describe() for config in _configs(run))
     return f"the teacher is a {teacher}, the student a {student}"
 
 

@@ -20,7 +20,7 @@ from ganc_nni.supernet.distillation import DistillationModule
 from ganc_nni.training.cyclegan import CycleGanModule
 from ganc_nni.training.pix2pix import Pix2PixModule
 
-Tutor: TypeAlias = CycleGanModule | Pix2PixModule
+OnlineTeacher: TypeAlias = CycleGanModule | Pix2PixModule
 """A teacher with all that trains it."""
 
 WIDE = "wide.generator."
@@ -53,8 +53,8 @@ class OnlineModule(DistillationModule):
         self,
         recipe: Recipe,
         schedule: Schedule,
-        wide: Tutor,
-        deep: Tutor,
+        wide: OnlineTeacher,
+        deep: OnlineTeacher,
         student_channels: Sequence[int],
         metric: Callable[[], Metric] | None,
         samples: Mapping[str, Sample] | None = None,
@@ -68,17 +68,20 @@ class OnlineModule(DistillationModule):
         wide.generator.train().requires_grad_(True)  # which distillation freezes
         self.wide, self.deep = wide, deep
 
-    def tutors(self) -> dict[str, Tutor]:
+    def online_teachers(self) -> dict[str, OnlineTeacher]:
         """The teachers by name."""
         return {"wide": self.wide, "deep": self.deep}
 
     def networks(self) -> Iterable[nn.Module]:
         """The student's, and what trains with and against the teachers."""
-        return itertools.chain(super().networks(), *(tutor.networks() for tutor in self.tutors().values()))
+        return itertools.chain(super().networks(), *(teacher.networks() for teacher in self.online_teachers().values()))
 
     def configure_optimizers(self) -> Any:
         """Those of the student, then those of each teacher."""
-        parts = [super().configure_optimizers(), *(tutor.configure_optimizers() for tutor in self.tutors().values())]
+        parts = [
+            super().configure_optimizers(),
+            *(teacher.configure_optimizers() for teacher in self.online_teachers().values()),
+        ]
         return tuple(list(itertools.chain(*kind)) for kind in zip(*parts, strict=True))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -88,9 +91,9 @@ class OnlineModule(DistillationModule):
             TrainingError: A loss is not finite.
         """
         optimizers = self.optimizers()
-        for index, (name, tutor) in enumerate(self.tutors().items(), 1):
+        for index, (name, teacher) in enumerate(self.online_teachers().items(), 1):
             optimizer_g, optimizer_d = optimizers[2 * index : 2 * index + 2]
-            tutor.learn(batch, self, optimizer_g, optimizer_d, f"{name}_")
+            teacher.learn(batch, self, optimizer_g, optimizer_d, f"{name}_")
         super().training_step(batch, batch_idx)
 
     def student_losses(self, step: Step) -> dict[str, Tensor]:
@@ -103,12 +106,12 @@ class OnlineModule(DistillationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the teachers hold beside weights."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["tutors"] = {name: {} for name in self.tutors()}
-        for name, tutor in self.tutors().items():
-            tutor.on_save_checkpoint(checkpoint["tutors"][name])
+        checkpoint["tutors"] = {name: {} for name in self.online_teachers()}
+        for name, teacher in self.online_teachers().items():
+            teacher.on_save_checkpoint(checkpoint["tutors"][name])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with it."""
         super().on_load_checkpoint(checkpoint)
-        for name, tutor in self.tutors().items():
-            tutor.on_load_checkpoint(checkpoint["tutors"][name])
+        for name, teacher in self.online_teachers().items():
+            teacher.on_load_checkpoint(checkpoint["tutors"][name])

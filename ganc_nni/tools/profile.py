@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import Blueprint, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.architecture import GeneratorConfig, ResnetConfig, SpadeConfig, UnetConfig
 from ganc_nni.generators.space import Sample, SearchSpace, config_str
 from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop import read_generator
@@ -64,20 +64,20 @@ class Profile(BaseModel):
 
 
 def profile_file(
-    path: Path, config: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
+    path: Path, config_str: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
 ) -> Profile:
     """The generator in a file, or with ``config`` one of its sub-generators.
 
     Raises:
         InputError: See :func:`~ganc_nni.interop.read_generator`; or a size that no generator takes.
     """
-    file = read_generator(path, config, upsampling)
-    file.blueprint.check_size(size, "--size")
-    return _profile(file.blueprint, file.sample, file.cost(size), size, file.weights_bytes)
+    file = read_generator(path, config_str, upsampling)
+    file.config.check_size(size, "--size")
+    return _profile(file.config, file.sample, file.cost(size), size, file.weights_bytes)
 
 
 def profile_space(
-    path: Path, config: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
+    path: Path, config_str: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
 ) -> dict[str, Profile]:
     """The student of a search space: one, or the largest and the smallest.
 
@@ -89,18 +89,20 @@ def profile_space(
         InputError: No search space, a configuration that is not in it, or a size that no generator takes.
     """
     space = SearchSpace.load(path)
-    blueprint: Blueprint = ResnetBlueprint(separable=True)
+    config: GeneratorConfig = ResnetConfig(separable=True)
     if tuple(space.choices) == LABELS["spade"]:
         in_channels = 184 if upsampling == "normal" else 36
-        blueprint = SpadeBlueprint(separable=True, in_channels=in_channels, upsampling=upsampling or "more")
+        config = SpadeConfig(separable=True, in_channels=in_channels, upsampling=upsampling or "more")
     elif tuple(space.choices) == LABELS["unet"]:
-        blueprint = UnetBlueprint()
-    blueprint.check_size(size, "--size")
-    cost = count(blueprint.build(space.mutables()), blueprint.in_channels, size)
-    return {name: _profile(blueprint, sample, cost.at(sample), size) for name, sample in _chosen(space, config).items()}
+        config = UnetConfig()
+    config.check_size(size, "--size")
+    cost = count(config.build(space.mutables()), config.in_channels, size)
+    return {
+        name: _profile(config, sample, cost.at(sample), size) for name, sample in _chosen(space, config_str).items()
+    }
 
 
-def profile_recipe(path: Path, config: str | None, size: tuple[int, int] | None = None) -> dict[str, Profile]:
+def profile_recipe(path: Path, config_str: str | None, size: tuple[int, int] | None = None) -> dict[str, Profile]:
     """The student of a recipe that ``config`` names; without it the teacher, the largest and the smallest student.
 
     ``size`` is the recipe's unless it is given.
@@ -114,23 +116,23 @@ def profile_recipe(path: Path, config: str | None, size: tuple[int, int] | None 
         data = recipe.data.model_copy(update={"image_size": size})
         recipe = recipe.model_copy(update={"data": data})
     run, size = Run(recipe), recipe.data.image_size
-    run.student_blueprint.check_size(size, "--size")
+    run.student_config.check_size(size, "--size")
     profiles = {}
-    if config is None:
-        profiles["teacher"] = _profile(run.teacher_blueprint, run.teacher_sample, run.teacher_cost, size)
-    for name, sample in _chosen(run.space, config).items():
-        profiles[name] = _profile(run.student_blueprint, sample, run.student_cost.at(sample), size)
+    if config_str is None:
+        profiles["teacher"] = _profile(run.teacher_config, run.teacher_sample, run.teacher_cost, size)
+    for name, sample in _chosen(run.space, config_str).items():
+        profiles[name] = _profile(run.student_config, sample, run.student_cost.at(sample), size)
     return profiles
 
 
-def _chosen(space: SearchSpace, config: str | None) -> dict[str, Sample]:
-    if config is not None:
-        return {"student": space.sample(config)}
+def _chosen(space: SearchSpace, config_str: str | None) -> dict[str, Sample]:
+    if config_str is not None:
+        return {"student": space.sample(config_str)}
     return {"largest student": space.largest(), "smallest student": space.smallest()}
 
 
 def _profile(
-    blueprint: Blueprint, sample: Sample, cost: Cost, size: tuple[int, int], weights_bytes: int | None = None
+    config: GeneratorConfig, sample: Sample, cost: Cost, size: tuple[int, int], weights_bytes: int | None = None
 ) -> Profile:
     return Profile(
         macs_published=cost.macs_published,
@@ -139,5 +141,5 @@ def _profile(
         weights_bytes=4 * int(cost.params) if weights_bytes is None else weights_bytes,
         image_size=size,
         config_str=config_str(sample),
-        **blueprint.model_dump(),
+        **config.model_dump(),
     )

@@ -16,7 +16,7 @@ from ganc_nni.core.logs import progress_bar
 from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.data import IGNORE_ID, LabelScheme, encode, list_images, read_ids, read_image, to_tensor
 from ganc_nni.data.transforms import batches_of_one_size, to_image
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 from ganc_nni.interop import GeneratorFile
 from ganc_nni.metrics.evaluator import translate
 
@@ -52,7 +52,7 @@ def translate_folder(
         InputError: No pictures, two of one name, a generator of other channels; or, once all others are done, pictures
             that cannot be read or are too small.
     """
-    inputs = _Padded(_planned(source, target), _reader(generator, instances), generator.blueprint)
+    inputs = _Padded(_planned(source, target), _reader(generator, instances), generator.config)
     network = generator.network().to(device)
     with progress_bar("pictures") as bar:
         task = bar.add_task("translate", total=len(inputs.targets))
@@ -89,8 +89,8 @@ def _translated(network: nn.Module, batch: Tensor, device: torch.device) -> list
 
 def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path], Tensor]:
     """What turns a file into the generator's input, ``C x H x W``."""
-    channels, made = generator.blueprint.in_channels, generator.blueprint.out_channels
-    labels = generator.blueprint.family == "spade"
+    channels, made = generator.config.in_channels, generator.config.out_channels
+    labels = generator.config.family == "spade"
     if made not in (1, 3) or not (labels or channels in (1, 3)):
         raise InputError(f"{generator.path}: reads {channels} channels and makes {made}; expected 1 or 3")
     if not labels:
@@ -159,11 +159,11 @@ class _Padded:
         failures: Why some were not handed out.
     """
 
-    def __init__(self, targets: dict[Path, Path], read: Callable[[Path], Tensor], blueprint: Blueprint) -> None:
+    def __init__(self, targets: dict[Path, Path], read: Callable[[Path], Tensor], config: GeneratorConfig) -> None:
         self.targets = targets
         self.sources = {target: path for path, target in targets.items()}
         self.read = read
-        self.blueprint = blueprint
+        self.config = config
         self.waiting: list[tuple[Path, tuple[int, int]]] = []
         self.failures: list[str] = []
 
@@ -185,10 +185,10 @@ class _Padded:
 
     def _padded(self, picture: Tensor, path: Path) -> Tensor:
         height, width = picture.shape[-2:]
-        multiple, least = self.blueprint.sides()
-        if self.blueprint.family == "spade":  # the class at the edge goes on, however far
+        multiple, least = self.config.sides()
+        if self.config.family == "spade":  # the class at the edge goes on, however far
             right, bottom = -width % multiple, -height % multiple
-            while not self.blueprint.fits((height + bottom, width + right)):
+            while not self.config.fits((height + bottom, width + right)):
                 right += multiple
             return F.pad(picture, (0, right, 0, bottom), mode="replicate")
         smallest = max(least - multiple, multiple // 2) + 1  # a picture has less to reflect than it has pixels

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data import Batch
-from ganc_nni.generators.factory import planned_blueprint, teacher_widths
+from ganc_nni.generators.factory import planned_config, teacher_widths
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import Recipe
@@ -51,8 +51,8 @@ class CycleGanModule(GanModule):
             )
         super().__init__(teacher.schedule, recipe.acceleration, metric)
         widths, family = list(teacher_widths(recipe).values()), recipe.generator.family
-        self.generator = planned_blueprint(recipe, teacher).build(widths)
-        self.reverse_generator = planned_blueprint(recipe, teacher, backwards=True).build(widths)
+        self.generator = planned_config(recipe, teacher).build(widths)
+        self.reverse_generator = planned_config(recipe, teacher, backwards=True).build(widths)
         self.discriminator = build_discriminator(recipe.discriminator, target)
         self.reverse_discriminator = build_discriminator(recipe.discriminator, source)
         for network in (*self.generator_modules(), *self.discriminator_modules()):

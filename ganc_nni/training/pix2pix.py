@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from ganc_nni import generators
 from ganc_nni.data import Batch
-from ganc_nni.generators.factory import planned_blueprint, teacher_widths
+from ganc_nni.generators.factory import planned_config, teacher_widths
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, build_reconstruction
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import Recipe
@@ -82,7 +82,7 @@ class Pix2PixModule(PairedModule):
 
     def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
         widths = list(teacher_widths(recipe).values())
-        super().__init__(recipe, planned_blueprint(recipe, recipe.teacher).build(widths), metric)
+        super().__init__(recipe, planned_config(recipe, recipe.teacher).build(widths), metric)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's step, then the generator's, in the published order.

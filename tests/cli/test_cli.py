@@ -155,7 +155,7 @@ def test_a_teacher_s_width_depth_and_kind_are_found_in_its_file(tiny_folder):
     )
     check(run)
     assert run.load_teacher().feature_channels == [48] * 4
-    assert (run.teacher_blueprint.n_blocks, run.teacher_blueprint.separable) == (6, True)
+    assert (run.teacher_config.n_blocks, run.teacher_config.separable) == (6, True)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ganc_nni.cli import main
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_into
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.architecture import SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.architecture import SpadeConfig, UnetConfig
 from ganc_nni.interop import read_generator
 from ganc_nni.losses.vgg import CONVOLUTIONS, Vgg19
 from ganc_nni.metrics import inception
@@ -73,15 +73,15 @@ def test_a_number_beyond_float32_is_infinite(tmp_path):
 
 
 FAMILIES = {
-    "spade": (SpadeBlueprint(in_channels=4), "head_0.norm_0.param_free_norm."),
-    "unet": (UnetBlueprint(n_downs=5, norm="batch"), "norm_1."),
+    "spade": (SpadeConfig(in_channels=4), "head_0.norm_0.param_free_norm."),
+    "unet": (UnetConfig(n_downs=5, norm="batch"), "norm_1."),
 }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_running_statistics_are_looked_at(tmp_path, family):
-    blueprint, norm = FAMILIES[family]
-    state = blueprint.build([4] * (9 if family == "unet" else 8)).state_dict()
+    config, norm = FAMILIES[family]
+    state = config.build([4] * (9 if family == "unet" else 8)).state_dict()
     assert norm + "running_var" in state
     for name, value, told in (
         ("running_mean", math.nan, "1 NaN of"),

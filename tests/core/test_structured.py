@@ -17,7 +17,7 @@ from ganc_nni.core.io import save_weights
 from ganc_nni.core.structured import LARGEST_JSON, LARGEST_YAML, parse_json, parse_yaml, read_json, read_yaml
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.export.files import read_files
-from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
+from ganc_nni.generators.architecture import Architecture, ResnetConfig
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.generators.space import SearchSpace
 from ganc_nni.interop import read_generator
@@ -249,7 +249,7 @@ def put(tree, path, value):
 def intact_architecture():
     sample = dict.fromkeys(search_space().choices, 4)
     return Architecture(
-        blueprint=ResnetBlueprint(n_blocks=3, separable=True),
+        config=ResnetConfig(n_blocks=3, separable=True),
         space=search_space().choices,
         sample=sample,
         config_str="_".join(map(str, sample.values())),

@@ -22,7 +22,7 @@ from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.measure import COMPARED, TableMeasurement
 from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import ResnetBlueprint, SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.architecture import ResnetConfig, SpadeConfig, UnetConfig
 from ganc_nni.generators.space import SearchSpace, parse_config_str
 
 SPACE = search_space()
@@ -30,12 +30,12 @@ SPADE_SPACE = SearchSpace(dict.fromkeys(LABELS["spade"], (4, 8)))
 BLOCKS = {"resnet": 7, "spade": 7, "unet": 12}
 STUDENTS = {
     "resnet, separable": (BLUEPRINT, SPACE, SIZE),
-    "resnet, full": (ResnetBlueprint(n_blocks=4), SPACE, SIZE),
-    "spade, separable": (SpadeBlueprint(in_channels=5, upsampling="normal", separable=True), SPADE_SPACE, (64, 64)),
-    "spade, full": (SpadeBlueprint(in_channels=5), SPADE_SPACE, (64, 128)),
-    "unet": (UnetBlueprint(n_downs=6), SearchSpace(dict.fromkeys(LABELS["unet"], (4, 8))), (64, 128)),
+    "resnet, full": (ResnetConfig(n_blocks=4), SPACE, SIZE),
+    "spade, separable": (SpadeConfig(in_channels=5, upsampling="normal", separable=True), SPADE_SPACE, (64, 64)),
+    "spade, full": (SpadeConfig(in_channels=5), SPADE_SPACE, (64, 128)),
+    "unet": (UnetConfig(n_downs=6), SearchSpace(dict.fromkeys(LABELS["unet"], (4, 8))), (64, 128)),
 }
-students = pytest.mark.parametrize(("blueprint", "space", "size"), STUDENTS.values(), ids=STUDENTS)
+students = pytest.mark.parametrize(("config", "space", "size"), STUDENTS.values(), ids=STUDENTS)
 
 
 def measurement(space=SPACE, **changes):
@@ -44,24 +44,24 @@ def measurement(space=SPACE, **changes):
 
 
 @students
-def test_blocks_cover_the_network_and_depend_on_two_widths(blueprint, space, size):
-    blocks = find_blocks(blueprint, space, size)
+def test_blocks_cover_the_network_and_depend_on_two_widths(config, space, size):
+    blocks = find_blocks(config, space, size)
     parts = [part for block in blocks for part in block.parts]
-    assert parts == list(network_parts(blueprint.build(space.mutables())))
+    assert parts == list(network_parts(config.build(space.mutables())))
     assert set(itertools.chain(*(block.labels for block in blocks))) == set(space.choices)
     assert max(len(block.labels) for block in blocks) == 2
-    assert len(blocks) == BLOCKS[blueprint.family]
+    assert len(blocks) == BLOCKS[config.family]
     assert [block.start for block in blocks] == [parts.index(block.parts[0]) for block in blocks]
 
 
 @students
-def test_the_output_s_shape_of_a_block_depends_on_its_labels_alone(blueprint, space, size):
+def test_the_output_s_shape_of_a_block_depends_on_its_labels_alone(config, space, size):
     """What a block hands on is as wide as its own labels say, so that work outside of layers is in the right block."""
-    blocks, state = find_blocks(blueprint, space, size), RandomState(0)
+    blocks, state = find_blocks(config, space, size), RandomState(0)
     shapes = [{} for _ in blocks]
     for sample in covering_samples(blocks, space.choices, state):
         with torch.device("meta"):
-            network = blueprint.build(list(sample.values())).eval()
+            network = config.build(list(sample.values())).eval()
         named = network_parts(network)
         for block, found in zip(blocks, shapes, strict=True):
             key = tuple(sample[label] for label in block.labels)
@@ -70,7 +70,7 @@ def test_the_output_s_shape_of_a_block_depends_on_its_labels_alone(blueprint, sp
                 found.setdefault(key, set()).add(tuple(output.shape))
 
             named[block.parts[-1]].register_forward_hook(note)
-        network(torch.empty(1, blueprint.in_channels, *size, device="meta"))
+        network(torch.empty(1, config.in_channels, *size, device="meta"))
     assert all(len(each) == 1 for found in shapes for each in found.values())
 
 
@@ -118,7 +118,7 @@ def test_a_table_holds_every_combination_and_says_what_it_is_of(measured):
     table, path, seen = measured
     assert LatencyTable.load(path) == table
     assert (table.device, table.threads, table.batch, table.image_size) == ("this", 1, 1, SIZE)
-    assert (table.torch, table.space, table.blueprint) == (torch.__version__, SPACE.choices, BLUEPRINT)
+    assert (table.torch, table.space, table.config) == (torch.__version__, SPACE.choices, BLUEPRINT)
     assert [len(block.ms) for block in table.blocks] == [4] * 7
     assert list(path.parent.iterdir()) == [path]
     total = 2 * (4 + COMPARED)
@@ -290,10 +290,10 @@ def test_a_table_that_cannot_be_read_says_how_to_make_it(tmp_path, what):
         ((BLUEPRINT, search_space((4, 12)), SIZE), "a search space of down_0 4/8, the recipe's has down_0 4/12"),
         ((BLUEPRINT, SPACE, (64, 32)), "pictures of 32x32, the recipe's has 64x32"),
         (
-            (ResnetBlueprint(n_blocks=6, separable=True), SPACE, SIZE),
+            (ResnetConfig(n_blocks=6, separable=True), SPACE, SIZE),
             "a student of n_blocks 3, the recipe's has n_blocks 6",
         ),
-        ((ResnetBlueprint(n_blocks=3), SPACE, SIZE), "a student of separable True, the recipe's has separable False"),
+        ((ResnetConfig(n_blocks=3), SPACE, SIZE), "a student of separable True, the recipe's has separable False"),
     ],
     ids=["space", "size", "depth", "kind"],
 )

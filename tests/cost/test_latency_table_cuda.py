@@ -12,7 +12,7 @@ from ganc_nni.cost import blocks as timing
 from ganc_nni.cost.blocks import Stopwatch, device_name
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.measure import COMPARED, TableMeasurement
-from ganc_nni.generators.architecture import ResnetBlueprint
+from ganc_nni.generators.architecture import ResnetConfig
 from ganc_nni.tools.benchmark.compare import Settings, Subject, compare
 
 pytestmark = [*CUDA]
@@ -58,9 +58,9 @@ def test_a_table_can_be_measured(tmp_path, monkeypatch):
 
 def test_networks_are_compared_on_the_device():
     torch.manual_seed(0)
-    blueprint = ResnetBlueprint(n_blocks=3)
+    config = ResnetConfig(n_blocks=3)
     subjects = [
-        Subject(name, blueprint, blueprint.build([width] * 8).eval()) for name, width in (("wide", 64), ("narrow", 4))
+        Subject(name, config, config.build([width] * 8).eval()) for name, width in (("wide", 64), ("narrow", 4))
     ]
     settings = Settings(size=(256, 256), batch=8, threads=1, warmup=3, repeats=5, device="cuda")
     wide, narrow = compare(subjects, ("channels_last",), settings)

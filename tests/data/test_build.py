@@ -202,9 +202,9 @@ def test_flip_and_seed_decide_how_training_images_are_shown(request: pytest.Fixt
 
     first, again, other = (shown(True, seed) for seed in (1, 1, 2))
     assert first == again != other
-    mirrored = [each.placement.mirrored for pair in first for each in pair]
+    mirrored = [each.crop.mirrored for pair in first for each in pair]
     assert 0.25 < sum(mirrored) / len(mirrored) < 0.75
-    assert not any(each.placement.mirrored for pair in shown(False, 1) for each in pair)
+    assert not any(each.crop.mirrored for pair in shown(False, 1) for each in pair)
 
 
 def test_a_paired_left_half_is_domain_a(paired_root: Path) -> None:

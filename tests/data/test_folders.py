@@ -160,7 +160,7 @@ def test_items_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
         drawn = [one.draw(number) for number in range(50)]
         assert [same.draw(number) for number in reversed(range(50))] == drawn[::-1]
         assert [other.draw(number) for number in range(50)] != drawn
-        assert len({source.placement for source, _ in drawn}) > 40
+        assert len({source.crop for source, _ in drawn}) > 40
         assert [source.number for source, _ in drawn[:10]] == [0, 1, 2, 3, 4] * 2
 
 

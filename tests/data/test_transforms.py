@@ -49,13 +49,13 @@ def test_a_placement_is_a_part_of_the_picture_or_its_mirror_image(
 ) -> None:
     loaded = crop[0] + spare[0], crop[1] + spare[1]
     image = noise(seed, loaded)
-    placement = Augmentation(crop).draw(loaded, seeded(seed))
-    rows = slice(placement.top, placement.top + crop[0])
-    columns = slice(placement.left, placement.left + crop[1])
+    crop = Augmentation(crop).draw(loaded, seeded(seed))
+    rows = slice(crop.top, crop.top + crop[0])
+    columns = slice(crop.left, crop.left + crop[1])
     expected = to_tensor(image)[:, rows, columns]
     assert expected.shape == (3, *crop)  # the crop lies inside
-    actual = to_tensor(placement.apply(image))
-    assert torch.equal(actual, expected.flip(-1) if placement.mirrored else expected)
+    actual = to_tensor(crop.apply(image))
+    assert torch.equal(actual, expected.flip(-1) if crop.mirrored else expected)
     assert actual.min() >= -1
     assert actual.max() <= 1
 

@@ -34,15 +34,15 @@ def painted(tmp_path_factory):
         run = Run(recipe("space.json", name="painted", **SPADE))
         torch.manual_seed(5)
         sample = run.space.smallest()
-        for blueprint, widths, stage, name in (
-            (run.teacher_blueprint, run.teacher_sample, "teacher", "teacher"),
-            (run.student_blueprint, sample, "finetune", "compressed"),
+        for config, widths, stage, name in (
+            (run.teacher_config, run.teacher_sample, "teacher", "teacher"),
+            (run.student_config, sample, "finetune", "compressed"),
         ):
-            network = blueprint.build(list(widths.values()))
+            network = config.build(list(widths.values()))
             for parameter in network.parameters():
                 torch.nn.init.normal_(parameter, 0, 0.3)
             save_weights(run.folder / stage / f"{name}.safetensors", network.state_dict())
-            file = GeneratorFile(run.folder, blueprint, widths, network.state_dict())
+            file = GeneratorFile(run.folder, config, widths, network.state_dict())
         save_weights(run.supernet_weights, make_supernet(run.new_space()).state_dict())
         file.architecture(run.recipe.data.image_size).save(run.folder / "architecture.json")
         Pipeline(run).run_stage("export")

@@ -6,24 +6,24 @@ import torch
 from ganc_nni.data.encoding import encode
 from ganc_nni.export import Deployable, Interface, Labels
 from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import Architecture, ResnetBlueprint, SpadeBlueprint, UnetBlueprint
+from ganc_nni.generators.architecture import Architecture, ResnetConfig, SpadeConfig, UnetConfig
 
 LABELLING = Labels(classes=4, void=True, instances=True)
 
 BLUEPRINTS = {
-    "resnet": ResnetBlueprint(n_blocks=3),
-    "mobile": ResnetBlueprint(n_blocks=3, separable=True, in_channels=1),
-    "spade": SpadeBlueprint(in_channels=LABELLING.channels, upsampling="normal"),
-    "mobile spade": SpadeBlueprint(in_channels=LABELLING.channels, upsampling="normal", separable=True),
-    "unet": UnetBlueprint(n_downs=5),
+    "resnet": ResnetConfig(n_blocks=3),
+    "mobile": ResnetConfig(n_blocks=3, separable=True, in_channels=1),
+    "spade": SpadeConfig(in_channels=LABELLING.channels, upsampling="normal"),
+    "mobile spade": SpadeConfig(in_channels=LABELLING.channels, upsampling="normal", separable=True),
+    "unet": UnetConfig(n_downs=5),
 }
 
 
 def architecture(name, width=4):
-    blueprint = BLUEPRINTS[name]
-    sample = dict.fromkeys(LABELS[blueprint.family], width)
+    config = BLUEPRINTS[name]
+    sample = dict.fromkeys(LABELS[config.family], width)
     return Architecture(
-        blueprint=blueprint,
+        config=config,
         space=dict.fromkeys(sample, (width,)),
         sample=sample,
         config_str="_".join(map(str, sample.values())),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
+from ganc_nni.generators.architecture import Architecture, ResnetConfig
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.generators.space import config_str
 
@@ -21,7 +21,7 @@ def architectures(draw):
     sample = draw(st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS}))
     channels = st.sampled_from((1, 3))
     return Architecture(
-        blueprint=ResnetBlueprint(
+        config=ResnetConfig(
             in_channels=draw(channels),
             out_channels=draw(channels),
             n_blocks=draw(st.integers(3, 9)),
@@ -69,21 +69,17 @@ def test_what_is_saved_is_loaded(tmp_path_factory, architecture):
 def test_the_network_has_the_sample_s_widths(architecture):
     network = architecture.network()
     state = network.state_dict()
-    sample, blueprint = architecture.sample, architecture.blueprint
-    assert state["model.1.weight"].shape[:2] == (sample["down_0"], blueprint.in_channels)
+    sample, config = architecture.sample, architecture.config
+    assert state["model.1.weight"].shape[:2] == (sample["down_0"], config.in_channels)
     assert state["model.7.weight"].shape[0] == 4 * sample["down_2"]
     assert (
         len(
-            [
-                key
-                for key in state
-                if key.endswith("conv_block.1.weight" if not blueprint.separable else "1.conv.0.weight")
-            ]
+            [key for key in state if key.endswith("conv_block.1.weight" if not config.separable else "1.conv.0.weight")]
         )
-        == blueprint.n_blocks
+        == config.n_blocks
     )
-    size = (1, blueprint.in_channels, 16, 16)
-    assert network(torch.zeros(size)).shape == (1, blueprint.out_channels, 16, 16)
+    size = (1, config.in_channels, 16, 16)
+    assert network(torch.zeros(size)).shape == (1, config.out_channels, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import nn
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import load_weights
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.architecture import Architecture, ResnetBlueprint
+from ganc_nni.generators.architecture import Architecture, ResnetConfig
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.interop import read_generator, save_generator
 from ganc_nni.losses.discriminators import PatchDiscriminator
@@ -127,10 +127,10 @@ def test_every_variant_gives_the_same_picture_to_the_bit(tmp_path, variant, kind
     file = read_generator(tmp_path / "generator.pth")
 
     assert tuple(file.sample.values()) == options["widths"]
-    assert file.blueprint.n_blocks == n_blocks
-    assert file.blueprint.separable == options.get("separable", False)
-    assert file.blueprint.in_channels == options.get("in_channels", 3)
-    assert file.blueprint.affine == options.get("affine", False)
+    assert file.config.n_blocks == n_blocks
+    assert file.config.separable == options.get("separable", False)
+    assert file.config.in_channels == options.get("in_channels", 3)
+    assert file.config.affine == options.get("affine", False)
     assert torch.equal(picture_of(file.network(), picture), picture_of(network, picture))
 
 
@@ -161,14 +161,14 @@ def test_formats_are_told_apart_by_content(tmp_path, variant):
     affine=st.booleans(),
 )
 def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_blocks, channels, separable, affine):
-    blueprint = ResnetBlueprint(
+    config = ResnetConfig(
         in_channels=channels[0], out_channels=channels[1], n_blocks=n_blocks, separable=separable, affine=affine
     )
     path = tmp_path_factory.mktemp("file") / "g.pth"
-    network = blueprint.build(widths)
+    network = config.build(widths)
     torch.save(network.state_dict(), path)
     file = read_generator(path)
-    assert (file.blueprint, list(file.sample.values())) == (blueprint, widths)
+    assert (file.config, list(file.sample.values())) == (config, widths)
     assert file.weights_bytes == 4 * sum(value.numel() for value in network.parameters())
     assert file.cost(SIZE).params == file.weights_bytes / 4
 
@@ -225,19 +225,19 @@ def test_every_file_of_a_run_is_a_generator(finished):
     folder = finished / "runs" / "tiny"
     run = Run(recipe(finished / "space.json"))
     expected = {
-        "teacher/teacher.safetensors": run.teacher_blueprint,
-        "teacher/best.ckpt": run.teacher_blueprint,
-        "teacher/last.ckpt": run.teacher_blueprint,
-        "supernet/supernet.safetensors": run.student_blueprint,
-        "supernet/best.ckpt": run.student_blueprint,
-        "supernet/last.ckpt": run.student_blueprint,
-        "finetune/last.ckpt": run.student_blueprint,
-        "finetune/compressed.safetensors": run.student_blueprint,
-        "export/compressed.pth": run.student_blueprint,
-        "export/compressed.safetensors": run.student_blueprint,
+        "teacher/teacher.safetensors": run.teacher_config,
+        "teacher/best.ckpt": run.teacher_config,
+        "teacher/last.ckpt": run.teacher_config,
+        "supernet/supernet.safetensors": run.student_config,
+        "supernet/best.ckpt": run.student_config,
+        "supernet/last.ckpt": run.student_config,
+        "finetune/last.ckpt": run.student_config,
+        "finetune/compressed.safetensors": run.student_config,
+        "export/compressed.pth": run.student_config,
+        "export/compressed.safetensors": run.student_config,
     }
     files = {name: read_generator(folder / name) for name in expected}
-    assert {name: file.blueprint for name, file in files.items()} == expected
+    assert {name: file.config for name, file in files.items()} == expected
     assert files["supernet/supernet.safetensors"].sample == run.space.largest()
     chosen = Architecture.load(folder / "export" / "architecture.json")
     assert files["export/compressed.safetensors"].origin == chosen
@@ -262,7 +262,7 @@ def test_a_converted_file_carries_its_architecture(tmp_path):
     file = read_generator(tmp_path / "g.pth")
     save_generator(file, tmp_path / "g.safetensors", "ganc", SIZE)
     architecture = Architecture.model_validate(metadata(tmp_path / "g.safetensors"))
-    assert architecture.blueprint == file.blueprint
+    assert architecture.config == file.config
     assert architecture.config_str == "8_8_8_8_8_8_8_8"
     assert architecture.macs_published == file.cost(SIZE).macs_published
     assert architecture.image_size == SIZE
@@ -493,7 +493,7 @@ def test_a_generator_of_a_stranger_computes_what_it_did(tmp_path, width, n_block
     assert (picture_of(file.network()) - picture_of(network)).abs().max() < 1e-5
     save_generator(file, tmp_path / "g.safetensors", "ganc", SIZE)
     again = read_generator(tmp_path / "g.safetensors")
-    assert again.blueprint == file.blueprint
+    assert again.config == file.config
     assert torch.equal(picture_of(again.network()), picture_of(file.network()))
 
 
@@ -501,5 +501,5 @@ def test_the_released_generator_is_recognised():
     name = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16"
     file = read_generator(real_data(f"weights/{name}.pth"))
     assert "_".join(map(str, file.sample.values())) == name.removeprefix("gan_compression_horse2zebra_")
-    assert file.blueprint == ResnetBlueprint(separable=True)
+    assert file.config == ResnetConfig(separable=True)
     assert f"{file.cost((256, 256)).macs_published / 1e9:.2f}" == "2.55"

@@ -77,8 +77,8 @@ def test_every_variant_gives_the_same_picture(tmp_path, variant, kind):
     torch.save(VARIANTS[variant](network.state_dict()), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
     assert tuple(file.sample.values()) == options["widths"]
-    assert (file.blueprint.family, file.blueprint.separable) == ("spade", options.get("separable", False))
-    assert (file.blueprint.in_channels, file.blueprint.upsampling) == (5, "more")
+    assert (file.config.family, file.config.separable) == ("spade", options.get("separable", False))
+    assert (file.config.in_channels, file.config.upsampling) == (5, "more")
     assert not any("_orig" in key for key in file.weights)
     assert torch.equal(picture_of(file.network()), picture_of(network))
 
@@ -90,7 +90,7 @@ def test_upsampling_is_told_or_found(tmp_path, upsampling):
     file = read_generator(tmp_path / "g.pth", upsampling=upsampling)
     save_generator(file, tmp_path / "g.safetensors", "ganc", (128, 128))
     again = read_generator(tmp_path / "g.safetensors")
-    assert again.blueprint.upsampling == upsampling
+    assert again.config.upsampling == upsampling
     if upsampling != "most":
         assert torch.equal(picture_of(again.network()), picture_of(network))
         with pytest.raises(InputError, match=r"upsampling most was asked for; its tensors are those of more"):

@@ -8,7 +8,7 @@ from public_unet import layer, public_output, public_state
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.generators import UnetGenerator
-from ganc_nni.generators.architecture import UnetBlueprint
+from ganc_nni.generators.architecture import UnetConfig
 from ganc_nni.interop import read_generator, save_generator
 
 PUBLIC = "pytorch-CycleGAN-and-pix2pix"
@@ -57,7 +57,7 @@ def test_public_files_give_the_public_picture(tmp_path, norm, variant):
     state = public_state(4, 5, norm, in_channels=1, seed=1)
     torch.save(VARIANTS[variant](state), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
-    assert file.blueprint == UnetBlueprint(in_channels=1, n_downs=5, norm=norm)
+    assert file.config == UnetConfig(in_channels=1, n_downs=5, norm=norm)
     assert set(file.sample.values()) == {4}
     x = picture(channels=1)
     expected = public_output(state, x)
@@ -111,12 +111,12 @@ def test_there_and_back_is_bit_equal(tmp_path, n_downs, norm, usage):
     norm=st.sampled_from(("instance", "batch")),
 )
 def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_downs, channels, norm):
-    blueprint = UnetBlueprint(in_channels=channels[0], out_channels=channels[1], n_downs=n_downs, norm=norm)
+    config = UnetConfig(in_channels=channels[0], out_channels=channels[1], n_downs=n_downs, norm=norm)
     path = tmp_path_factory.mktemp("unet") / "g.pth"
-    network = blueprint.build(widths)
+    network = config.build(widths)
     torch.save(network.state_dict(), path)
     file = read_generator(path)
-    assert (file.blueprint, list(file.sample.values())) == (blueprint, widths)
+    assert (file.config, list(file.sample.values())) == (config, widths)
     assert file.cost((256, 256)).params == sum(value.numel() for value in network.parameters())
 
 

@@ -44,7 +44,7 @@ def change(path, **entries):
 
 
 def test_the_same_passes(noted):
-    identity.check_outset(new_run())
+    identity.check_before_training(new_run())
     identity.check(new_run())
     assert set(json.loads(noted.read_text())) == {
         "machine",
@@ -69,9 +69,9 @@ def test_another_version_of_anything_refuses(noted, refused, key):
 @pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe"])
 def test_code_and_recipe_are_compared_before_any_stage(noted, refused, key):
     (noted.parents[1] / "supernet" / "supernet.safetensors").unlink()
-    identity.check_outset(new_run())
+    identity.check_before_training(new_run())
     change(noted, **{key: "0"})
-    assert f"another version of {key}" in refused(identity.check_outset, new_run())
+    assert f"another version of {key}" in refused(identity.check_before_training, new_run())
 
 
 def test_the_hash_of_the_code_is_of_its_content(noted, refused, monkeypatch, tmp_path):
@@ -81,7 +81,7 @@ def test_the_hash_of_the_code_is_of_its_content(noted, refused, monkeypatch, tmp
     identity._source.cache_clear()
     monkeypatch.setattr(identity, "__file__", str(module))
     try:
-        assert "another version of ganc_nni" in refused(identity.check_outset, new_run())
+        assert "another version of ganc_nni" in refused(identity.check_before_training, new_run())
     finally:
         identity._source.cache_clear()
 
@@ -89,7 +89,7 @@ def test_the_hash_of_the_code_is_of_its_content(noted, refused, monkeypatch, tmp
 def test_other_settings_or_pictures_refuse(noted, refused):
     assert "another version of recipe" in refused(identity.check, new_run(search={"budget": 3.4e6}))
     fewer = new_run(data={"procedural_images": 44})
-    change(noted, recipe=identity._outset(fewer)["recipe"])
+    change(noted, recipe=identity._before_training(fewer)["recipe"])
     assert "another version of pictures" in refused(identity.check, fewer)
 
 
@@ -111,14 +111,14 @@ def test_other_weights_refuse(noted, refused):
 
 def test_without_the_tuner_s_word_nobody_scores(noted, refused):
     noted.unlink()
-    for check in (identity.check_outset, identity.check):
+    for check in (identity.check_before_training, identity.check):
         assert "GANC_RUNS" in refused(check, new_run())
 
 
 def test_the_supernet_is_noted_once_it_is_trained(tiny_folder, refused):
     run = new_run()
     identity.write(run)
-    identity.check_outset(run)
+    identity.check_before_training(run)
     assert "says no supernet" in refused(identity.check, run)
 
 

@@ -102,7 +102,7 @@ def test_the_exported_files_carry_the_calibrated_statistics(run):
     exported = read_generator(run.folder / "export" / "compressed.safetensors")
     network = exported.network()
     assert exported.origin is not None
-    assert exported.blueprint.upsampling == "normal"
+    assert exported.config.upsampling == "normal"
     assert run.evaluator("test").score(network) == read_summary(run.folder)["networks"]["compressed"]["score"]
     norms = batch_norms(network)
     assert norms

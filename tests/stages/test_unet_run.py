@@ -54,7 +54,7 @@ def test_every_stage_leaves_what_it_promises(run):
     pipeline = Pipeline(run)
     assert all(pipeline.done(stage) for stage in pipeline.stages("export"))
     architecture = Architecture.load(run.folder / "export" / "architecture.json")
-    assert architecture.blueprint == run.student_blueprint
+    assert architecture.config == run.student_config
     assert tuple(architecture.sample) == LABELS["unet"]
     assert architecture.macs_published <= 1.7e6
     summary = read_summary(run.folder)["networks"]
@@ -65,8 +65,8 @@ def test_every_stage_leaves_what_it_promises(run):
 
 def test_every_file_is_a_generator_of_the_family(run):
     names = ("teacher/teacher.safetensors", "supernet/supernet.safetensors", "export/compressed.pth")
-    for name, blueprint in zip(names, (run.teacher_blueprint, *2 * [run.student_blueprint]), strict=True):
-        assert read_generator(run.folder / name).blueprint == blueprint
+    for name, config in zip(names, (run.teacher_config, *2 * [run.student_config]), strict=True):
+        assert read_generator(run.folder / name).config == config
     assert not batch_norms(run.load_teacher())
     assert run.calibration() == []
 
@@ -112,8 +112,8 @@ def test_a_public_checkpoint_is_a_teacher(run, monkeypatch):
     torch.save(public_state(norm="batch"), "teacher.pth")
     run = pix2pix(teacher={"checkpoint": "teacher.pth"})
     check(run)
-    assert run.teacher_blueprint.norm == "batch"
-    assert run.student_blueprint.norm == "instance"
+    assert run.teacher_config.norm == "batch"
+    assert run.student_config.norm == "instance"
     assert len(batch_norms(run.load_teacher())) == 7
     assert not Pipeline(run).done("teacher")
 

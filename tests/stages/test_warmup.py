@@ -11,7 +11,7 @@ from torch import nn
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import SpadeGenerator, spade
-from ganc_nni.generators.factory import planned_blueprint
+from ganc_nni.generators.factory import planned_config
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check
@@ -49,7 +49,7 @@ def given(layout="unpaired", **changes):
     if layout == "labels":
         teacher = SpadeGenerator([4] * 8, run.recipe.data.in_channels, upsampling="normal")
     else:
-        teacher = planned_blueprint(run.recipe, run.recipe.teacher).build([4] * 8)
+        teacher = planned_config(run.recipe, run.recipe.teacher).build([4] * 8)
     initialise(teacher, run.recipe.generator.family)
     save_weights(Path("teacher.pth"), teacher.state_dict())
     changes["teacher"] = {"checkpoint": "teacher.pth", **changes.get("teacher", {})}

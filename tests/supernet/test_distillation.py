@@ -222,7 +222,7 @@ def test_each_layer_has_a_mapping_of_its_channels(spade_run, tiny_folder):
     fc, up = 16 * widest["fc"], 4 * widest["up_1"]
     shapes = [tuple(mapping.weight.shape[:2]) for mapping in module.mappings]
     assert shapes == [(16 * 12, fc), (16 * 12, fc), (4 * 20, up)]
-    student = spade_run.student_blueprint.build(list(spade_run.space.smallest().values()))
+    student = spade_run.student_config.build(list(spade_run.space.smallest().values()))
     source = torch.stack([spade_run.data.train[i].source for i in range(2)])
     features = student.forward_with_features(source)[1]
     goals = teacher.forward_with_features(source)[1]
@@ -254,7 +254,7 @@ def fit_once(module, pairs, sources=None):
 
 def test_losses_of_a_spade_student_are_the_published_ones(spade_run):
     module = distillation(spade_run)
-    student = spade_run.student_blueprint.build(list(spade_run.space.smallest().values()))
+    student = spade_run.student_config.build(list(spade_run.space.smallest().values()))
     module.set_model(student)
     pairs = [spade_run.data.train[i] for i in range(3)]
     source, target = (torch.stack(pictures) for pictures in zip(*pairs, strict=True))
@@ -310,7 +310,7 @@ def test_named_sub_generators_are_calibrated_before_they_are_scored(spade_run):
     assert own == {1}  # the step's; calibration leaves no trace
     assert [first for first, _ in calls] == [0, 0, 2, 2, 4, 4]  # the metric of each sub-generator, batch by batch
     for index, sample in enumerate(samples.values()):
-        plain = spade_run.student_blueprint.build(list(sample.values()))
+        plain = spade_run.student_config.build(list(sample.values()))
         plain.load_state_dict(supernet.freeze(sample).state_dict())
         calibrate(plain, calibration)
         with torch.no_grad():
@@ -324,7 +324,7 @@ def test_what_has_no_weight_is_left_out(spade_run, name):
     sections["distillation"][f"lambda_{name}"] = 0
     run = Run(Recipe.model_validate({"name": "spade", **sections}))
     module = distillation(run)
-    module.set_model(run.student_blueprint.build(list(run.space.smallest().values())))
+    module.set_model(run.student_config.build(list(run.space.smallest().values())))
     metrics = fit_once(module, [run.data.train[i] for i in range(2)])
     assert set(metrics) == {f"loss/{other}" for other in ("gan", "feat", "recon", "distill", "discriminator")} - {
         f"loss/{name}"

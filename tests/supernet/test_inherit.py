@@ -284,7 +284,7 @@ def test_a_plain_student_starts_near_a_teacher_of_affine_norms(tiny_folder, capl
         supernet, _, _ = start(run)
     (line,) = [record.message for record in caplog.records if "scales and shifts" in record.message]
     assert "the teacher's 17 instance norms" in line
-    bare = run.student_blueprint.build([8] * 8).eval()
+    bare = run.student_config.build([8] * 8).eval()
     inherit(bare, teacher, replace(channel_order(teacher, run.training_inputs(4)), factors={}))
     x = torch.stack([run.data.search.sources[index] for index in range(8)])
     with torch.no_grad():

@@ -8,7 +8,7 @@ from ganc_nni.core.io import load_weights
 from ganc_nni.losses.distillation import Step
 from ganc_nni.recipe import AccelerationRecipe, DistillationRecipe, Recipe
 from ganc_nni.run import Run
-from ganc_nni.stages.online_teacher import build_tutors, load_online_teacher
+from ganc_nni.stages.online_teacher import build_online_teachers, load_online_teacher
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.supernet import student_channels, train_supernet
 from ganc_nni.stages.teacher import train_teacher
@@ -36,9 +36,9 @@ def new_run(layout="paired", epochs=1, name="tiny", **losses):
 
 def new_module(run):
     torch.manual_seed(5)
-    wide, deep = build_tutors(run, run.recipe.supernet.schedule, 2)
+    wide, deep = build_online_teachers(run, run.recipe.supernet.schedule, 2)
     module = OnlineModule(run.recipe, run.recipe.supernet.schedule, wide, deep, student_channels(run), None)
-    module.set_model(run.student_blueprint.build(list(run.space.largest().values())))
+    module.set_model(run.student_config.build(list(run.space.largest().values())))
     return module
 
 
@@ -71,7 +71,7 @@ def test_the_deep_teacher_is_as_wide_as_the_student_and_deeper(tiny_folder):
     run = new_run()
     train_teacher(run)
     deep = new_module(run).deep.generator
-    student = run.student_blueprint.build(list(run.space.largest().values()))
+    student = run.student_config.build(list(run.space.largest().values()))
     assert len(deep.model) == len(student.model) + 2
     assert deep.feature_channels == student.feature_channels
 
@@ -101,8 +101,8 @@ def test_neither_side_learns_from_the_other_side_s_losses(tiny_folder):
     losses = module.student_losses(module._step(type(run.data.train[0])(source, source)))
     torch.stack(list(losses.values())).sum().backward()
     assert all(parameter.requires_grad for parameter in module.wide.generator.parameters())
-    for tutor in module.tutors().values():
-        assert all(parameter.grad is None for parameter in tutor.parameters())
+    for teacher in module.online_teachers().values():
+        assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(parameter.grad is not None for key, parameter in module.model.named_parameters() if "weight" in key)
 
 
@@ -128,8 +128,8 @@ def test_the_teachers_are_accelerated_as_well(tiny_folder):
     channels_last = AccelerationRecipe(channels_last=True)
     module = new_module(Run(run.recipe.model_copy(update={"acceleration": channels_last})))
     module.on_fit_start()
-    tutors = [tutor.generator for tutor in module.tutors().values()]
-    kernels = [weight for tutor in tutors for weight in tutor.parameters() if weight.ndim == 4]
+    online_teachers = [teacher.generator for teacher in module.online_teachers().values()]
+    kernels = [weight for teacher in online_teachers for weight in teacher.parameters() if weight.ndim == 4]
     assert len(kernels) > 20
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 

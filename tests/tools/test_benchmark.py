@@ -15,16 +15,16 @@ from torch import nn
 from ganc_nni.cli import main
 from ganc_nni.core.errors import TrainingError
 from ganc_nni.core.io import save_weights
-from ganc_nni.generators.architecture import ResnetBlueprint
+from ganc_nni.generators.architecture import ResnetConfig
 from ganc_nni.tools.benchmark.compare import Settings, Subject, compare, summarised
 
 SETTINGS = Settings(size=(32, 32), batch=2, threads=1, warmup=1, repeats=7, device="cpu")
-TEACHER, SMALL = ResnetBlueprint(n_blocks=3), ResnetBlueprint(n_blocks=3, separable=True)
+TEACHER, SMALL = ResnetConfig(n_blocks=3), ResnetConfig(n_blocks=3, separable=True)
 
 
-def generator(blueprint, width):
+def generator(config, width):
     torch.manual_seed(width)
-    return blueprint.build([width] * 8).eval()
+    return config.build([width] * 8).eval()
 
 
 @pytest.fixture

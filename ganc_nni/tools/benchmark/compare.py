@@ -21,7 +21,7 @@ from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.export import Interface
 from ganc_nni.export.graph import to_onnx
 from ganc_nni.export.runtime import short
-from ganc_nni.generators.architecture import Blueprint
+from ganc_nni.generators.architecture import GeneratorConfig
 
 Way: TypeAlias = Literal["eager", "channels_last", "compile", "onnx"]
 
@@ -35,12 +35,12 @@ class Subject:
 
     Attributes:
         name: What results call it.
-        blueprint: The network's.
+        config: The network's.
         network: In evaluation mode, on the CPU.
     """
 
     name: str
-    blueprint: Blueprint
+    config: GeneratorConfig
     network: nn.Module
 
 
@@ -195,13 +195,13 @@ def summarised(
 def _order(subject: Subject, way: Way, settings: Settings, file: Path) -> dict[str, Any]:
     """What a worker is told, and the file for it."""
     interface = Interface(settings.size)
-    interface.check(subject.blueprint)
+    interface.check(subject.config)
     if way == "onnx":
-        example = interface.example(subject.blueprint, 1)
+        example = interface.example(subject.config, 1)
         file.write_bytes(to_onnx(subject.network, example, interface, opset=17).SerializeToString())
     else:
         torch.save(subject.network, file)
-    shape = (settings.batch, subject.blueprint.in_channels, *settings.size)
+    shape = (settings.batch, subject.config.in_channels, *settings.size)
     return {**asdict(settings), "way": way, "file": str(file), "shape": shape}
 
 
