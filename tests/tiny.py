@@ -16,6 +16,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import Recipe
+from ganc_nni.report.build import make_page
 from ganc_nni.stages.checks import check
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.supernet.distillation import make_supernet
@@ -78,6 +79,8 @@ def finish(folder, make_run, labels=LABELS, until="export"):
         run = make_run()
         check(run)
         Pipeline(run).run_until(until)
+        if until == "export":
+            make_page(run.folder)
     return folder
 
 

@@ -79,7 +79,7 @@ class LatencyTable(BaseModel):
         largest_error_percent: The same.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     schema_version: int = Field(1, ge=1, le=1)
     device: str

@@ -43,17 +43,17 @@ def test_resize_to_the_same_size_changes_nothing() -> None:
     assert np.array_equal(resize(image, (8, 12)), image)
 
 
-@given(crop=st.tuples(sides, sides), spare=st.tuples(st.integers(0, 9), st.integers(0, 9)), seed=st.integers(0, 9999))
-def test_a_placement_is_a_part_of_the_picture_or_its_mirror_image(
-    crop: tuple[int, int], spare: tuple[int, int], seed: int
+@given(size=st.tuples(sides, sides), spare=st.tuples(st.integers(0, 9), st.integers(0, 9)), seed=st.integers(0, 9999))
+def test_a_crop_is_a_part_of_the_picture_or_its_mirror_image(
+    size: tuple[int, int], spare: tuple[int, int], seed: int
 ) -> None:
-    loaded = crop[0] + spare[0], crop[1] + spare[1]
+    loaded = size[0] + spare[0], size[1] + spare[1]
     image = noise(seed, loaded)
-    crop = Augmentation(crop).draw(loaded, seeded(seed))
-    rows = slice(crop.top, crop.top + crop[0])
-    columns = slice(crop.left, crop.left + crop[1])
+    crop = Augmentation(size).draw(loaded, seeded(seed))
+    rows = slice(crop.top, crop.top + size[0])
+    columns = slice(crop.left, crop.left + size[1])
     expected = to_tensor(image)[:, rows, columns]
-    assert expected.shape == (3, *crop)  # the crop lies inside
+    assert expected.shape == (3, *size)  # the crop lies inside
     actual = to_tensor(crop.apply(image))
     assert torch.equal(actual, expected.flip(-1) if crop.mirrored else expected)
     assert actual.min() >= -1
