@@ -190,8 +190,13 @@ def same(told, found):
             and len(told) == len(found)
             and all(same(*pair) for pair in zip(told, found, strict=True))
         )
+    if isinstance(told, bool) or isinstance(found, bool):
+        return told is found
     if isinstance(found, int | float) and isinstance(told, str):  # YAML reads 1e-3 as text
-        return float(told) == found
+        with contextlib.suppress(ValueError):
+            return same(float(told), found)
+    if isinstance(found, float) and isinstance(told, int | float):  # the nearest one, where a whole number is long
+        return float(told) == found or (math.isnan(told) and math.isnan(found))
     return told == found
 
 
@@ -201,7 +206,7 @@ def as_told(found, content):
 
 
 def loads(content):
-    return json.loads(content.decode("utf-8-sig"))
+    return json.loads(content.decode("utf-8-sig", "surrogatepass"))
 
 
 class Target:
@@ -713,7 +718,9 @@ def test_a_malformed_file_is_one_line_or_read_right(name, place):
         path.write_bytes(changed)
         found = outcome(target, place)
         if found is not None:
-            target.right(found, intact, changed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Pillow, which reads the changed content once more
+                target.right(found, intact, changed)
 
     try_one()
     assert tried >= EACH

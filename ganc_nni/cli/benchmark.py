@@ -138,7 +138,8 @@ def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Setting
         subjects.append(Subject(name, file.config, file.network()))
     with progress_bar("passes") as bar:
         task = bar.add_task("warming up and timing", total=None)
-        with enough_memory("ganc benchmark", f"--batch (now {settings.batch}) or --size"):
+        batch = f"--batch (now {settings.batch}) or " if settings.batch > 1 else ""
+        with enough_memory("ganc benchmark", f"lower {batch}--size (now {settings.size[0]} {settings.size[1]})"):
             timings = compare(
                 subjects, ways, settings, lambda done, total: bar.update(task, completed=done, total=total)
             )

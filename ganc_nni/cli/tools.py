@@ -83,8 +83,9 @@ def convert(
     from ganc_nni.generators.space import config_str as widths
     from ganc_nni.interop import read_generator, save_generator
 
-    file = read_generator(source, config_str, upsampling)
-    usage = save_generator(file, target, to, size)
+    with enough_memory("ganc convert", _room_for(source)):
+        file = read_generator(source, config_str, upsampling)
+        usage = save_generator(file, target, to, size)
     CONSOLE.print(f"{source}: {file.config.describe()}, widths {widths(file.sample)}", soft_wrap=True)
     CONSOLE.print(f"{target}: for {usage}", soft_wrap=True)
 
@@ -116,7 +117,8 @@ def profile(
     from ganc_nni.tools.profile import PUBLISHED_SIZE, profile_file, profile_recipe, profile_space
 
     if generator is not None:
-        profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE, upsampling)}
+        with enough_memory("ganc profile", _room_for(generator)):
+            profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE, upsampling)}
     elif space is not None:
         profiles = profile_space(space, config_str, size or PUBLISHED_SIZE, upsampling)
     else:
@@ -218,7 +220,7 @@ def score(
         if source is not None:
             require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
-    with enough_memory("ganc score", _settings(batch_size)):
+    with enough_memory("ganc score", f"lower {_settings(batch_size)}"):
         result = scorer.score(fake, real, real_list, metric.startswith("kid"), teacher, untouched)
     if as_json:
         print_json(result._asdict())
@@ -263,9 +265,15 @@ def stats(
 
     require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
-    with enough_memory("ganc stats", _settings(batch_size)):
+    with enough_memory("ganc stats", f"lower {_settings(batch_size)}"):
         gaussian = scorer.save_statistics(source, target, listed)
     CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} pictures", soft_wrap=True)
+
+
+def _room_for(weights: Path) -> str:
+    """What to do where there is too little memory to read weights and write them: no option needs less."""
+    size = weights.stat().st_size / 2**20 if weights.is_file() else 0
+    return f"end other programs, or take a larger machine: {weights} has {size:,.0f} MiB, three times that are needed"
 
 
 def _settings(batch_size: int) -> str:

@@ -26,9 +26,14 @@ def visible(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Text as one line that is safe to show, its middle left out where it is long."""
-    if len(text) > LONGEST_LINE:
-        text = f"{text[: LONGEST_LINE * 3 // 4]} ... {text[-LONGEST_LINE // 5 :]}"
-    return " ".join(visible(text.replace("\r\n", "\n").replace("\t", " ")).split("\n"))
+    shown = visible(_without_middle(text).replace("\r\n", "\n").replace("\t", " "))
+    return " ".join(_without_middle(shown).split("\n"))  # which may have become longer
+
+
+def _without_middle(text: str) -> str:
+    if len(text) <= LONGEST_LINE:
+        return text
+    return f"{text[: LONGEST_LINE * 3 // 4]} ... {text[-LONGEST_LINE // 5 :]}"
 
 
 class _Short(reprlib.Repr):

@@ -76,12 +76,12 @@ def watch(stage: str, settings: str) -> Iterator[dict[str, float]]:
 
 
 @contextmanager
-def enough_memory(what: str, settings: str) -> Iterator[None]:
+def enough_memory(what: str, cure: str) -> Iterator[None]:
     """Run something that is no stage.
 
     Args:
         what: What it is, for the message.
-        settings: What to lower, with present values.
+        cure: What to do, as an imperative: which settings to lower, with present values.
 
     Raises:
         TrainingError: There was too little memory; the message says what to lower.
@@ -91,7 +91,7 @@ def enough_memory(what: str, settings: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise TrainingError(f"{what}: out of memory ({_reason(error)}); lower {settings}, and call again") from None
+        raise TrainingError(f"{what}: out of memory ({_reason(error)}); {cure}, and call again") from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.logs import say_once
+from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.data.decoding import Channels, decode, opened, orientation
 
 _log = logging.getLogger(__name__)
@@ -152,8 +153,10 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror}; restore or remove it") from None
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
-    """What to raise for a file that Pillow cannot decode."""
+def unreadable(path: Path, error: Exception) -> Exception:
+    """What to raise for a file that Pillow cannot decode; too little memory for it stays that."""
+    if is_out_of_memory(error):
+        return MemoryError(f"{path}: is too large for the memory that there is")
     return InputError(
         f"{path}: cannot be read as a picture: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
         "replace or remove it"

@@ -66,8 +66,6 @@ def _by_name(path: Path, name: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except InputError as error:
-        if isinstance(error.__cause__, MemoryError):
-            raise error.__cause__ from None
         if error.__cause__ is not None:  # Pillow's
             raise _no_picture(name) from None
         raise InputError(str(error).replace(str(path), name)) from None

@@ -169,7 +169,7 @@ def deploy(
     for kind in formats:
         name = file_name(kind, network.interface)
         try:
-            with enough_memory(f"{name}", "the size of the images (data.image_size)"):
+            with enough_memory(f"{name}", "lower the size of the images (data.image_size)"):
                 content, made[name] = _made(network, kind, name, score)
                 write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
                 write_text(folder / "files.json", json.dumps({**others, **made}, indent=2) + "\n")

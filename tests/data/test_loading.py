@@ -1,6 +1,8 @@
 """What fails in a loader's process reads as if there were none; the processes are real."""
 
+import multiprocessing
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
@@ -87,6 +89,45 @@ def test_processes_that_end_are_told_in_one_line_with_the_cure(end: str, monkeyp
     assert "\n" not in str(error.value)
 
 
+def in_a_process(run: Callable[[], object]) -> str:
+    """What a run in a process of its own ends with: its error, or nothing; "is still at work" after some seconds."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    if (process := os.fork()) == 0:
+        signal.alarm(20)
+        try:
+            run()
+            sender.send("")
+        except BaseException as error:
+            sender.send(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(0)
+    sender.close()
+    os.waitpid(process, 0)
+    try:
+        return receiver.recv()
+    except EOFError:
+        return "is still at work"
+
+
+@pytest.mark.parametrize("hard", [20, 50, None])
+def test_too_few_open_files_are_told_or_made_more_instead_of_waited_for(hard: int | None) -> None:
+    def run() -> None:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        allowed = before if hard is None else len(list(Path("/dev/fd").iterdir())) + hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 16, allowed))
+        use(Failing(lambda: None), 2)
+
+    told = in_a_process(run)
+    if hard is None:
+        assert told == ""
+    else:
+        assert re.fullmatch(
+            r"TrainingError: the processes that load images: they need about \d+ open files, and \d+ are allowed; "
+            r"lower data.workers \(now 2; .*\), or raise ulimit -n, and call again: what was finished is kept",
+            told,
+        )
+
+
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(TrainingError, match=r"^the reason$"):
         use(Failing(trained_badly), 1)
@@ -97,5 +138,7 @@ def test_other_errors_stay_what_they_are() -> None:
             raise error
     with pytest.raises(TrainingError, match=r"could not be started \(Cannot allocate memory\)"), loading(2):
         raise OSError(12, "Cannot allocate memory")
+    with pytest.raises(TrainingError, match=r"open files for their batches; .* or raise ulimit -n, and"), loading(2):
+        raise RuntimeError("received 0 items of ancdata")
     with pytest.raises(OSError, match="Cannot allocate"), loading(0):
         raise OSError(12, "Cannot allocate memory")

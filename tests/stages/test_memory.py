@@ -1,5 +1,6 @@
 """Peaks of memory are told, and where it runs out, what to lower."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,12 @@ import yaml
 from PIL import Image
 from tiny import recipe, settings
 
+from ganc_nni.cli import main
 from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.io import save_weights
 from ganc_nni.core.memory import enough_memory, is_out_of_memory
+from ganc_nni.data.images import image_size, read_image
+from ganc_nni.data.label_files import read_ids
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.run import Run
@@ -147,7 +152,7 @@ def test_a_training_that_does_not_fit_ends_in_one_line(tiny_folder):
 def test_every_library_s_way_of_saying_it_is_known(error):
     assert is_out_of_memory(error)
     with pytest.raises(TrainingError, match=r"ganc score: out of memory \(.*\); lower --batch-size, and call again"):  # noqa: SIM117
-        with enough_memory("ganc score", "--batch-size"):
+        with enough_memory("ganc score", "lower --batch-size"):
             raise error
 
 
@@ -156,6 +161,80 @@ def test_every_library_s_way_of_saying_it_is_known(error):
 )
 def test_what_only_sounds_like_it_is_not(error):
     assert not is_out_of_memory(error)
+
+
+def at(place):
+    """Let memory end where ``place`` is called."""
+    return lambda patch: patch.setattr(place, lambda *_, **__: torch.empty(2**50))
+
+
+def in_pillow(patch):
+    patch.setattr("PIL.ImageFile.ImageFile.load", lambda _: bytearray(2**60))
+
+
+COMMANDS = {
+    "convert": (
+        ["g.safetensors", "o.pth"],
+        at("ganc_nni.core.io.load_file"),
+        "g.safetensors has 0 MiB, three times",
+    ),
+    "profile": (
+        ["--generator", "g.safetensors"],
+        at("ganc_nni.core.io.load_file"),
+        "g.safetensors has 0 MiB, three",
+    ),
+    "score": (
+        ["--fake", "in", "--real", "in", "--metric", "frechet_random", "--batch-size", "1"],
+        at("torch.nn.functional.conv2d"),
+        "; lower the size of the images, and call again",
+    ),
+    "stats": (
+        ["--input", "in", "--output", "o.npz", "--metric", "frechet_random"],
+        in_pillow,
+        r"\(in/\d.png: is too large for the memory that there is\); lower --batch-size \(now 16\) or the size of",
+    ),
+    "translate": (
+        ["--generator", "g.safetensors", "--input", "in", "--output", "o"],
+        in_pillow,
+        "4 pictures failed, 0 are in o: in/0.png: needs more memory than there is; make it smaller;",
+    ),
+    "benchmark": (
+        ["--teacher", "g.safetensors", "--compressed", "g.safetensors", "--size", "32", "32", "--ways", "eager"],
+        at("ganc_nni.tools.benchmark.compare.compare"),
+        r"; lower --size \(now 32 32\), and call again",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_too_little_memory_for_a_tool_is_one_line_with_what_can_be_done(command, tiny_folder, monkeypatch, capsys):
+    arguments, end_memory, told = COMMANDS[command]
+    save_weights(tiny_folder / "g.safetensors", ResnetGenerator((4,) * 8, n_blocks=1).state_dict())
+    (tiny_folder / "in").mkdir()
+    for name in range(4):
+        Image.new("RGB", (32, 32), (9 * name, 0, 0)).save(tiny_folder / "in" / f"{name}.png")
+    monkeypatch.setattr(sys, "argv", ["ganc", command, *arguments])
+    end_memory(monkeypatch)
+    with pytest.raises(SystemExit):
+        main()
+    line = capsys.readouterr().err
+    assert re.search(told, line.replace("\n", " ") if command == "translate" else line)
+    assert line.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in line
+    assert "damaged" not in line
+
+
+@pytest.mark.parametrize("read", [lambda path: read_image(path, 3), read_ids, image_size], ids=["image", "ids", "size"])
+def test_an_image_for_which_there_is_no_memory_is_not_called_damaged(read, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("L", (4, 4)).save(path)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load" if read is not image_size else "PIL.Image.open", in_pillow_alone)
+    with pytest.raises(MemoryError, match=r"a\.png: is too large for the memory"):
+        read(path)
+
+
+def in_pillow_alone(*_, **__):
+    bytearray(2**60)
 
 
 def test_one_image_too_large_does_not_keep_the_others(tmp_path, monkeypatch):
