@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ STARTED = "evaluator started"
 
 _LONGEST_ADDRESS = 107
 """Bytes of a socket's path on Linux."""
+
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 class _Died(Exception):
@@ -125,7 +128,8 @@ def _connect(recipe: Path, owner: int) -> socket.socket:
 def _try(address: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.connect(str(address))
+        with in_short(address) as path:
+            connection.connect(path)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
@@ -144,7 +148,8 @@ def _start(address: Path, recipe: Path, owner: int) -> None:
     except OSError as error:
         raise cannot_write(log, error) from None
     with socket.socket(socket.AF_UNIX) as listener, out:
-        listener.bind(str(address))
+        with in_short(address) as path:
+            listener.bind(path)
         listener.listen(128)
         # It goes on in a child of its own, in another session than the trial's; so this returns at once.
         subprocess.run(
@@ -159,11 +164,28 @@ def _start(address: Path, recipe: Path, owner: int) -> None:
         )
 
 
+@contextlib.contextmanager
+def in_short(address: Path) -> Iterator[str]:
+    """A path to a socket of as few bytes as it may have: through a descriptor of its folder, where it is longer.
+
+    Raises:
+        FileNotFoundError: The folder is not there.
+    """
+    if len(os.fsencode(address)) <= _LONGEST_ADDRESS:
+        yield str(address)
+        return
+    folder = os.open(address.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield str(_DESCRIPTORS / str(folder) / address.name)
+    finally:
+        os.close(folder)
+
+
 def address_of(recipe: Path, owner: int) -> Path:
     """The socket of the evaluator of this experiment, machine and GPU, in a folder that its user alone can open.
 
     Raises:
-        InputError: The folder is open to others, or its path too long for a socket.
+        InputError: The folder is open to others; or its path too long for a socket, on another system than Linux.
     """
     folder = Path(tempfile.gettempdir()) / f"ganc-nni-{os.getuid()}"
     with contextlib.suppress(FileExistsError):  # what is there is looked at next
@@ -177,7 +199,7 @@ def address_of(recipe: Path, owner: int) -> Path:
     experiment, gpu = (os.environ.get(name, "") for name in ("NNI_EXP_ID", "CUDA_VISIBLE_DEVICES"))
     identity = "\n".join((experiment, gpu, str(recipe.resolve()), str(owner)))
     address = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.sock"
-    if len(os.fsencode(address)) > _LONGEST_ADDRESS:
+    if len(os.fsencode(address)) > _LONGEST_ADDRESS and not _DESCRIPTORS.is_dir():
         raise InputError(
             f"{address}: a socket's path has at most {_LONGEST_ADDRESS} bytes; set TMPDIR to a folder of a shorter path"
         )

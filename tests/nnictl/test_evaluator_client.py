@@ -17,7 +17,7 @@ from evaluator_place import OWNER, Place, finish, place, wait_until
 from tiny import search_space
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.nnictl.evaluator_client import _start, address_of, is_alive
+from ganc_nni.nnictl.evaluator_client import _start, _try, address_of, in_short, is_alive
 
 SAMPLE = search_space().smallest()
 
@@ -142,7 +142,28 @@ def test_a_log_that_is_a_link_is_refused_before_anything_is_started(tmp_path, mo
     assert not (tmp_path / "s.sock").exists()
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("length", [1, 100, 250])
+def test_the_path_to_a_socket_may_be_long(tmp_path, monkeypatch, length):
+    (tmp_path / ("x" * length)).mkdir()
+    _folder_of_sockets(tmp_path / ("x" * length), monkeypatch)
+    address = address_of(Path("x.recipe.yml"), 1)
+    assert _try(address) is None
+    with socket.socket(socket.AF_UNIX) as listener:
+        with in_short(address) as path:
+            assert len(path) <= 107
+            listener.bind(path)
+        listener.listen(1)
+        assert address.is_socket()
+        connection = _try(address)
+        assert connection is not None
+        connection.close()
+    assert _try(address) is None
+    with pytest.raises(FileNotFoundError), in_short(tmp_path / ("y" * length) / "z" / ("s" * 110)):
+        pass
+
+
+def test_where_no_short_path_leads_to_it_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ganc_nni.nnictl.evaluator_client._DESCRIPTORS", tmp_path / "none")
     (tmp_path / ("x" * 100)).mkdir()
     _folder_of_sockets(tmp_path / ("x" * 100), monkeypatch)
     with pytest.raises(InputError, match="set TMPDIR"):
