@@ -3,10 +3,11 @@
 Images are drawn again with replacement, each draw is scored, and the middle 95 % of these scores are the interval. What
 is drawn are counts of images, so that no network runs again: features are weighted, tables of counts are added up.
 
-Two things the interval does not say. The real images, with which a Frechet distance compares, are taken as they are.
-And a distance of few images is too large on average (arXiv 1911.07023), that of a draw, which holds about 63 % of the
-images, is larger still. So the draws are shifted as a whole until their median is the score: the interval is the
-spread of scores of *this many* images, and scores of different numbers of images must not be compared by it.
+Two things the interval does not say. The real images, with which a Frechet distance compares, are taken as they are,
+unless each belongs to an image and is drawn with it. And a distance of few images is too large on average (arXiv
+1911.07023), that of a draw, which holds about 63 % of the images, is larger still. So the draws are shifted as a whole
+until their median is the score: the interval is the spread of scores of *this many* images, and scores of different
+numbers of images must not be compared by it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.bootstrap import LARGE, Interval
 from ganc_nni.metrics.features import FeatureExtractor
-from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
+from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval, paired_frechet_interval
 
 
 class FrechetDistance(Metric):
@@ -22,6 +23,7 @@ class FrechetDistance(Metric):
         extractor: What makes the features, on its own device; clones share it, and it is no part of the state.
         real: Statistics of the real pictures by the same extractor.
         min_images: Fewest pictures that make a score, 2 or more.
+        targets: Features of the ground truth of the pictures, in their order, where there is one: for the interval.
 
     Raises:
         InputError: The statistics were made with another number of features.
@@ -42,7 +44,14 @@ class FrechetDistance(Metric):
     full_state_update = False
     features: list[Tensor]
 
-    def __init__(self, extractor: FeatureExtractor, real: Gaussian, min_images: int = 2, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        real: Gaussian,
+        min_images: int = 2,
+        targets: Callable[[], Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if len(real.mu) != extractor.dims:
             raise InputError(
@@ -50,7 +59,7 @@ class FrechetDistance(Metric):
                 "expected statistics that were made with the same metric.name and metric.dims"
             )
         self.min_images = max(min_images, 2)
-        self._shared = _Shared(extractor, real)
+        self._shared = _Shared(extractor, real, targets)
         self.add_state("features", default=[], dist_reduce_fx="cat")
 
     @property
@@ -93,7 +102,11 @@ class FrechetDistance(Metric):
             ValueError: A feature is NaN or infinite, or there are fewer than two images.
         """
         features = self._seen()
-        return None if len(features) >= LARGE else frechet_interval(features, self.real)
+        if len(features) >= LARGE:
+            return None
+        if self._shared.targets is not None:
+            return paired_frechet_interval(features, self._shared.targets())
+        return frechet_interval(features, self.real)
 
     def _seen(self) -> Tensor:
         """Features of all images since the last reset, ``N x d``."""
@@ -103,9 +116,10 @@ class FrechetDistance(Metric):
 class _Shared:
     """Keeps network and real statistics out of a metric's modules, and whole where the metric is copied."""
 
-    def __init__(self, extractor: FeatureExtractor, real: Gaussian) -> None:
+    def __init__(self, extractor: FeatureExtractor, real: Gaussian, targets: Callable[[], Tensor] | None) -> None:
         self.extractor = extractor
         self.real = real
+        self.targets = targets
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.core.threads import in_parts
 from ganc_nni.data import IGNORE_ID, LabelMaps, PictureSet, Split
-from ganc_nni.metrics import FrechetDistance, Pictures, build_extractor, frechet_distance, real_statistics
+from ganc_nni.metrics import (
+    FrechetDistance,
+    Pictures,
+    build_extractor,
+    extract_features,
+    frechet_distance,
+    real_statistics,
+)
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
 from ganc_nni.metrics.likeness import Likeness
@@ -179,7 +187,10 @@ class Evaluator:
 
             real = real_statistics(extractor, taught or split.targets, recipe.batch_size, cache)
             self.metric_name = extractor.metric_name
-            self._make = lambda by_image=False: FrechetDistance(extractor, real, recipe.min_images)
+            targets = functools.cache(lambda: extract_features(extractor, split.targets, recipe.batch_size))
+            self._make = lambda by_image=False: FrechetDistance(
+                extractor, real, recipe.min_images, targets if by_image and split.paired else None
+            )
             if not isinstance(split.sources, LabelMaps):
                 self._untouched = lambda: distance(split.sources)
             self._ground_truth = lambda other: distance(other.targets)

@@ -132,6 +132,39 @@ def frechet_interval(features: Tensor, real: Gaussian) -> Interval:
     return interval(score, count, redrawn, replicates(count), (0.0, math.inf))
 
 
+def paired_frechet_interval(features: Tensor, targets: Tensor) -> Interval:
+    """The bootstrap interval (95 %) of the distance of images to their own ground truth, over the pairs.
+
+    An image is drawn with its ground truth: drawn alone, it would miss what the real images show, and most of the
+    spread would come from that.
+
+    Args:
+        features: Of the images, ``N x d``, N of 2 or more.
+        targets: Of the ground truth of each, ``N x d``.
+
+    Raises:
+        ValueError: A value is NaN or infinite, or the shapes differ.
+    """
+    if features.shape != targets.shape:
+        raise ValueError(f"got features {tuple(features.shape)} and {tuple(targets.shape)}; expected pairs")
+    both = [_float64(name, each) for name, each in (("features", features), ("targets", targets))]
+    score, count = frechet_distance(*map(Gaussian.from_features, both)), len(features)
+
+    def redrawn(weights: Tensor) -> float:
+        return frechet_distance(*(_weighted(each, weights) for each in both))
+
+    return interval(score, count, redrawn, replicates(count), (0.0, math.inf))
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Gaussian:
+    """Of vectors ``N x d``, float64, each as often as the ``(N,)`` counts say, N in all."""
+    rows, count = weights.nonzero()[:, 0], len(values)
+    drawn, times = values[rows], weights[rows]
+    mu = times @ drawn / count
+    root = (times / (count - 1)).sqrt()[:, None] * (drawn - mu)
+    return Gaussian(mu, torch.linalg.qr(root, mode="r").R if len(rows) > values.shape[1] else root, count)
+
+
 def _float64(name: str, values: Tensor) -> Tensor:
     """The values in float64 on the CPU, where some accelerators have none."""
     values = values.detach().to("cpu", torch.float64)

@@ -7,7 +7,7 @@ import torch
 
 from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures, frechet, frechet_distance, kernel, segmentation
 from ganc_nni.metrics.bootstrap import draws, interval
-from ganc_nni.metrics.frechet import frechet_interval
+from ganc_nni.metrics.frechet import frechet_interval, paired_frechet_interval
 from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
 from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.metrics.segmenters import Segmenter
@@ -41,6 +41,20 @@ def test_a_draw_scores_as_the_drawn_images_do(redrawn, count, dims, real_count):
     for weights in draws(count, 5, seed=7):
         expected = frechet_distance(Gaussian.from_features(repeated(features, weights)), real)
         assert redrawn[0](weights) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "dims"), [(12, 30), (40, 6)])
+def test_a_draw_of_pairs_scores_as_the_drawn_pairs_do_and_spreads_less(redrawn, count, dims):
+    random = torch.Generator().manual_seed(count)
+    targets = torch.randn(count, dims, generator=random)
+    features = targets + torch.randn(count, dims, generator=random) / 10
+    found = paired_frechet_interval(features, targets)
+    alone = frechet_interval(features, Gaussian.from_features(targets))
+    assert found.low < frechet_distance(*map(Gaussian.from_features, (features, targets))) < found.high
+    assert found.high - found.low < (alone.high - alone.low) / 2
+    for weights in draws(count, 5, seed=7):
+        drawn = [Gaussian.from_features(repeated(each, weights)) for each in (features, targets)]
+        assert redrawn[0](weights) == pytest.approx(frechet_distance(*drawn), rel=1e-6)
 
 
 def test_a_draw_by_the_kernel_makes_no_pair_of_an_image_with_itself(redrawn, monkeypatch):

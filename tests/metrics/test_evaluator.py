@@ -8,7 +8,7 @@ from tiny import GAUGAN, Waits, recipe
 from torch.utils.data import Dataset
 
 from ganc_nni.data import IGNORE_ID, Split
-from ganc_nni.metrics.evaluator import Evaluator, _ahead
+from ganc_nni.metrics.evaluator import Evaluator, Images, _ahead
 from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import MetricRecipe
 from ganc_nni.run import Run
@@ -115,3 +115,53 @@ def test_the_segmenter_s_classes_are_looked_up_by_those_of_the_label_maps(tiny_f
     table = Run(recipe("space.json", **sections)).segmenter_table()
     assert {index: int(value) for index, value in enumerate(table) if value != IGNORE_ID} == {0: 5, 2: 1, 3: 0}
     assert len(table) == 256
+
+
+class Counted(torch.nn.Module):
+    """Counts the images that it is given."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made, self.seen = made, 0
+
+    def forward(self, batch):
+        self.seen += len(batch)
+        return self.made(batch)
+
+
+def test_a_result_says_what_is_known_of_its_score(finished_copy, monkeypatch):
+    monkeypatch.setattr("ganc_nni.metrics.frechet.replicates", lambda count: 50)
+    run = Run(recipe("space.json"))
+    evaluator, test = run.evaluator("test"), run.data.test
+    network, darker = Counted(lambda x: x), Counted(lambda x: x - 0.5)
+    teacher = Images(network)
+    first = evaluator.result(teacher)
+    assert first.score == evaluator.score(lambda x: x) == pytest.approx(evaluator.untouched())
+    assert (first.fidelity, first.images) == (None, len(test.sources))
+    assert first.interval.low < first.score < first.interval.high
+    other = evaluator.result(darker, teacher)
+    assert other.fidelity.psnr == pytest.approx(12.0412, abs=1e-3)  # of a difference of 0.5 where 2 is the largest
+    assert network.seen == darker.seen == len(test.sources), "every image is generated once"
+    assert evaluator.result(teacher, teacher).fidelity.equal
+    # the ground truth of the test split is what is compared with: that of the search split takes its place
+    assert evaluator.ground_truth(test) == pytest.approx(0, abs=1e-9)
+    search = run.data.search
+    others = Evaluator(
+        run.recipe.metric, Split(search.targets, test.targets, paired=True), "s", run.device, finished_copy
+    )
+    assert evaluator.ground_truth(search) == pytest.approx(others.untouched())
+
+
+def test_the_ground_truth_of_label_maps_is_the_segmenter_s_ceiling(tmp_path):
+    labels = torch.tensor([0, 1, 2, 0, 2])
+    images, dull = Coded(labels), Coded(labels[[1, 1, 2, 0, 2]])
+    chosen = MetricRecipe(name="miou", min_images=2, batch_size=2)
+    labelled = (
+        Segmenter(torch.nn.Identity(), "red, green, blue", classes=3), lambda index: labels[index].expand(8, 8)
+    )  # fmt: skip
+    evaluator = Evaluator(chosen, Split(images, dull, paired=True), "test", torch.device("cpu"), tmp_path, labelled)
+    found = evaluator.result(lambda batch: batch)
+    assert found.score == 1.0
+    assert found.interval == (1.0, 1.0)
+    assert evaluator.ground_truth(evaluator.split) == pytest.approx(2 / 3)  # IoU of 1/2, 1/2 and 1
+    assert evaluator.untouched() is None

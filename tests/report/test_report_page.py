@@ -61,6 +61,14 @@ def test_all_figures_are_on_it(folder, parsed):
         ):
             assert form.format(network[key]) in text, key
     teacher, compressed = summary["networks"].values()
+    low, high = compressed["interval"]
+    assert low < compressed["score"] < high
+    assert f"{low:.4g} to {high:.4g}" in text
+    assert f"SSIM to the teacher {compressed['ssim']:.4g}" in text
+    assert f"PSNR to the teacher (dB) {compressed['psnr']:.4g}" in text
+    assert f"untouched input {summary['untouched']:.4g}" in text
+    assert f"ground truth, search split {summary['ground_truth']:.4g}" in text
+    assert summary["verdict"] in text
     assert f"{teacher['macs_published'] / compressed['macs_published']:.1f}x less" in text
     architecture = Architecture.load(folder / "architecture.json")
     assert all(f"{label} 8 {width}" in text for label, width in architecture.sample.items())
@@ -289,3 +297,21 @@ def test_the_bars_of_the_stages_fill_the_time_of_the_run(folder):
         assert bar.part == pytest.approx(100 * own / sum(seconds), abs=0.01)
         assert bar.start == pytest.approx(100 * before / sum(seconds), abs=0.01)
     assert bars[-1].start + bars[-1].part == pytest.approx(100, abs=0.02)
+
+
+def test_a_summary_of_an_earlier_version_is_judged_by_its_scores_alone(folder, parsed):
+    path = folder / "export" / "summary.json"
+    summary = json.loads(path.read_text())
+    for name in ("untouched", "ground_truth", "verdict"):
+        del summary[name]
+    for measured in (*summary["networks"].values(), summary["chosen"]):
+        for name in ("interval", "ssim", "psnr"):
+            del measured[name]
+    summary["networks"]["teacher"]["score"], summary["networks"]["compressed"]["score"] = 0.15, 0.45
+    path.write_text(json.dumps(summary))
+    text = parsed(folder).text
+    assert "worse than its teacher: frechet_random 0.45 is outside 2% of the teacher's 0.15" in text
+    assert "finetune.epochs" in text
+    assert "search.budget" in text
+    assert "SSIM" not in text
+    assert "interval" not in text
