@@ -101,11 +101,12 @@ def _difference(stage: str, origin: _Origin, schedule: Schedule) -> str:
     wanted = linear_decay(schedule)
     other = [epoch for epoch, rate in enumerate(origin.rates) if rate != wanted(epoch)]
     first, last = other[0], other[-1]
+    rest = f"the epochs that follow are trained at {wanted(len(origin.rates)):.3g} of it and on as the recipe says"
     again = f"to train from the first epoch, remove {origin.folder} and {origin.folder.parent / stage} and call again"
     return (
         f"stage {stage}: epochs {first + 1} to {last + 1} were trained at {origin.rates[first]:.3g} to "
         f"{origin.rates[last]:.3g} of the full learning rate; in one training of {schedule.epochs} epochs and "
-        f"{schedule.decay_epochs} of decay it would have been {wanted(first):.3g} to {wanted(last):.3g}; {again}"
+        f"{schedule.decay_epochs} of decay it would have been {wanted(first):.3g} to {wanted(last):.3g}; {rest}; {again}"
     )
 
 

@@ -76,7 +76,8 @@ def test_what_was_finished_stays_until_the_longer_training_is_done_and_afterward
     warning = next(record.message for record in caplog.records if record.levelno == logging.WARNING)
     assert warning == (
         "stage finetune: epochs 2 to 2 were trained at 0.5 to 0.5 of the full learning rate; in one training of 4 "
-        "epochs and 1 of decay it would have been 1 to 1; to train from the first epoch, remove "
+        "epochs and 1 of decay it would have been 1 to 1; the epochs that follow are trained at 1 of it and on as the "
+        "recipe says; to train from the first epoch, remove "
         f"{aside.relative_to(finished_copy)} and {folder.relative_to(finished_copy)} and call again"
     )
     made.run_until("finetune")
