@@ -13,6 +13,9 @@ from nni.experiment import rest
 from ganc_nni.core.structured import parse_json
 from ganc_nni.nnictl.evaluator_client import is_alive, owner
 
+_UNFINISHED = {"WAITING", "RUNNING", "ADD_RESUMED"}
+"""What NNI 3.0 says of a trial that has not ended; the last of one that a resumed experiment starts again."""
+
 
 class Manager:
     """NNI's server, as its tuner's process sees it."""
@@ -31,7 +34,7 @@ class Manager:
 
     def unfinished(self) -> list[Any]:
         """The parameters of the trials that have not ended."""
-        jobs = [job for job in rest.get(self._port, "/trial-jobs") if job["status"] in ("WAITING", "RUNNING")]
+        jobs = [job for job in rest.get(self._port, "/trial-jobs") if job["status"] in _UNFINISHED]
         return [parse_json(text)["parameters"] for job in jobs for text in job.get("hyperParameters", [])]
 
     def concurrency(self) -> int:
