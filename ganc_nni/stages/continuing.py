@@ -106,7 +106,8 @@ def _difference(stage: str, origin: _Origin, schedule: Schedule) -> str:
     return (
         f"stage {stage}: epochs {first + 1} to {last + 1} were trained at {origin.rates[first]:.3g} to "
         f"{origin.rates[last]:.3g} of the full learning rate; in one training of {schedule.epochs} epochs and "
-        f"{schedule.decay_epochs} of decay it would have been {wanted(first):.3g} to {wanted(last):.3g}; {rest}; {again}"
+        f"{schedule.decay_epochs} of decay it would have been {wanted(first):.3g} to {wanted(last):.3g}; "
+        f"{rest}; {again}"
     )
 
 
