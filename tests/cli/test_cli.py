@@ -360,7 +360,11 @@ def test_translate_and_score(ganc, horses):
     code, out, err = ganc("score", "--fake", "zebras", "--real", "horses", *metric, "--json")
     assert (code, err, out.count("\n")) == (0, "", 1)
     figures = json.loads(out)
-    assert list(figures) == ["metric", "value", "weights_sha256", "dims", "resize", "n_fake", "n_real"]
+    assert list(figures)[:7] == ["metric", "value", "weights_sha256", "dims", "resize", "n_fake", "n_real"]
+    assert figures["low"] < figures["high"]
+    assert {name: figures[name] for name in list(figures)[9:]} == dict.fromkeys(
+        ["ssim", "psnr", "teacher", "untouched", "verdict"]
+    )
     assert (figures["metric"], figures["n_fake"], figures["n_real"]) == ("frechet_random", 6, 6)
     assert ganc("stats", "--input", "horses", "--output", "horses.npz", *metric)[0] == 0
     code, out, _ = ganc("score", "--fake", "zebras", "--real", "horses.npz", *metric)
