@@ -25,15 +25,17 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run,
 
 def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
     """Run all stages up to ``stage`` that are not done yet; with ``resume`` only if there are evaluations to reuse."""
-    # torch and NNI take seconds to import; --help and argument errors should not wait for them.
-    from ganc_nni.core.distributed import together
     from ganc_nni.recipe import load_recipe
+
+    recipe = load_recipe(recipe_file)
+    # torch and NNI take seconds to import; --help, wrong arguments and wrong recipes should not wait for them.
+    from ganc_nni.core.distributed import together
     from ganc_nni.report.build import PAGE, make_page
     from ganc_nni.run import Run
     from ganc_nni.stages.checks import check
     from ganc_nni.stages.pipeline import Pipeline
 
-    run = Run(load_recipe(recipe_file))
+    run = Run(recipe)
     pipeline = Pipeline(run)
     if resume and not pipeline.resumable():
         raise InputError(
@@ -77,11 +79,13 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
     Reports its scores on real test pictures: the ceiling of what generated ones can reach. Call again to resume.
     """
     from ganc_nni.recipe import load_recipe
+
+    read = load_recipe(recipe)
     from ganc_nni.run import Run
     from ganc_nni.stages.checks import check_files
     from ganc_nni.stages.pipeline import Pipeline
 
-    run = Run(load_recipe(recipe))
+    run = Run(read)
     pipeline = Pipeline(run)
     if pipeline.stages("segmenter"):  # refuses a recipe that has none to train
         check_files(run)

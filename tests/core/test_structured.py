@@ -321,6 +321,6 @@ def test_no_other_reader_is_in_use():
         if other.search(text := path.read_text(encoding="utf-8"))
     }
     # NNI's own command line, answers of our own child process, what was just written, and parts of files of weights
-    others = {"search/tuner.py", "speed/compare.py", "speed/worker.py", "inputs.py"}
-    others |= {"hashes.py", "file_kinds.py", "recipe/words.py"}
-    assert set(found) - {"structured.py"} <= others
+    others = {"nnictl/tuner.py", "tools/benchmark/compare.py", "tools/benchmark/worker.py", "stages/inputs.py"}
+    others |= {"core/hashes.py", "core/file_kinds.py", "recipe/words.py"}
+    assert set(found) - {"core/structured.py"} <= others

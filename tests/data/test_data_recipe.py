@@ -62,7 +62,7 @@ def test_the_procedural_classes_are_those_that_are_drawn() -> None:
         ({"remap": {30: 11}}, ["remap 30: 11", "0 to 10 or void_id"]),
         ({"remap": {30: 11}, "void_id": 255}, ["remap 30: 11"]),
         ({"remap": {-1: 1}}, ["data.remap", "-1", "equal to 0 and less than or equal to 65535"]),
-        ({"remap": {True: 1}}, ["data.remap", "got true", "expected an integer"]),
+        ({"remap": {True: 1}}, ["data.remap", "got {true: 1}", "expected a mapping of ids to ids"]),
         ({"remap": {"car": 1}}, ["data.remap", "'car'", "expected an integer"]),
         ({"structure": "ade20k"}, ["data.structure", "folders, cityscapes or coco"]),
         ({"direction": "BtoA"}, ["direction BtoA", "from label maps to pictures"]),

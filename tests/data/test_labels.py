@@ -129,7 +129,7 @@ def test_crop_and_flip_keep_labels_and_pictures_aligned(tmp_path: Path, instance
     train = PairedTrain(maps, pictures, Augmentation((20, 28)))
     looks = set()
     for number in range(45):
-        source, target = train[number]
+        source, target, _ = train[number]
         assert source.shape == (8 + instances, 20, 28)
         ids = decode(source, 8)
         assert torch.equal(ids, ((target[0] + 1) * 127.5 / 30).round().long())

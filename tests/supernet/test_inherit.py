@@ -279,7 +279,7 @@ def test_a_plain_student_starts_near_a_teacher_of_affine_norms(tiny_folder, capl
     for name, parameter in teacher.named_parameters():
         nn.init.normal_(parameter, 1 if parameter.ndim == 1 and name.endswith("weight") else 0, 0.2)
     run = run_with(tiny_folder, teacher, inherit="teacher")
-    run.check()
+    check(run)
     with caplog.at_level("INFO"):
         supernet, _, _ = start(run)
     (line,) = [record.message for record in caplog.records if "scales and shifts" in record.message]

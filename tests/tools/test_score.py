@@ -232,7 +232,7 @@ def horse2zebra(tmp_path_factory):
     (made / "first.meta").write_text("\n".join(sorted(path.name for path in zebras.iterdir())[:300]))
     threads = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)  # large pictures: the one slow test that gains from it
-    scorer = Scorer(InceptionFeatures(768, kind="frechet_imagenet"), "clean", 20)
+    scorer = Scorer(InceptionFeatures(768, root / HEAD, "frechet_imagenet"), "clean", 20)
     assert scorer.save_statistics(zebras, made / "first.npz", made / "first.meta").count == 300
     yield root, lambda folder: scorer.score(folder, made / "first.npz")
     torch.set_num_threads(threads)
