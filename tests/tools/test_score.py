@@ -1,4 +1,5 @@
 import os
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn.functional import interpolate
 from ganc_nni.core.errors import InputError
 from ganc_nni.interop import read_generator
 from ganc_nni.metrics import Gaussian, InceptionFeatures, RandomFeatures, inception, save_statistics
-from ganc_nni.tools.score import Scorer
+from ganc_nni.tools.score import FEATURES, ScoreName, Scorer
 from ganc_nni.tools.translate import translate_folder
 
 
@@ -45,6 +46,10 @@ def random_inception(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     torch.save(state, path)
     return path, {**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
+
+
+def test_every_score_that_may_be_asked_for_has_its_features():
+    assert get_args(ScoreName) == tuple(FEATURES)
 
 
 @pytest.mark.filterwarnings("ignore:Matrix is singular")  # pytorch-fid's root of it, for few pictures
