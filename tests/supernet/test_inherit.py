@@ -134,37 +134,6 @@ def test_the_channels_that_matter_come_first():
     assert order.axes[up][0][-1] == 0
 
 
-class Read(nn.Module):
-    """Channels that two convolutions read."""
-
-    def __init__(self):
-        super().__init__()
-        self.made, self.one, self.other = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1), nn.Conv2d(6, 2, 3, padding=1)
-
-    def forward_with_features(self, x):
-        y = self.made(x).relu()
-        return self.one(y) + self.other(y), [y]
-
-
-@pytest.mark.parametrize("activations", [True, False])
-def test_importance_is_the_l1_norm_of_all_that_reads_times_the_magnitude(activations):
-    torch.manual_seed(24)
-    teacher, x = Read().double(), [torch.randn(1, 3, 8, 8).double() for _ in range(2)]
-    magnitude = torch.stack([teacher.made(image).relu().mean((0, 2, 3)) for image in x]).mean(0)
-    readers = [teacher.one.weight, teacher.other.weight]
-
-    def order(power, count, times):
-        norms = sum(weight.abs().pow(power).sum((0, 2, 3)) for weight in readers[-count:])
-        return torch.argsort(norms * times, descending=True).tolist()
-
-    wanted = order(1, 2, magnitude if activations else 1)
-    others = [order(2, 2, magnitude), order(1, 1, magnitude), order(1, 2, 1 if activations else magnitude)]
-    assert wanted not in others
-    found = channel_order(teacher, x, activations)
-    assert found.axes["made.weight"][0].tolist() == wanted
-    assert found.features[0].tolist() == wanted
-
-
 @pytest.mark.parametrize(("kind", "channels"), [("resnet", 4), ("spade", 16), ("unet", 8)])
 def test_what_is_added_shares_one_order(kind, channels):
     teacher = random_teacher(kind, [6] * len(labels_of(kind)), seed=12)
