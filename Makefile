@@ -27,7 +27,7 @@ quickstart: setup  ## the whole tour on procedural pictures, under nnictl: about
 	$(BIN)/ganc report runs/quickstart
 
 test: setup  ## the whole test suite, two files at a time: many of them wait for NNI more than they compute
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## style and types
 	$(BIN)/ruff check .

@@ -28,6 +28,12 @@ def pytest_ignore_collect(collection_path, config):
     return True if not collection_path.match("test_*_cuda.py") else None
 
 
+def pytest_collection_modifyitems(items):
+    """Files that start nnictl come first: they wait more than they compute, and at the end one process waits alone."""
+    slow = {item.path for item in items if item.get_closest_marker("experiment")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A folder in which all stages of the tiny recipe have run; only to be read."""
