@@ -218,9 +218,11 @@ class Run:
         return Evaluator(metric, split, name, self.device, self.folder / "statistics", labelled, taught)
 
     def _taught_sources(self, split: Split) -> Taught:
-        """The teacher's outputs for the sources of a split, made where they are asked for."""
-        sources = split.sources
-        return Taught(self.folder / "taught", sources.__getitem__, len(sources), sources.digest(), *self._teacher_made)
+        """The teacher's outputs for the sources of a split, computed now unless they are there."""
+        sources, folder = split.sources, self.folder / "taught"
+        taught = Taught(folder, sources.__getitem__, len(sources), sources.digest(), *self._teacher_made)
+        by_the_first(taught.make)
+        return taught
 
     @property
     def _teacher_made(self) -> tuple[Callable[[], Generator], str]:

@@ -7,14 +7,18 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
-from ganc_nni.core.io import load_weights, save_weights
+from ganc_nni.core.io import load_weights, write_atomically
 from ganc_nni.core.logs import progress_bar
 from ganc_nni.data import Batch, TrainSet
 from ganc_nni.data.folders import Shown
@@ -26,7 +30,7 @@ BLOCK = 16
 """Inputs whose outputs share a file; a computation that is cut short goes on after the last whole one."""
 
 IN_MEMORY = 1 << 30
-"""Bytes of outputs that are read into memory; more of them are read from the disk block by block."""
+"""Bytes of outputs that are read into memory; more of them are read from the disk one by one."""
 
 
 class Taught:
@@ -60,8 +64,13 @@ class Taught:
         self._inputs = inputs
         self._teacher = teacher
         self._features = features
-        self._kept: dict[int, list[Tensor]] = {}
-        self._fits = False
+        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._whole = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a loader's processes: what they read is there already."""
+        self.make()
+        return {**self.__dict__, "_inputs": None, "_teacher": None, "_kept": {}}
 
     def __len__(self) -> int:
         return self.count
@@ -78,14 +87,26 @@ class Taught:
 
     def all_of(self, number: int) -> tuple[Tensor, ...]:
         """Output ``number`` and then its distilled activations, ``c x h x w`` float32 each."""
+        self.make()
         block, place = divmod(number, BLOCK)
+        if self._file(0).stat().st_size * -(-self.count // BLOCK) > IN_MEMORY:
+            with safe_open(self._file(block), "pt") as file:
+                return tuple(file.get_slice(name)[place].float() for name in sorted(file.keys()))
         if block not in self._kept:
-            self.make()
-            if not self._fits:
-                self._kept.clear()
-            weights = load_weights(self._file(block))
-            self._kept[block] = [weights[name] for name in sorted(weights)]
-        return tuple(rows[place].float() for rows in self._kept[block])
+            self._kept[block] = load_weights(self._file(block))
+        return tuple(self._kept[block][name][place].float() for name in sorted(self._kept[block]))
+
+    def _is_whole(self, block: int) -> bool:
+        """Whether the block can be read; one that is damaged is made again."""
+        path = self._file(block)
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, "pt") as file:
+                return bool(file.keys())
+        except (OSError, SafetensorError):
+            _log.warning("%s: is damaged; what it held is computed again", path)
+            return False
 
     def _file(self, block: int) -> Path:
         return self.folder / f"{block:05}.safetensors"
@@ -97,10 +118,11 @@ class Taught:
         Raises:
             InputError: It does not fit on the disk.
         """
-        missing = [number for number in range(-(-self.count // BLOCK)) if not self._file(number).is_file()]
+        if self._whole:
+            return
+        missing = [number for number in range(-(-self.count // BLOCK)) if not self._is_whole(number)]
+        self._whole = True
         if not missing:
-            if not self._kept:
-                self._fits = self._bytes_of(0) * -(-self.count // BLOCK) <= IN_MEMORY
             return
         teacher = self._teacher()
         device = next(teacher.parameters()).device
@@ -118,7 +140,7 @@ class Taught:
                         self._say(len(missing) * BLOCK * sum(each.nbytes for each in rows[0]))
                     bar.advance(task)
                 parts = {f"{index:03}": torch.stack(each) for index, each in enumerate(zip(*rows, strict=True))}
-                save_weights(self._file(block), parts)
+                write_atomically(self._file(block), partial(save_file, parts))
 
     def _say(self, size: int) -> None:
         size = min(size, size * self.count // BLOCK)
@@ -129,7 +151,7 @@ class Taught:
                 f"{self.folder}: the teacher's {what} for {self.count} images take {size / 2**20:.0f} MiB, "
                 f"{free / 2**20:.0f} MiB are free; lower teacher.views, leave it out, or make room"
             )
-        where = "read into memory" if size <= IN_MEMORY else "read block by block"
+        where = "read into memory" if size <= IN_MEMORY else "read one by one"
         _log.info(
             "the teacher's %s for %d images are computed once: %.0f MiB in %s, %s",
             what,
@@ -138,9 +160,6 @@ class Taught:
             self.folder,
             where,
         )
-
-    def _bytes_of(self, block: int) -> int:
-        return self._file(block).stat().st_size
 
 
 @dataclass(eq=False)
