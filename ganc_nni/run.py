@@ -16,6 +16,7 @@ from ganc_nni.core.distributed import by_the_first
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.hashes import FileHashes
 from ganc_nni.core.io import load_into, load_weights
+from ganc_nni.core.registry import load_plugins
 from ganc_nni.cost.budget import Budget
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.macs import Cost, count
@@ -45,6 +46,7 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        load_plugins()
         self.recipe = recipe
         self.folder = recipe.run_folder
 

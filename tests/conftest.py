@@ -12,6 +12,8 @@ from tiny import finish, recipe, write_space
 
 from ganc_nni.run import Run
 
+pytest.register_assert_rewrite("ganc_nni.testing")
+
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")

@@ -47,6 +47,7 @@ RESULTS = PLACE / "results.json"
 TESTS: dict[str, str] = {
     "core/fast_ops": "core/test_fast_ops",
     "core/io": "core/test_io core/test_finite_weights",
+    "core/registry": "extending/test_strategy search/test_strategies",
     "core/structured": "core/test_structured",
     "core/text": "core/test_text",
     "cost/blocks": "cost/test_latency_table",
@@ -104,7 +105,8 @@ TESTS: dict[str, str] = {
     "search/journal": "search/test_journal",
     "search/pareto": "search/test_record",
     "search/record": "search/test_record",
-    "search/strategies/base": "search/test_strategy search/test_strategies",
+    "search/strategies/evolution": "search/test_strategy search/test_strategies",
+    "search/strategies/registry": "search/test_strategies",
     "search/strategies/elitist": "search/test_strategies",
     "search/strategies/sampling": "search/test_strategies",
     "search/strategies/tpe": "search/test_strategies",

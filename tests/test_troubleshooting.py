@@ -18,6 +18,7 @@ PASSED_ON = {
     "stages/checks.py": "the same, where the first of several processes has found it",
     "demo/prepare.py": "the message about a label map, with the name that the page shows",
     "recipe/load.py": "pydantic's errors, put into words by all_in_words; see `…: got …; expected …`",
+    "search/strategies/registry.py": "pydantic's errors, as in recipe/load.py",
     "nnictl/bridge.py": "error.txt, in which a trial has written its own message",
     "nnictl/evaluator_client.py": "the evaluator's answer, and what is journalled of a sub-generator",
     "losses/vgg.py": "the message about a weights file, and which file is meant",

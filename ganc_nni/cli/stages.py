@@ -82,10 +82,11 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
 
     read = load_recipe(recipe)
     from ganc_nni.run import Run
-    from ganc_nni.stages.checks import check_files
+    from ganc_nni.stages.checks import check_files, check_members
     from ganc_nni.stages.pipeline import Pipeline
 
     run = Run(read)
+    check_members(run.recipe)
     pipeline = Pipeline(run)
     if pipeline.stages("segmenter"):  # refuses a recipe that has none to train
         check_files(run)

@@ -30,7 +30,7 @@ from ganc_nni.search.affordable_space import BudgetedSpace, build_space
 from ganc_nni.search.engine import TrialEngine
 from ganc_nni.search.journal import Evaluation, in_space
 from ganc_nni.search.record import SearchRecord
-from ganc_nni.search.strategies.base import build_strategy
+from ganc_nni.search.strategies import build_strategy
 from ganc_nni.stages.checks import check
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.search import finish

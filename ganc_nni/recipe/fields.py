@@ -34,6 +34,8 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LabelId = Annotated[int, Field(ge=0, lt=2**16, strict=True)]
+OwnSettings = dict[str, Any]
+"""Keys of a registered member, which is looked up and checks them where a run is made."""
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 
 
@@ -46,7 +48,7 @@ class Section(BaseModel):
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if annotation is not bool and section_of(annotation) is None and _holds_a_flag(value):
+        if annotation not in (bool, OwnSettings) and section_of(annotation) is None and _holds_a_flag(value):
             raise PydanticCustomError("flag", "true or false")
         return value
 

@@ -123,6 +123,8 @@ def _kind(shown: dict[str, Any], definitions: dict[str, Any]) -> str:
         least, most = shown.get("minItems"), shown.get("maxItems")
         return f"list of {least if least == most else f'{least} to {most}'}: {_kind(inner, definitions)}"
     if shown.get("type") == "object":
+        if not isinstance(shown["additionalProperties"], dict):
+            return "keys with values"
         return f"ids to ids: {_kind(shown['additionalProperties'], definitions)}"
     if shown.get("format") == "path":
         return "file or folder"

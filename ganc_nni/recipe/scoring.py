@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from ganc_nni.recipe.fields import DataPath, LabelId, PositiveInt, Precision, Section, Seed
+from ganc_nni.recipe.fields import DataPath, LabelId, OwnSettings, PositiveInt, Precision, Section, Seed
 
 
 class MetricRecipe(Section):
@@ -94,13 +94,10 @@ def _kind(budget: Any) -> BudgetKind:
 
 
 class SearchRecipe(Section):
-    """One of NNI's strategies, under a budget."""
+    """A strategy, under a budget; it reads those of the keys that it has."""
 
-    strategy: Literal["evolution", "elitist", "random", "grid", "tpe"] = Field(
-        "evolution",
-        description="evolution: NNI's regularized evolution; elitist: GAN Compression's evolution, the best quarter "
-        "are parents; random; grid: every sub-generator in order; tpe: tree-structured Parzen estimator",
-    )
+    strategy: str = Field("evolution", description="who proposes sub-generators: docs/search.md lists the strategies")
+    settings: OwnSettings = Field({}, description="further settings of the strategy, by name")
     budget: Annotated[
         Annotated[Limit, Tag("a number")] | Annotated[BudgetRecipe, Tag("limits by name")], Discriminator(_kind)
     ] = Field(
@@ -112,12 +109,12 @@ class SearchRecipe(Section):
         None, description="file that `ganc benchmark --table` has written on the device that budget.latency_ms means"
     )
     evaluations: PositiveInt = Field(200, description="sub-generators that are scored in all")
-    population: PositiveInt = Field(32, description="individuals alive (evolution) or in a generation (elitist)")
-    sample_size: PositiveInt = Field(8, description="individuals in a tournament (evolution)")
+    population: PositiveInt = Field(32, description="individuals alive, or in a generation")
+    sample_size: PositiveInt = Field(8, description="individuals in a tournament")
     mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.3, description="chance, 0 to 1, that a width is redrawn (evolution, elitist)"
+        0.3, description="chance, 0 to 1, that a width is redrawn"
     )
-    crossover: bool = Field(False, description="mix two tournament winners before the mutation (evolution)")
+    crossover: bool = Field(False, description="mix two tournament winners before the mutation")
     seed: Seed = Field(0, description="the same seed gives the same sequence of architectures, one trial at a time")
     precision: Precision = Field(
         "fp32", description="in which sub-generators compute while they are scored; the metric itself is always fp32"
@@ -131,12 +128,6 @@ class SearchRecipe(Section):
         600, description="seconds that one sub-generator may take under nnictl before it counts as failed"
     )
     max_failures: PositiveInt = Field(10, description="sub-generators that may fail one after another")
-
-    @model_validator(mode="after")
-    def _tournament(self) -> SearchRecipe:
-        if self.strategy == "evolution" and self.sample_size > self.population:
-            raise ValueError(f"sample_size {self.sample_size} is larger than population {self.population}")
-        return self
 
     @model_validator(mode="after")
     def _table(self) -> SearchRecipe:

@@ -161,6 +161,8 @@ def _kind(place: dict[str, Any], whole: dict[str, Any]) -> str:
         least, most = place.get("minItems"), place.get("maxItems")
         count = "" if least is None and most is None else f" of {least}" if least == most else f" of {least} to {most}"
         return f"a list{count}, each {_kind(inner, whole)}"
+    if place.get("type") == "object" and not isinstance(place.get("additionalProperties"), dict):
+        return "keys with values"
     if place.get("type") == "object":
         few = " one or more" if place.get("minProperties") else ""
         return f"a mapping of{few} ids to ids (0 to 65535), such as {{12: 10}}"

@@ -13,7 +13,9 @@ from ganc_nni.losses.adversarial import build_reconstruction
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.losses.distillation import Objective
 from ganc_nni.metrics.evaluator import check_size
+from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.search.strategies import check_strategy
 from ganc_nni.stages.warm_start import check_inheritance
 from ganc_nni.training.acceleration import check_acceleration
 
@@ -27,6 +29,7 @@ def check(run: Run) -> None:
         InputError: Data, metric, checkpoint or budget do not fit; the message says how to mend it.
     """
     recipe, metric = run.recipe, run.recipe.metric
+    check_members(recipe)
     run.student_config.check_size(recipe.data.image_size, "data.image_size")
     check_size(metric, run.data.search, "search")
     check_size(metric, run.data.test, "test")
@@ -58,6 +61,15 @@ def check(run: Run) -> None:
                 _log.warning(
                     "%s.precision: this processor only emulates bf16, which is many times slower than fp32", name
                 )
+
+
+def check_members(recipe: Recipe) -> None:
+    """Refuse names of a recipe that nothing is registered under.
+
+    Raises:
+        InputError: The name, and those that there are.
+    """
+    check_strategy(recipe.search)
 
 
 def check_files(run: Run) -> None:

@@ -301,6 +301,7 @@ _RESOLVED: dict[str, Callable[[Run], object]] = {
     ),
     "student.space": lambda run: run.space.choices,
     "teacher.discriminator": lambda run: run.teacher_discriminator_path,
+    "search.settings": lambda run: run.recipe.search.settings,
     "metric.weights": lambda run: weights_file(run.recipe.metric),
     "teacher.perceptual_weights": lambda run: vgg19_file(run.recipe.teacher.perceptual_weights),
     "distillation.perceptual_weights": lambda run: vgg19_file(run.recipe.distillation.perceptual_weights),

@@ -21,7 +21,7 @@ from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
-from ganc_nni.search.strategies.base import build_strategy
+from ganc_nni.search.strategies import build_strategy
 from ganc_nni.supernet.calibration import calibrated
 from ganc_nni.supernet.sampling import activate
 from ganc_nni.training.loop import Report

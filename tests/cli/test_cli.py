@@ -182,7 +182,7 @@ def test_a_seed_that_cannot_work_is_refused(refused, tiny_folder, changes):
 
 @pytest.mark.parametrize("changes", [{"seed": LARGEST_SEED}, {"search": {"seed": LARGEST_SEED}}, {"seed": 0}], ids=str)
 def test_a_seed_at_either_end_works(tiny_folder, changes):
-    from ganc_nni.search.strategies.base import build_strategy
+    from ganc_nni.search.strategies import build_strategy
     from ganc_nni.supernet.sampling import WidthSampler
 
     run = Run(load_recipe(write_recipe(tiny_folder, **changes)))

@@ -138,7 +138,6 @@ def test_only_three_things_have_no_default(load):
         (("data",), 7, ["data", "7", "keys with values, of layout, root"]),
         (("finetune", "epochs"), 0, ["finetune.epochs", "0", "greater than or equal to 1"]),
         (("finetune", "learning_rate"), -0.1, ["finetune.learning_rate", "-0.1", "greater than 0"]),
-        (("search", "sample_size"), 33, ["search", "33", "32", "population"]),
         (("search", "convention"), "mine", ["search.convention", "'mine'", "published", "true"]),
         (("student", "n_blocks"), 2, ["student.n_blocks", "2", "greater than or equal to 3"]),
         (("distillation", "recon_loss"), "perceptual", ["distillation", "perceptual_weights"]),

@@ -9,13 +9,13 @@ from nni.mutable import SampleValidationError
 from nni.nas.execution.event import ModelEventType
 from nni.nas.space import ModelStatus
 from tiny import all_samples, search_space
-from trial_workers import Workers
 
 from ganc_nni.generators.resnet import LABELS
 from ganc_nni.generators.space import config_str, parse_config_str
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.affordable_space import BudgetedSpace
 from ganc_nni.search.engine import InProcessEngine, TrialEngine
+from ganc_nni.testing.workers import Workers
 
 SPACE = search_space()
 

@@ -20,7 +20,7 @@ from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.journal import Evaluation, Journal
 from ganc_nni.search.pareto import Front, Point
 from ganc_nni.search.record import SearchRecord, search_name
-from ganc_nni.search.strategies.base import build_strategy
+from ganc_nni.search.strategies import build_strategy
 from ganc_nni.stages.search import evaluate, finish, search
 
 EVERYTHING = 1e9

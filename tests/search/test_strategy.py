@@ -11,7 +11,7 @@ from ganc_nni.generators.space import SearchSpace, config_str
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.affordable_space import BudgetedSpace, build_space
 from ganc_nni.search.engine import InProcessEngine
-from ganc_nni.search.strategies.base import build_strategy
+from ganc_nni.search.strategies import build_strategy
 
 SPACE = search_space((4, 8, 12))
 TARGET = dict(zip(SPACE.choices, (8, 4, 12, 8, 8, 12, 4, 8), strict=True))

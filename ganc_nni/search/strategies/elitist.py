@@ -10,6 +10,7 @@ from numpy.random import RandomState
 
 from ganc_nni.generators.space import Sample
 from ganc_nni.search.affordable_space import BudgetedSpace
+from ganc_nni.search.strategies.registry import StrategySettings, register_strategy
 from ganc_nni.search.strategies.sampling import FreshSamples, PromptStrategy
 
 PARENTS = 0.25
@@ -18,6 +19,14 @@ CROSSOVERS = 50
 """Draws of a crossover before a mutation is taken instead."""
 
 
+class ElitistSettings(StrategySettings):
+    """Sub-generators in a generation, a quarter of them parents, at least two; chance of a redrawn width."""
+
+    population: int
+    mutation_prob: float
+
+
+@register_strategy("elitist", ElitistSettings)
 class ElitistEvolution(PromptStrategy):
     """Evolution with elitism (Li et al., arXiv 2003.08936, section 3.3, and evolution_search.py of its authors' code).
 
@@ -27,17 +36,16 @@ class ElitistEvolution(PromptStrategy):
     parents; here they take part.
 
     Args:
-        population: Sub-generators in a generation; a quarter of it are parents, at least two.
-        mutation_prob: Chance that a mutation draws a width anew.
+        settings: Size of a generation, and chance that a mutation draws a width anew.
         seed: Decides the sequence.
     """
 
     fresh: FreshSamples
 
-    def __init__(self, population: int, mutation_prob: float, seed: int) -> None:
+    def __init__(self, settings: ElitistSettings, seed: int) -> None:
         super().__init__()
-        self.population = population
-        self.mutation_prob = mutation_prob
+        self.population = settings.population
+        self.mutation_prob = settings.mutation_prob
         self._random_state = RandomState(seed)
 
     def extra_repr(self) -> str:

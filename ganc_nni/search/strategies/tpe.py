@@ -17,6 +17,7 @@ from nni.nas.execution.event import ModelEventType, TrainingEndEvent
 from numpy.random import RandomState
 
 from ganc_nni.search.affordable_space import BudgetedSpace
+from ganc_nni.search.strategies.registry import StrategySettings, register_strategy
 from ganc_nni.search.strategies.sampling import FreshSamples, PromptStrategy
 
 ARGUMENTS = TpeArguments()
@@ -24,6 +25,7 @@ HISTORY = 1_000
 """Scores that count, the latest, so that a long search does not become slow."""
 
 
+@register_strategy("tpe")
 class ParzenStrategy(PromptStrategy):
     """Draws widths that are frequent among the best and rare among the rest, each label for itself.
 
@@ -32,12 +34,13 @@ class ParzenStrategy(PromptStrategy):
     good as the best, so that workers are sent to different places.
 
     Args:
+        settings: None of its own.
         seed: Decides the sequence.
     """
 
     fresh: FreshSamples
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, settings: StrategySettings, seed: int) -> None:
         super().__init__()
         self._random_state = RandomState(seed)
         self._rng = np.random.default_rng(seed)

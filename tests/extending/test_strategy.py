@@ -1,0 +1,91 @@
+"""The strategy of docs/extending.md, in a file of its own, as an installed package brings it."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import recipe
+
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.registry import load_plugins
+from ganc_nni.run import Run
+from ganc_nni.search.strategies import STRATEGIES, build_strategy
+from ganc_nni.stages.checks import check
+from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.testing.strategies import StrategyConformance
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+
+
+class Suite(StrategyConformance):
+    follow = ("climbing",)
+
+
+@pytest.fixture
+def install(tmp_path_factory, monkeypatch):
+    """Installs a module with an entry point; it and its members are gone afterwards."""
+    before = set(STRATEGIES)
+
+    def installed(name, text):
+        folder = tmp_path_factory.mktemp("site")
+        (folder / f"{name}.py").write_text(text)
+        about = folder / f"{name}-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (about / "entry_points.txt").write_text(f"[ganc_nni]\n{name} = {name}\n")
+        monkeypatch.syspath_prepend(folder)
+        load_plugins.cache_clear()
+
+    yield installed
+    for name in set(STRATEGIES) - before:
+        STRATEGIES.remove(name)
+    sys.modules.pop("climbing", None)
+    load_plugins.cache_clear()
+
+
+def climbing():
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    return next(block for block in blocks if "@register_strategy" in block)
+
+
+def test_one_file_is_a_strategy_of_a_run(finished_copy, install):
+    before = Pipeline(Run(recipe("space.json")))
+    assert before.done("search")
+    install("climbing", climbing())
+    run = Run(recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 2}}))
+    check(run)
+    pipeline = Pipeline(run)
+    assert pipeline.done("supernet")
+    assert not pipeline.done("search")
+    pipeline.run_until("search")
+    assert pipeline.done("search")
+    strategy = build_strategy(run.recipe.search)
+    assert (type(strategy).__module__, strategy.changes) == ("climbing", 2)
+    other = recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 3}})
+    assert not Pipeline(Run(other)).done("search")
+    refused = recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 9}})
+    with pytest.raises(InputError, match=r"search\.changes: got 9; expected an integer .* 5"):
+        check(Run(refused))
+
+
+def test_it_runs_through_the_suite(install):
+    install("climbing", climbing())
+    load_plugins()
+    suite = Suite()
+    suite.test_is_a_strategy_of_nnis_form("climbing")
+    suite.test_the_seed_decides_the_sequence("climbing", None)
+    suite.test_better_is_what_the_metric_says("climbing")
+    suite.test_the_search_ends_with_all_that_the_budget_affords("climbing", 3, 4, 7)
+    suite.test_never_keeps_trials_waiting_for_a_score("climbing")
+
+
+def test_a_package_that_cannot_be_imported_is_named(install, tiny_folder):
+    install("climbing", "import nothing_of_that_name\n")
+    with pytest.raises(InputError, match="climbing of the entry point climbing: cannot be imported"):
+        Run(recipe("space.json"))
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match=r"search\.strategy: 'grid' is registered already"):
+        STRATEGIES.add("grid", STRATEGIES["grid"])
