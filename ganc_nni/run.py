@@ -75,7 +75,10 @@ class Run:
         path, family = self.recipe.student.space, self.recipe.generator.family
         space = SearchSpace.load(path)
         if tuple(space.choices) != LABELS[family]:
-            raise InputError(f"{path}: has the labels {', '.join(space.choices)}; generator.family is {family}")
+            raise InputError(
+                f"{path}: has the labels {', '.join(space.choices)}; generator.family is {family}; use a "
+                "space of that family"
+            )
         return space
 
     @cached_property

@@ -83,7 +83,7 @@ def file_sha256(path: Path) -> str:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected weights (.pth or .safetensors)") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; correct its permissions") from None
 
 
 def _folders() -> list[Path]:

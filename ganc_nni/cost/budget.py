@@ -92,7 +92,8 @@ class Budget:
             if limit < low or (limit > high and not self._named):
                 side = "below the smallest" if limit < low else "above the largest"
                 raise InputError(
-                    f"search.budget: {limit:.6g} {name} is {side} sub-generator; {where} reaches from {low} to {high}"
+                    f"search.budget: {limit:.6g} {name} is {side} sub-generator; {where} reaches from {low} to {high}; "
+                    "set a limit between them"
                 )
         if self.start is None:
             self._refuse_together(where)
@@ -114,7 +115,8 @@ class Budget:
         limits = " and ".join(f"{name} {self.limits[name]:.6g}" for name in failing)
         reached = ", ".join(f"{name} {nearest[name]}" for name in failing)
         raise InputError(
-            f"search.budget: no sub-generator meets {limits} together; the nearest of {where} has {reached}"
+            f"search.budget: no sub-generator meets {limits} together; the nearest of {where} has {reached}; "
+            "raise one of the limits"
         )
 
 

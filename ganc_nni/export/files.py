@@ -258,6 +258,8 @@ def read_files(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
     found = read_json(path)
     if not all(isinstance(each, dict) for each in found.values()):
-        raise InputError(f"{path}: expected an object with a name for each file; remove the file and export again")
+        raise InputError(
+            f"{path}: is no list of files; expected an object with a name for each; remove the file and export again"
+        )
     there = {each.name for each in folder.iterdir() if each.is_file()}
     return {name: each for name, each in found.items() if name in there}

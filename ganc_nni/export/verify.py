@@ -89,7 +89,9 @@ def difference(name: str, runner: Runner, network: Runner, inputs: Sequence[Arra
             if is_out_of_memory(error):
                 raise
             shape = " x ".join(map(str, x.shape))
-            raise TrainingError(f"{name}: cannot be run on an input of {shape}: {short(error)}; not written") from None
+            raise TrainingError(
+                f"{name}: cannot be run on an input of {shape}: {short(error)}; not written: leave --dynamic-size out"
+            ) from None
         if found.shape != wanted.shape or found.dtype != wanted.dtype or not np.isfinite(found).all():
             raise TrainingError(
                 f"{name}: gives {found.dtype} of {found.shape}, all finite: {bool(np.isfinite(found).all())}; expected "

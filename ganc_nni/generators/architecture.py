@@ -191,4 +191,5 @@ class Architecture(BaseModel):
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected an architecture.json") from None
         except ValidationError as error:
-            raise InputError(f"{path}: {all_in_words(cls, error)[0]}; it should be an architecture.json") from None
+            told = all_in_words(cls, error)[0]
+            raise InputError(f"{path}: {told}; expected an architecture.json") from None

@@ -74,7 +74,10 @@ class SearchSpace:
             if width not in self.choices[label]
         ]
         if strange:
-            raise InputError(f"configuration string {quoted(text)}: not in the search space: {'; '.join(strange)}")
+            raise InputError(
+                f"configuration string {quoted(text)}: not in the search space: {'; '.join(strange)}; "
+                "take widths of the space"
+            )
         return sample
 
     def __len__(self) -> int:

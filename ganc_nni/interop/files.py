@@ -80,7 +80,8 @@ class GeneratorFile:
             if sample[label] > self.sample[label]
         ]:
             raise InputError(
-                f"{self.path}: holds no sub-generator {config_str(sample)}: too wide are {', '.join(wide)}"
+                f"{self.path}: holds no sub-generator {config_str(sample)}: too wide are {', '.join(wide)}; "
+                "take narrower widths, or the supernet's file"
             )
         if sample == self.sample:
             return self
@@ -169,7 +170,9 @@ def _with_upsampling(
             _log.warning('%s: its tensors fit upsampling "normal" and "more"; taking "more"', path)
         return found
     if "most" in (told, found.upsampling) and told != found.upsampling:
-        raise InputError(f"{path}: upsampling {told} was asked for; its tensors are those of {found.upsampling}")
+        raise InputError(
+            f"{path}: upsampling {told} was asked for; its tensors are those of {found.upsampling}; name that one"
+        )
     return found.model_copy(update={"upsampling": told})
 
 
@@ -186,7 +189,9 @@ def _origin(path: Path) -> Architecture | None:
         return None if text is None else from_json(Architecture, parse_json(text))
     except ValueError as error:
         reason = all_in_words(Architecture, error)[0] if isinstance(error, ValidationError) else error
-        raise InputError(f"{path}: its metadata hold no architecture that can be read: {reason}") from None
+        raise InputError(
+            f"{path}: its metadata hold no architecture that can be read: {reason}; take its .pth"
+        ) from None
 
 
 _EXPECTED = (

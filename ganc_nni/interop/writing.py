@@ -53,7 +53,9 @@ def _compression_usage(file: GeneratorFile) -> str:
         name, rest = "spade", f" --num_upsampling_layers {config.upsampling}"
     else:
         if config.affine:
-            raise InputError(f"{file.path}: has instance norms with scale and shift; gan-compression has none")
+            raise InputError(
+                f"{file.path}: has instance norms with scale and shift; gan-compression has none: use --to ganc"
+            )
         name, rest = "resnet_9blocks", " --norm instance"
         if config.n_blocks != 9:
             raise InputError(f"{file.path}: has {config.n_blocks} residual blocks; gan-compression knows 9 only")

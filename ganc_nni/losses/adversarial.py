@@ -159,7 +159,9 @@ def build_reconstruction(name: ReconstructionLoss, weights: Path | None = None) 
     """
     if name == "perceptual":
         if weights is None:
-            raise InputError("recon_loss perceptual needs perceptual_weights, a file of torchvision's VGG19 weights")
+            raise InputError(
+                "recon_loss perceptual needs perceptual_weights; name a file of torchvision's VGG19 weights"
+            )
         return PerceptualLoss(weights)
     losses: dict[str, type[nn.Module]] = {"l1": nn.L1Loss, "l2": nn.MSELoss, "smooth_l1": nn.SmoothL1Loss}
     if name not in losses:

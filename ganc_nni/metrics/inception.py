@@ -95,7 +95,7 @@ def _usual_file(dims: int, kind: Kind) -> Path:
     except InputError as error:
         if kind == "fid" or dims <= 768:
             raise
-        raise InputError(f"{error}; {IMAGENET_HEAD.name} would do with metric.dims (--dims) 768 or less") from None
+        raise InputError(f"{error}; set metric.dims (--dims) to 768 or less for {IMAGENET_HEAD.name}") from None
 
 
 def _network(dims: int, kind: Kind) -> nn.Sequential:

@@ -232,7 +232,10 @@ class SegmentationScore(Metric):
         right, truth = confusion.diag(), confusion.sum(dim=1)
         present = truth > 0
         if not present.any():
-            raise InputError(f"no pixel of the {int(self.count)} label maps has another label than {self.ignore_id}")
+            raise InputError(
+                f"no pixel of the {int(self.count)} label maps has another label than {self.ignore_id}; correct "
+                "data.remap or segmenter.classes"
+            )
         return {
             "miou": _mean_iou(confusion),
             "map": _mean_precision(self.scored, self.hits),

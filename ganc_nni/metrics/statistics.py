@@ -80,7 +80,7 @@ def real_statistics(
             gaussian = load_statistics(path)
             if load_origin(path).get(_DIGEST) == _digest(path.stem, gaussian):
                 return gaussian
-            raise InputError(f"{path}: is not what was kept there, its hash differs")
+            raise InputError(f"{path}: is not what was kept there, its hash differs; expected the hash in the file")
         except InputError as error:
             _log.warning("%s; the statistics are computed again", error)
     gaussian = Gaussian.from_features(extract_features(extractor, pictures, batch_size))
@@ -121,7 +121,7 @@ def load_statistics(path: Path) -> Gaussian:
         with path.open("rb") as file:  # numpy itself leaves a damaged file open
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile) or not {"mu", "sigma"} <= set(arrays):
-                raise InputError(f"{path}: expected an .npz file with arrays mu and sigma")
+                raise InputError(f"{path}: holds no statistics; expected an .npz file with arrays mu and sigma")
             count = int(arrays["count"]) if "count" in arrays else 0
             mu = torch.from_numpy(arrays["mu"])
             if "root" in arrays:
@@ -132,7 +132,7 @@ def load_statistics(path: Path) -> Gaussian:
     except InputError:
         raise
     except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: holds no statistics that can be used: {error}") from None
+        raise InputError(f"{path}: holds no statistics that can be used: {error}; make it with ganc stats") from None
 
 
 def load_origin(path: Path) -> dict[str, str]:

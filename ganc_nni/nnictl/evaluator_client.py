@@ -69,7 +69,9 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
             answer = _exchange(recipe, server.pid, sample)
         except _Died as death:
             if not is_alive(server):  # an evaluator that this trial started now would have nobody to end it
-                raise TrainingError("the experiment has ended, and its evaluator with it") from None
+                raise TrainingError(
+                    "the experiment has ended, and its evaluator with it; go on with nnictl resume"
+                ) from None
             deaths += death.blamed
             continue
         if "error" in answer:

@@ -120,9 +120,11 @@ class DataRecipe(Section):
     @model_validator(mode="after")
     def _sizes(self) -> DataRecipe:
         if any(side % 4 for side in self.image_size):
-            raise ValueError(f"image_size {self.image_size}: both sides must be multiples of 4")
+            raise ValueError(f"image_size {self.image_size}: expected sides that are multiples of 4")
         if any(load < crop for load, crop in zip(self.resized, self.image_size, strict=True)):
-            raise ValueError(f"load_size {self.resized} is smaller than image_size {self.image_size}")
+            raise ValueError(
+                f"load_size {self.resized} is smaller than image_size {self.image_size}; raise it or leave it out"
+            )
         return self
 
     @property

@@ -37,7 +37,7 @@ def load_recipe(path: Path) -> Recipe:
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; expected a recipe like experiments/quickstart{SUFFIX}") from None
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}; correct its permissions") from None
     except InputError as error:
         raise RecipeError(f"{error}") from None
     if not isinstance(content, dict):

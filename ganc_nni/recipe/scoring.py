@@ -133,7 +133,7 @@ class SearchRecipe(Section):
     def _table(self) -> SearchRecipe:
         if "latency_ms" in self.limits and self.latency_table is None:
             raise ValueError(
-                "budget.latency_ms needs latency_table: a file that `ganc benchmark --table` writes on the device"
+                "budget.latency_ms needs latency_table; name a file that `ganc benchmark --table` writes on the device"
             )
         return self
 

@@ -257,7 +257,8 @@ class SamplingRecipe(Section):
     def _largest(self) -> Self:
         if self.follow == "largest" and self.rule != "sandwich":
             raise ValueError(
-                f"follow largest needs rule sandwich, got {self.rule}: only there each step has the largest's output"
+                f"follow largest needs rule sandwich, got {self.rule}: only there each step has the largest's output; "
+                "set rule: sandwich or follow: teacher"
             )
         return self
 

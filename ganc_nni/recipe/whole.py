@@ -48,12 +48,12 @@ class Recipe(Section):
         if (self.generator.family == "spade") != (self.data.layout == "labels"):
             raise ValueError(
                 f"generator.family {self.generator.family} with data.layout {self.data.layout}: spade reads label "
-                "maps, resnet and unet pictures"
+                "maps, resnet and unet images; set the one that fits the other"
             )
         if self.data.layout == "inputs" and self.teacher.checkpoint is None:
             raise ValueError(
                 "data.layout inputs needs teacher.checkpoint: its outputs are the targets, and there are none to train "
-                "a teacher on"
+                "a teacher on; name a trained generator"
             )
         if self.metric.by_likeness and self.data.layout != "inputs":
             raise ValueError(
@@ -61,7 +61,10 @@ class Recipe(Section):
                 f"data.layout is {self.data.layout}; use fid, frechet_imagenet or frechet_random"
             )
         if self.metric.by_segmenter and self.data.layout != "labels":
-            raise ValueError(f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}")
+            raise ValueError(
+                f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}; use fid, "
+                "frechet_imagenet or frechet_random"
+            )
         return self
 
     @model_validator(mode="after")
@@ -77,7 +80,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _blocks(self) -> Recipe:
         if self.acceleration.gradient_checkpointing and self.generator.family == "unet":
-            raise ValueError("acceleration.gradient_checkpointing works by residual blocks, which a unet has none of")
+            raise ValueError(
+                "acceleration.gradient_checkpointing works by residual blocks, which a unet has none of; set it "
+                "to false"
+            )
         return self
 
     @model_validator(mode="after")
@@ -94,7 +100,7 @@ class Recipe(Section):
             raise ValueError(
                 f"distillation.lambda_discriminator_features {losses.lambda_discriminator_features:g} needs "
                 "distillation.lambda_gan above 0, or teacher.discriminator: a teacher from teacher.checkpoint alone "
-                "has no discriminator, and the student's would not be trained"
+                "has no discriminator, and the student's would not be trained; give one of them"
             )
         return self
 

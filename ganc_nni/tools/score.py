@@ -191,7 +191,10 @@ class Scorer:
         if source.suffix != ".npz":
             return Gaussian.from_features(self.features(source, listed))
         if listed is not None:
-            raise InputError(f"{listed}: a list picks pictures of a folder, and {source} holds statistics")
+            raise InputError(
+                f"{listed}: a list picks images of a folder, and {source} holds statistics; give the folder, or leave "
+                "the list out"
+            )
         gaussian = load_statistics(source)
         if len(gaussian.mu) != self.extractor.dims:
             raise InputError(

@@ -71,7 +71,10 @@ def translate_folder(
         shown = "; ".join(inputs.failures[:3])
         more = f"; and {len(inputs.failures) - 3} more" if len(inputs.failures) > 3 else ""
         done = len(inputs.targets) - len(inputs.failures)
-        raise InputError(f"{len(inputs.failures)} pictures failed, {done} are in {target}: {shown}{more}")
+        raise InputError(
+            f"{len(inputs.failures)} pictures failed, {done} are in {target}; call again once "
+            f"these are mended: {shown}{more}"
+        )
     return len(inputs.targets)
 
 
@@ -95,7 +98,7 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
         raise InputError(f"{generator.path}: reads {channels} channels and makes {made}; expected 1 or 3")
     if not labels:
         if instances is not None:
-            raise InputError(f"{generator.path}: reads pictures, not label maps; --instances is for SPADE generators")
+            raise InputError(f"{generator.path}: reads images, not label maps; leave --instances out")
         return lambda path: to_tensor(read_image(path, 1 if channels == 1 else 3))
     last = channels - (instances is not None) - 1
     if not 1 <= last <= IGNORE_ID:

@@ -141,7 +141,7 @@ def test_where_2048_cannot_be_had_the_error_says_what_can(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
 
-    with pytest.raises(InputError, match=r"no route to host.*fp16.safetensors would do with metric.dims .*768"):
+    with pytest.raises(InputError, match=r"no route to host.*metric.dims .--dims. to 768 .*fp16.safetensors"):
         InceptionFeatures(2048, kind="frechet_imagenet")
 
 

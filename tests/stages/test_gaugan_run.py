@@ -181,7 +181,7 @@ def test_what_cannot_work_is_refused_before_any_training(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"generator": {"family": "resnet"}}, "spade reads label maps, resnet and unet pictures"),
+        ({"generator": {"family": "resnet"}}, "spade reads label maps, resnet and unet images"),
         ({"data": {"layout": "paired", "void_id": None, "instances": False}}, "spade reads label maps"),
     ],
 )

@@ -145,7 +145,7 @@ def test_what_cannot_work_is_refused_before_any_training(run, changes, told):
 @pytest.mark.parametrize(
     ("generator", "layout", "told"),
     [
-        ({"family": "unet"}, "labels", "spade reads label maps, resnet and unet pictures"),
+        ({"family": "unet"}, "labels", "spade reads label maps, resnet and unet images"),
         ({"family": "unet", "n_downs": 4}, "paired", "greater than or equal to 5"),
         ({"family": "unet", "n_downs": 9}, "paired", "less than or equal to 8"),
     ],
