@@ -17,58 +17,43 @@ PROCEDURAL_CLASSES = 4
 
 
 class DataRecipe(Section):
-    """Where the pictures come from and how they are prepared."""
+    """Where the images come from and how they are prepared."""
 
     layout: Layout = Field(
-        description="unpaired: folders trainA trainB testA testB; paired: folders train and test (or val) of images "
-        "that hold both halves side by side, or trainA trainB testA testB of equal names; labels: folders of label "
-        "maps and their pictures, see structure; inputs: images that the teacher reads and nothing else, in folders "
-        "trainA testA or all in one folder: the outputs of teacher.checkpoint are the targets"
+        description="unpaired, paired, labels (label maps and images), inputs (of the teacher): data.md"
     )
-    root: DataPath | None = Field(None, description="folder of the layout; left out: the embedded procedural set")
+    root: DataPath | None = Field(None, description="folder of the layout; left out: embedded procedural images")
     procedural_images: Annotated[int, Field(ge=8)] = Field(
-        256, description="training pictures a domain of the procedural set; its test set has a quarter of that"
+        256, description="procedural training images a domain; a quarter as many for tests"
     )
     structure: Structure = Field(
         "folders",
-        description="of layout labels; folders: train_label train_img test_label test_img (or val_ for test_) and, for "
-        "instances, train_inst test_inst; cityscapes: gtFine and leftImg8bit; coco: like folders, with val_",
+        description="of layout labels: how folders are named (data.md)",
     )
     classes: Annotated[int, Field(ge=1, le=255)] | None = Field(
-        None, description="number of classes in label maps; their ids are 0 to classes - 1"
+        None, description="classes in label maps; their ids are 0 to classes - 1"
     )
-    void_id: LabelId | None = Field(
-        None, description="id in label maps that means unknown; the generator sees it, scores leave it out"
-    )
-    remap: dict[LabelId, LabelId] = Field(
-        {}, description="from ids in label files to ids of classes or void; other ids stay as they are"
-    )
-    instances: bool = Field(
-        False, description="show the generator the boundaries of instances, from files of instance ids"
-    )
-    direction: Literal["AtoB", "BtoA"] = Field("AtoB", description="which domain (or half, A is left) is the source")
+    void_id: LabelId | None = Field(None, description="id of unknown pixels; the generator sees it, scores ignore it")
+    remap: dict[LabelId, LabelId] = Field({}, description="ids in files to ids of classes or void; others stay")
+    instances: bool = Field(False, description="give the generator boundaries of instances, from files of instance ids")
+    direction: Literal["AtoB", "BtoA"] = Field("AtoB", description="which domain (or half; A is left) is the source")
     source_channels: Channels = Field(3, description="1: grey, 3: RGB; means nothing for label maps")
     target_channels: Channels = Field(3, description="1: grey, 3: RGB")
-    image_size: Size = Field((256, 256), description="height and width of what the networks see, pixels, multiple of 4")
+    image_size: Size = Field((256, 256), description="height and width that networks see, pixels, multiples of 4")
     load_size: Size | None = Field(
         None,
-        description="height and width that pictures are resized to before the random crop of image_size; "
-        "left out: image_size x 286/256, as published",
+        description="height and width before random crop, pixels; left out: image_size x 286/256",
     )
-    flip: bool = Field(True, description="mirror half of the training pictures")
+    flip: bool = Field(True, description="mirror half of the training images")
     search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2, description="part (0 to 1) of the training set that scores the search and trains nothing"
+        0.2, description="part (0 to 1) of training images that score the search only"
     )
     search_list: Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None = Field(
         None,
-        description="text file, one file name a line: exactly these training pictures score the search; or, for "
-        "unpaired data, two such files, of domain A and of domain B (like train2A.meta and train2B.meta); for layout "
-        "labels the names of label files, each with or without its folder and the files that belong to it",
+        description="file names of the training images that score the search (data.md)",
     )
-    cache: bool = Field(
-        False, description="keep decoded and resized pictures in memory, and label maps that score at their own size"
-    )
-    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load pictures; 0: the training process")
+    cache: bool = Field(False, description="keep decoded and resized images in memory")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load images; 0: the training process")
 
     @field_validator("search_list", mode="before")
     @classmethod
@@ -129,7 +114,7 @@ class DataRecipe(Section):
 
     @property
     def paired(self) -> bool:
-        """Whether every source has its truth."""
+        """Whether every source has its ground truth."""
         return self.layout not in ("unpaired", "inputs")
 
     @property

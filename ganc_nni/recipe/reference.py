@@ -22,10 +22,32 @@ _HEAD = """# Recipe reference
 <!-- python -m ganc_nni.recipe.reference > docs/recipe.md -->
 
 Every key that a recipe may have, by section. Only `data.layout`, `student.space` and `search.budget` have no default;
-the other keys may be left out. Unknown keys are refused. Paths of pictures and weights are relative to the folder in
-`GANC_DATA` where that is set, else to the current folder. What the folders of pictures look like: [data.md](data.md).
+the other keys may be left out. Unknown keys are refused. Paths of images and weights are relative to the folder in
+`GANC_DATA` where that is set, else to the current folder. Folders of images: [data.md](data.md).
+Losses and sampling: [distillation.md](distillation.md). Training: [training.md](training.md). Scores:
+[scores.md](scores.md). Strategies: [search.md](search.md).
 """
 
+_FIRST = (
+    "data.layout",
+    "data.root",
+    "data.image_size",
+    "data.direction",
+    "teacher.checkpoint",
+    "teacher.schedule.epochs",
+    "student.space",
+    "supernet.schedule.epochs",
+    "supernet.schedule.batch_size",
+    "metric.name",
+    "search.budget",
+    "search.strategy",
+    "search.evaluations",
+    "finetune.epochs",
+    "device",
+)
+"""Keys that people turn first, in the order of a run."""
+
+_COLUMNS = ("| key | type | default | meaning, unit |", "|---|---|---|---|")
 _WORDS = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text"}
 
 
@@ -42,7 +64,7 @@ def reference() -> str:
     places: dict[type[BaseModel], list[_Place]] = {}
     for model, place in _sections(Recipe, _Place("", None)):
         places.setdefault(model, []).append(place)
-    parts = [_HEAD]
+    parts = [_HEAD, _first(schema["$defs"])]
     for model, found in places.items():
         properties = schema["properties"] if model is Recipe else schema["$defs"][model.__name__]["properties"]
         above = next((base for base in model.__mro__[1:] if base in places), None)
@@ -50,6 +72,32 @@ def reference() -> str:
         own = {key: shown for key, shown in properties.items() if key not in known}
         parts += [_heading(model, found), _table(model, own, schema["$defs"])]
     return "\n".join(parts)
+
+
+def _first(definitions: dict[str, Any]) -> str:
+    """The table of the keys that people turn first."""
+    rows = ["## First of all\n", *_COLUMNS]
+    for path in _FIRST:
+        section: Any = Recipe
+        given: BaseModel | None = None
+        *above, key = path.split(".")
+        for each in above:
+            field = section.model_fields[each]
+            given = getattr(given, each) if given is not None else field.default
+            given = given if isinstance(given, BaseModel) else None
+            section = section_of(field.annotation)
+        field = section.model_fields[key]
+        shown = section.model_json_schema()["properties"][key]
+        default = _default(field) if given is None else f"`{_value(getattr(given, key))}`"
+        if given is not None and getattr(given, key) is None:
+            default = "none"
+        rows.append(_row(path, _kind(shown, definitions), default, field.description or ""))
+    return "\n".join(rows) + "\n"
+
+
+def _row(*cells: str) -> str:
+    key, *others = (cell.replace("|", "\\|") for cell in cells)
+    return f"| `{key}` | {' | '.join(others)} |"
 
 
 def _sections(model: type[BaseModel], place: _Place) -> Iterator[tuple[type[BaseModel], _Place]]:
@@ -73,7 +121,7 @@ def _heading(model: type[BaseModel], places: list[_Place]) -> str:
 
 
 def _table(model: type[BaseModel], properties: dict[str, Any], definitions: dict[str, Any]) -> str:
-    rows = ["| key | type | default | meaning, unit |", "|---|---|---|---|"]
+    rows = list(_COLUMNS)
     for key, field in model.model_fields.items():
         if field.exclude or key not in properties:  # the run's name, which the file's name gives; described elsewhere
             continue
@@ -84,8 +132,7 @@ def _table(model: type[BaseModel], properties: dict[str, Any], definitions: dict
         else:
             kind, default = _kind(shown, definitions), _default(field)
         meaning = field.description or _summary(nested)
-        cells = (f"`{key}`", kind, default, meaning)
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        rows.append(_row(key, kind, default, meaning))
     return "\n".join(rows) + "\n"
 
 

@@ -14,17 +14,15 @@ class MetricRecipe(Section):
 
     name: Literal["fid", "frechet_imagenet", "frechet_random", "miou", "map", "ssim", "psnr"] = Field(
         "fid",
-        description="fid: Inception with the published FID weights; frechet_imagenet: torchvision's Inception; "
-        "frechet_random: a small fixed-seed network, needs no download; miou, map (of layout labels): how well the "
-        "segmenter finds the label map in the picture; ssim, psnr (of layout inputs): likeness to the teacher's "
-        "outputs, to which the Frechet distances are taken there, too",
+        description="fid (published weights), frechet_imagenet (torchvision's), frechet_random (no file), "
+        "miou, map (labels), ssim, psnr (inputs)",
     )
     dims: Literal[64, 192, 768, 2048] = Field(2048, description="features of Inception (frechet_random ignores it)")
     weights: DataPath | None = Field(None, description="weights file; left out: the usual places, then a download")
-    batch_size: PositiveInt = Field(16, description="pictures that are generated and scored at once")
-    min_images: Annotated[int, Field(ge=2)] = Field(16, description="fewest pictures of a set that make a score")
+    batch_size: PositiveInt = Field(16, description="images that are generated and scored at once")
+    min_images: Annotated[int, Field(ge=2)] = Field(16, description="fewest images of a set that make a score")
     calibration_images: Annotated[int, Field(ge=0)] = Field(
-        32, description="training pictures on which batch norms (of spade) are calibrated before a score; 0: none"
+        32, description="training images that calibrate batch norms (spade) before scoring; 0: none"
     )
 
     @property
@@ -44,21 +42,20 @@ class MetricRecipe(Section):
 
 
 class SegmenterRecipe(Section):
-    """The network that finds label maps in pictures, for metric miou and map."""
+    """The network that finds label maps in images, for metric miou and map."""
 
     network: str = Field(
         "lraspp_mobilenet_v3_large",
-        description="drn_d_105 (Cityscapes, published weights), deeplab_v2_resnet101 (COCO-Stuff, published weights), "
-        "or a segmentation network of torchvision",
+        description="drn_d_105 (Cityscapes), deeplab_v2_resnet101 (COCO-Stuff) or a segmenter of torchvision",
     )
     weights: DataPath | None = Field(None, description="weights file; left out: what `ganc train-segmenter` has made")
     classes: Annotated[dict[LabelId, LabelId], Field(min_length=1)] | None = Field(
         None,
-        description="from classes of the label maps to those of the network, others do not count; left out: the same",
+        description="label maps' classes to the network's, others ignored; left out: the same",
     )
     n_classes: PositiveInt | None = Field(None, description="classes of the network; left out: data.classes")
     epochs: PositiveInt = Field(40, description="epochs of `ganc train-segmenter`")
-    batch_size: PositiveInt = Field(8, description="pictures a step of `ganc train-segmenter`")
+    batch_size: PositiveInt = Field(8, description="images a step of `ganc train-segmenter`")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="Adam's, in `ganc train-segmenter`")
 
 
@@ -68,10 +65,10 @@ Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class BudgetRecipe(Section):
     """The most that a sub-generator may cost; every limit that is given holds."""
 
-    macs_published: Limit | None = Field(None, description="MACs of one picture, as the papers count")
-    macs_true: Limit | None = Field(None, description="MACs of one picture, as really done")
+    macs_published: Limit | None = Field(None, description="MACs of one image, as the papers count")
+    macs_true: Limit | None = Field(None, description="MACs of one image, as really done")
     params: Limit | None = Field(None, description="number of weights and biases")
-    latency_ms: Limit | None = Field(None, description="milliseconds a picture, by search.latency_table")
+    latency_ms: Limit | None = Field(None, description="milliseconds an image, by search.latency_table")
 
     @model_validator(mode="after")
     def _any(self) -> BudgetRecipe:
@@ -100,13 +97,10 @@ class SearchRecipe(Section):
     settings: OwnSettings = Field({}, description="further settings of the strategy, by name")
     budget: Annotated[
         Annotated[Limit, Tag("a number")] | Annotated[BudgetRecipe, Tag("limits by name")], Discriminator(_kind)
-    ] = Field(
-        description="most MACs of a sub-generator for one picture, in search.convention; or limits by name: "
-        "macs_published, macs_true, params, latency_ms"
-    )
+    ] = Field(description="most MACs for one image, in search.convention; or limits by name")
     convention: Literal["published", "true"] = Field("published", description="how a budget of MACs alone is counted")
     latency_table: DataPath | None = Field(
-        None, description="file that `ganc benchmark --table` has written on the device that budget.latency_ms means"
+        None, description="file that `ganc benchmark --table` wrote on the target device"
     )
     evaluations: PositiveInt = Field(200, description="sub-generators that are scored in all")
     population: PositiveInt = Field(32, description="individuals alive, or in a generation")
@@ -115,17 +109,14 @@ class SearchRecipe(Section):
         0.3, description="chance, 0 to 1, that a width is redrawn"
     )
     crossover: bool = Field(False, description="mix two tournament winners before the mutation")
-    seed: Seed = Field(0, description="the same seed gives the same sequence of architectures, one trial at a time")
-    precision: Precision = Field(
-        "fp32", description="in which sub-generators compute while they are scored; the metric itself is always fp32"
-    )
+    seed: Seed = Field(0, description="same seed, same sequence of architectures, one trial at a time")
+    precision: Precision = Field("fp32", description="of sub-generators while they are scored; metrics stay fp32")
     repeats: PositiveInt = Field(
         1,
-        description="scores of the chosen sub-generator on the held-out pictures, each with another seed; their "
-        "spread is reported",
+        description="scores of the chosen sub-generator on the held-out images",
     )
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        600, description="seconds that one sub-generator may take under nnictl before it counts as failed"
+        600, description="seconds that a sub-generator may take under nnictl"
     )
     max_failures: PositiveInt = Field(10, description="sub-generators that may fail one after another")
 

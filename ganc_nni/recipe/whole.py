@@ -28,7 +28,7 @@ class Recipe(Section):
     """A whole run."""
 
     name: str = Field(exclude=True, description="the file's name without .recipe.yml; names the folder runs/NAME")
-    seed: Seed = Field(0, description="seeds initial weights, the order of pictures and the drawn widths")
+    seed: Seed = Field(0, description="seeds initial weights, the order of images and the drawn widths")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
     data: DataRecipe
     generator: GeneratorRecipe = GeneratorRecipe()
@@ -127,7 +127,7 @@ class Recipe(Section):
 
     @property
     def run_folder(self) -> Path:
-        """Where the run's outputs lie."""
+        """The folder of the run's outputs."""
         return run_folder(self.name)
 
 

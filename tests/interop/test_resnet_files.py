@@ -216,7 +216,7 @@ def test_its_own_config_string_changes_nothing(tmp_path):
     file = read_generator(tmp_path / "g.pth")
     assert read_generator(tmp_path / "g.pth", "4_8_8_4_8_12_8_4").sample == file.sample
     with pytest.raises(
-        InputError, match=r"g\.pth: holds no sub-gen.*too wide are down_0=8 \(has 4\), up_1=16 \(has 4\)$"
+        InputError, match=r"g\.pth: holds no sub-gen.*too wide are down_0=8 \(has 4\), up_1=16 \(has 4\); take narrower"
     ):
         read_generator(tmp_path / "g.pth", "8_8_8_4_8_12_8_16")
 
