@@ -19,7 +19,7 @@ setup: .venv/complete  ## the environment
 	$(BIN)/python -W ignore -c "import nni.nas.nn.pytorch"
 	touch $@
 
-quickstart: setup  ## the whole tour on procedural pictures, under nnictl: about 5 minutes on 2 cores
+quickstart: setup  ## the whole tour on procedural images, under nnictl: about 5 minutes on 2 cores
 	@echo "NNI's web server asks for no password: whoever reaches its port can start commands here. It is kept on this"
 	@echo "machine, at http://127.0.0.1:$(PORT); nnictl without NODE_OPTIONS (README, Under NNI) opens it to the network."
 	NODE_OPTIONS='--require "$(CURDIR)/experiments/loopback.js"' \
