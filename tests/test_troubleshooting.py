@@ -11,7 +11,7 @@ import ganc_nni
 PACKAGE = Path(ganc_nni.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
 ERRORS = {"InputError", "TrainingError", "RecipeError"}
-OTHERS = "## What others say"
+OTHERS = "## Messages of other programs"
 
 CURES = (
     r"(activate|add|begin|call|change|check|continue|copy|correct|delete|enlarge|export|fetch|finish|give|go|install|"

@@ -76,7 +76,7 @@ def reference() -> str:
 
 def _first(definitions: dict[str, Any]) -> str:
     """The table of the keys that people turn first."""
-    rows = ["## First of all\n", *_COLUMNS]
+    rows = ["## Fifteen keys to begin with\n", *_COLUMNS]
     for path in _FIRST:
         section: Any = Recipe
         given: BaseModel | None = None
