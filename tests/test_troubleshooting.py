@@ -15,7 +15,7 @@ OTHERS = "## Messages of other programs"
 
 CURES = (
     r"(activate|add|begin|call|change|check|continue|copy|correct|delete|enlarge|export|fetch|finish|give|go|install|"
-    r"leave|let|lower|make|merge|move|name|put|raise|remove|rename|renumber|replace|restore|run|save|say|set|start|stop|"
+    r"leave|let|lower|make|mend|merge|move|name|put|raise|remove|rename|renumber|replace|restore|run|save|say|set|start|stop|"
     r"take|train|try|use|wait|write)\b"
 )
 """Imperatives that begin a cure; add a new one here."""
@@ -29,6 +29,7 @@ ELSEWHERE = {
     "stages/checks.py: …": "the same, where the first of several processes has found it",
     "demo/prepare.py: …": "the message about a label map, with the name that the page shows",
     "recipe/load.py: …": "pydantic's errors, worded by recipe/words.py, or a reader's",
+    "search/strategies/registry.py: …": "pydantic's errors, as in recipe/load.py",
     "nnictl/bridge.py: …": "error.txt, in which a trial has written its own message",
     "nnictl/evaluator_client.py: …": "the evaluator's answer, or what the journal has about a sub-generator",
     "training/loop.py: …; …": "the message of the training, and where its last checkpoint is",
@@ -49,6 +50,7 @@ ELSEWHERE = {
 NAMED = {
     "cure": "{cure}",
     "expected": "{cure}",
+    "valid": "{cure}",
     "reason": "{problem}",
     "told": "{problem}",
     "found": "{problem}",
