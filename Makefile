@@ -22,7 +22,7 @@ setup: .venv/complete  ## the environment
 quickstart: setup  ## the whole tour on procedural images, under nnictl: about 5 minutes on 2 cores
 	@echo "NNI's web server asks for no password: whoever reaches its port can start commands here. It is kept on this"
 	@echo "machine, at http://127.0.0.1:$(PORT); nnictl without NODE_OPTIONS (README, Under NNI) opens it to the network."
-	NODE_OPTIONS='--require "$(CURDIR)/experiments/loopback.js"' \
+	NODE_OPTIONS='--require "$(CURDIR)/experiments/loopback.js" --require "$(CURDIR)/experiments/patience.js"' \
 	    nnictl create --config experiments/quickstart.yml --foreground --port $(PORT)
 	$(BIN)/ganc report runs/quickstart
 

@@ -92,6 +92,7 @@ class Experiment:
             MARKER: f"{folder}:{self.port}",
             "HOME": str(folder / "home"),
             "MPLCONFIGDIR": matplotlib.get_cachedir(),  # else each home folder gets its own cache of fonts
+            "NODE_OPTIONS": f'--require "{EXPERIMENTS / "patience.js"}"',
             "OMP_NUM_THREADS": "1",
             "TMPDIR": str(self.temporary),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
