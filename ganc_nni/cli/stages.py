@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,9 +13,6 @@ from ganc_nni.core.errors import InputError
 
 if TYPE_CHECKING:
     from ganc_nni.report.collect import Summary
-
-# as ganc_nni.export has it, which takes seconds to import; mypy compares them
-Format = Literal["onnx", "fp16", "int8", "pt2"]
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="Recipe file, for example experiments/quickstart.recipe.yml.")
@@ -135,7 +132,7 @@ def export(
         str,
         typer.Option(
             metavar="LIST",
-            help="Of onnx (float32), fp16, int8 (calibrated on training pictures) and pt2 (torch.export), by commas.",
+            help="Names of formats, by commas, for example onnx,int8; docs/deploy.md lists them.",
         ),
     ] = "onnx",
     dynamic_size: Annotated[
@@ -182,12 +179,16 @@ def export(
             CONSOLE.print(f"{name}: {each['remark']}", soft_wrap=True)
 
 
-def _formats(names: str) -> list[Format]:
+def _formats(names: str) -> list[str]:
+    # torch takes seconds to import; --help should not wait for it
+    from ganc_nni.core.registry import load_plugins
+    from ganc_nni.export import FORMATS
+
+    load_plugins()
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    known: tuple[Format, ...] = get_args(Format)
-    chosen = [name for name in known if name in wanted]
+    chosen = [name for name in FORMATS if name in wanted]
     if not chosen or len(chosen) < len(set(wanted)):
-        raise InputError(f"--formats {names}: expected some of {', '.join(known)}, joined by commas")
+        raise InputError(f"--formats {names}: expected some of {', '.join(FORMATS)}, joined by commas")
     return chosen
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +18,17 @@ from torch import nn
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import read_json, write_atomically, write_text
 from ganc_nni.core.memory import enough_memory
-from ganc_nni.export.graph import finished, to_onnx
+from ganc_nni.export.formats import FORMATS, Format
+from ganc_nni.export.graph import to_onnx
 from ganc_nni.export.interface import Interface
-from ganc_nni.export.program import to_program
-from ganc_nni.export.quantise import to_fp16, to_int8
-from ganc_nni.export.verify import Array, Runner, difference, network_runner, onnx_runner, program_runner, rounding
+from ganc_nni.export.verify import Array, Runner, difference, network_runner, rounding
 from ganc_nni.generators.architecture import Architecture
-
-Formats: TypeAlias = Literal["onnx", "fp16", "int8", "pt2"]
-
-FORMATS: tuple[Formats, ...] = get_args(Formats)
 
 CONDITIONED = 0.1
 """Grey levels of 255 that rounding alone may move an image by, if a file is to be judged on it."""
 
-LEAST = 0.1
-"""Grey levels of 255 by which the images of a float32 file may always differ from the network's."""
-
 TIMES = 10
-"""Else so many times what rounding alone does to that image."""
+"""So many times what rounding alone does to an image a file of a limited format may always do to it."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +72,9 @@ class Deployable:
         """What ONNX files and programs say of themselves."""
         return {"architecture": self.architecture.model_dump_json()}
 
-    def content(self, kind: Formats) -> bytes:
-        """The content of a file.
-
-        Raises:
-            InputError: The network cannot be exported that way.
-        """
-        if kind == "pt2":
-            example, multiple = self.interface.example(self.architecture.config, 2), self._multiple
-            return to_program(self.wrapped, example, self.interface, multiple, self.metadata)
-        if kind == "int8":
-            if self.calibration is None:
-                raise InputError("int8: no training pictures to calibrate on; give some, or leave int8 out")
-            return finished(to_int8(self.model, self.calibration()), self.metadata)
-        model = to_fp16(self.model) if kind == "fp16" else copy.deepcopy(self.model)
-        return finished(model, self.metadata)
-
     @property
-    def _multiple(self) -> int:
-        """What height and width are multiples of."""
+    def multiple(self) -> int:
+        """Height and width are multiples of it."""
         return self.architecture.config.sides()[0]
 
     @cached_property
@@ -108,7 +84,7 @@ class Deployable:
         Noise, or a label map of random areas, keeps an instance norm from dividing by the spread of an even plane, so
         that a wrong file is seen whatever the pictures are.
         """
-        steps, (height, width) = self._multiple, self.interface.size
+        steps, (height, width) = self.multiple, self.interface.size
         sizes = [(height, width), (height + steps, width + steps)][: 1 + self.interface.dynamic]
         return [*self.pictures, *(self._noise(size) for size in sizes)]
 
@@ -132,15 +108,14 @@ class Deployable:
         return rounding(self.wrapped, self.tried)
 
 
-def file_name(kind: Formats, interface: Interface) -> str:
-    """What the file of a format is called."""
-    ending = {"onnx": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx", "pt2": ".pt2"}[kind]
-    return f"compressed{'.bytes' if interface.as_bytes else ''}{ending}"
+def file_name(kind: Format, interface: Interface) -> str:
+    """The name of a format's file, without its folder."""
+    return f"compressed{'.bytes' if interface.as_bytes else ''}{kind.suffix}"
 
 
 def deploy(
     network: Deployable,
-    formats: Iterable[Formats],
+    formats: Iterable[str],
     folder: Path,
     score: Callable[[Runner], dict[str, float]] | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -151,26 +126,27 @@ def deploy(
 
     Args:
         network: What to write.
-        formats: Which files.
+        formats: Names of :data:`ganc_nni.export.formats.FORMATS`.
         folder: Where to.
-        score: The metric of what a file does; asked for int8.
+        score: The metric of what a file does; asked for formats that are to be scored.
 
     Returns:
         What was written to ``files.json`` on these files, by name.
 
     Raises:
-        InputError: The network cannot be exported, or ``files.json`` is damaged.
+        InputError: No such format, the network cannot be exported, or ``files.json`` is damaged.
         TrainingError: A file does not do what the network does, there was too little memory, or the disk failed; that
             file is not written, and one of that name stays.
     """
     made: dict[str, dict[str, Any]] = {}
     failures: list[InputError | TrainingError] = []
     others = read_files(folder)
-    for kind in formats:
+    wanted = {key: FORMATS.find(key) for key in formats}
+    for key, kind in wanted.items():
         name = file_name(kind, network.interface)
         try:
             with enough_memory(f"{name}", "lower the size of the images (data.image_size)"):
-                content, made[name] = _made(network, kind, name, score)
+                content, made[name] = _made(network, key, name, score)
                 write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
                 write_text(folder / "files.json", json.dumps({**others, **made}, indent=2) + "\n")
         except (InputError, TrainingError) as error:
@@ -182,15 +158,17 @@ def deploy(
 
 
 def _made(
-    network: Deployable, kind: Formats, name: str, score: Callable[[Runner], dict[str, float]] | None
+    network: Deployable, key: str, name: str, score: Callable[[Runner], dict[str, float]] | None
 ) -> tuple[bytes, dict[str, Any]]:
     """The content of a file that has been run back, and what ``files.json`` says of it."""
-    content = network.content(kind)
-    runner = program_runner(content) if kind == "pt2" else onnx_runner(content)
+    kind = FORMATS.find(key)
+    content = kind.write(network)
+    runner = kind.runner(content)
     apart = difference(name, runner, network_runner(network.wrapped), network.tried)
     judged = network.rounding <= CONDITIONED
-    limits = np.maximum(1.0 if network.interface.as_bytes else LEAST, TIMES * network.rounding)
-    if kind in ("onnx", "pt2") and (wrong := judged & (apart.largest > limits)).any():
+    least = np.inf if kind.limit is None else max(kind.limit, 1.0 if network.interface.as_bytes else 0.0)
+    limits = np.maximum(least, TIMES * network.rounding)
+    if (wrong := judged & (apart.largest > limits)).any():
         worst = int(np.argmax(np.where(wrong, apart.largest, 0)))
         raise TrainingError(
             f"{name}: its pictures differ from the network's by up to {apart.largest[worst]:.3g} grey levels; expected "
@@ -199,13 +177,13 @@ def _made(
         )
     shown = judged if judged.any() else ~judged
     described = {
-        **_described(network, kind),
+        **_described(network, key),
         "pictures": sum(map(len, network.pictures)),
         "largest": float(apart.largest[shown].max()),
         "mean": float(apart.mean[shown].mean()),
         "rounding": float(network.rounding[shown].max()),
         **({"remark": remark} if (remark := _remark(network, judged)) else {}),
-        **(score(runner) if score is not None and kind == "int8" else {}),
+        **(score(runner) if score is not None and kind.scored else {}),
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -234,16 +212,16 @@ def _joined(failures: Sequence[InputError | TrainingError], written: Sequence[st
     return kind(text)
 
 
-def _described(network: Deployable, kind: Formats) -> dict[str, Any]:
+def _described(network: Deployable, key: str) -> dict[str, Any]:
     interface = network.interface
     example = interface.example(network.architecture.config, 1)
     return {
-        "format": kind,
+        "format": key,
         "input": "uint8 N x H x W x C" if interface.as_bytes else "float32 N x C x H x W",
         "channels": example.shape[-1 if interface.as_bytes else 1],
         "image_size": None if interface.dynamic else list(interface.size),
         "multiple": network.architecture.config.sides()[0],
-        "opset": None if kind == "pt2" else network.opset,
+        "opset": network.opset if FORMATS.find(key).has_opset else None,
     }
 
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from ganc_nni.core.io import load_into, load_weights
 from ganc_nni.data import LabelMaps
 from ganc_nni.data.pictures import PictureSet
-from ganc_nni.export.files import Deployable, Formats, deploy
+from ganc_nni.export.files import Deployable, deploy
 from ganc_nni.export.interface import Interface, Labels
 from ganc_nni.export.verify import Array, Runner
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
 
-DEFAULT: tuple[Formats, ...] = ("onnx",)
+DEFAULT: tuple[str, ...] = ("onnx",)
 """What a run writes by itself."""
 
 CHECKED = 8
@@ -29,7 +29,7 @@ CALIBRATED = 32
 
 
 def deploy_run(
-    run: Run, formats: Collection[Formats] = DEFAULT, dynamic: bool = False, as_bytes: bool = False, opset: int = 17
+    run: Run, formats: Collection[str] = DEFAULT, dynamic: bool = False, as_bytes: bool = False, opset: int = 17
 ) -> dict[str, dict[str, Any]]:
     """Write files of the network in the run's ``export/``, beside it; see :func:`ganc_nni.export.files.deploy`."""
     folder = run.folder / "export"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ganc_nni.core.errors import InputError, TrainingError
-from ganc_nni.export import Interface, deploy
-from ganc_nni.export.files import CONDITIONED, LEAST, read_files
+from ganc_nni.export import FORMATS, Interface, deploy
+from ganc_nni.export.files import CONDITIONED, read_files
 from ganc_nni.export.graph import to_onnx
 from ganc_nni.export.interface import Labels, OfBytes
 from ganc_nni.export.runtime import module, session
@@ -26,7 +26,7 @@ _made = {}
 def content(name, dynamic=False, as_bytes=False, kind="onnx"):
     key = (name, dynamic, as_bytes, kind)
     if key not in _made:
-        _made[key] = deployable(name, dynamic, as_bytes).content(kind)
+        _made[key] = FORMATS[kind].write(deployable(name, dynamic, as_bytes))
     return _made[key]
 
 
@@ -98,7 +98,7 @@ def test_every_precision_is_run_back_and_described(name, tmp_path):
 
 
 def test_an_export_is_the_same_each_time():
-    assert deployable("mobile").content("onnx") == content("mobile")
+    assert FORMATS["onnx"].write(deployable("mobile")) == content("mobile")
 
 
 def test_a_program_takes_any_batch_and_size_and_needs_torch_alone(tmp_path):
@@ -140,7 +140,7 @@ def test_a_layer_that_cannot_be_exported_is_named(layer, words):
 @pytest.mark.parametrize("opset", [12, 21])
 def test_an_opset_out_of_range_is_refused(opset):
     with pytest.raises(InputError, match=f"--opset {opset}: expected 13 to 20"):
-        deployable("resnet", opset=opset).content("onnx")
+        FORMATS["onnx"].write(deployable("resnet", opset=opset))
 
 
 @pytest.mark.parametrize("opset", [13, 20])
@@ -192,9 +192,9 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
 
 def test_int8_needs_pictures():
     with pytest.raises(InputError, match="int8: no training pictures"):
-        deployable("resnet", calibration=None).content("int8")
+        FORMATS["int8"].write(deployable("resnet", calibration=None))
     with pytest.raises(InputError, match="int8: "):
-        deployable("resnet", calibration=list).content("int8")
+        FORMATS["int8"].write(deployable("resnet", calibration=list))
 
 
 @pytest.mark.parametrize("content", ['{"cut": ', "[1]"])
@@ -208,7 +208,7 @@ def test_a_damaged_list_of_files_is_named_before_any_work(content, tmp_path):
 def test_a_program_that_could_not_take_the_run_s_own_size_is_refused():
     least = deployable("mobile spade", dynamic=True, interface=Interface((32, 64), dynamic=True))
     with pytest.raises(InputError, match="pt2 of any size: takes 64 pixels a side or more; got 32 x 64"):
-        least.content("pt2")
+        FORMATS["pt2"].write(least)
 
 
 def test_a_network_that_has_broken_down_is_not_compared():
@@ -289,7 +289,7 @@ def test_int8_activations_take_the_mean_range_of_the_calibration_images():
     unlike = 0 * ordinary
 
     def scales(images):
-        model = onnx.load_from_string(deployable("resnet", calibration=lambda: images).content("int8"))
+        model = onnx.load_from_string(FORMATS["int8"].write(deployable("resnet", calibration=lambda: images)))
         constants = arrays(model)
         return np.array([constants[node.input[1]] for node in layers_of(model, "QuantizeLinear")], np.float64)
 
@@ -337,7 +337,7 @@ def test_what_other_runtimes_do_is_far_below_what_is_allowed(name, as_bytes):
     made = deployable(name, as_bytes=as_bytes)
     apart = difference("file", onnx_runner(content(name, as_bytes=as_bytes)), network_runner(made.wrapped), made.tried)
     assert (made.rounding <= CONDITIONED).all()
-    assert (apart.largest <= (1 if as_bytes else LEAST / 4)).all()
+    assert (apart.largest <= (1 if as_bytes else FORMATS["onnx"].limit / 4)).all()
 
 
 def corrupted(model, change):

@@ -1,10 +1,7 @@
 """The strategy of docs/extending.md, in a file of its own, as an installed package brings it."""
 
-import re
-import sys
-from pathlib import Path
-
 import pytest
+from extending_examples import example
 from tiny import recipe
 
 from ganc_nni.core.errors import InputError
@@ -15,38 +12,13 @@ from ganc_nni.stages.checks import check
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.testing.strategies import StrategyConformance
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-
 
 class Suite(StrategyConformance):
     follow = ("climbing",)
 
 
-@pytest.fixture
-def install(tmp_path_factory, monkeypatch):
-    """Installs a module with an entry point; it and its members are gone afterwards."""
-    before = set(STRATEGIES)
-
-    def installed(name, text):
-        folder = tmp_path_factory.mktemp("site")
-        (folder / f"{name}.py").write_text(text)
-        about = folder / f"{name}-1.dist-info"
-        about.mkdir()
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-        (about / "entry_points.txt").write_text(f"[ganc_nni]\n{name} = {name}\n")
-        monkeypatch.syspath_prepend(folder)
-        load_plugins.cache_clear()
-
-    yield installed
-    for name in set(STRATEGIES) - before:
-        STRATEGIES.remove(name)
-    sys.modules.pop("climbing", None)
-    load_plugins.cache_clear()
-
-
 def climbing():
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    return next(block for block in blocks if "@register_strategy" in block)
+    return example("@register_strategy")
 
 
 def test_one_file_is_a_strategy_of_a_run(finished_copy, install):
