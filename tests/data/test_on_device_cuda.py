@@ -14,7 +14,7 @@ def test_batches_there_are_those_of_the_training_set(tiny_folder):
     resident = OnDevice(train, torch.device("cuda"))
     numbers = [0, 3, len(train) + 3, 5 * len(train)]
     for batch, pictures in zip(
-        resident(numbers), zip(*(train[number] for number in numbers), strict=True), strict=True
+        resident(numbers)[:2], zip(*(train[number][:2] for number in numbers), strict=True), strict=True
     ):
         assert batch.is_cuda
         torch.testing.assert_close(batch.cpu(), torch.stack(pictures), rtol=0, atol=1e-6)

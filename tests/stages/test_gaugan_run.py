@@ -16,6 +16,7 @@ from ganc_nni.generators import spade
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.interop import read_generator
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
 from ganc_nni.stages.export import read_summary
 from ganc_nni.stages.finetune import extract
 from ganc_nni.stages.pipeline import Pipeline
@@ -174,7 +175,7 @@ def test_what_cannot_work_is_refused_before_any_training(tmp_path, monkeypatch, 
     write_space(tmp_path / "space.json", labels=spade.LABELS)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=told):
-        gaugan(**changes).check()
+        check(gaugan(**changes))
     assert not (tmp_path / "runs").exists()
 
 
@@ -192,7 +193,7 @@ def test_family_and_layout_belong_together(changes, told):
 
 def test_a_space_of_another_family_is_refused(tiny_folder):
     with pytest.raises(InputError, match=r"space\.json: has the labels down_0.*generator\.family is spade"):
-        gaugan().check()
+        check(gaugan())
 
 
 def test_a_segmenter_that_is_named_is_not_trained(run, folder):

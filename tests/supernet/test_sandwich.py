@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import GAUGAN, SCHEDULE, recipe, search_space, write_space
+from torch.utils.data import default_collate
 
 from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
@@ -61,7 +62,7 @@ def new_module(run, **options):
 
 def batch_of(run, count=2):
     items = [run.data.train[number] for number in range(count)]
-    return type(items[0])(*(torch.stack(images) for images in zip(*items, strict=True)))
+    return default_collate(items)
 
 
 class Bare:

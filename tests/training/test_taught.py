@@ -19,6 +19,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.metrics.likeness import BEST_PSNR, Likeness
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.supernet import student_channels
 from ganc_nni.supernet.distillation import DistillationModule
@@ -64,7 +65,7 @@ def run_with(name="tiny", metric="ssim", root="photos", views=None, **sections):
 @pytest.mark.parametrize("metric", ["ssim", "frechet_random"])
 def test_every_stage_works_from_inputs_alone(place, metric):
     run = run_with(metric=metric, views=1 if metric == "ssim" else None)
-    run.check()
+    check(run)
     splits = [set(split.content_paths()) for split in (run.data.still, run.data.search, run.data.test)]
     assert sum(map(len, splits)) == len(set().union(*splits)) == 40
     assert min(map(len, splits)) > 1
