@@ -19,6 +19,7 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one
 hypothesis.settings.load_profile("any machine")
 # a shell starts its background jobs with Ctrl-C ignored, and the processes that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same after nohup
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,8 +23,12 @@ from ganc_nni.generators.architecture import Architecture
 
 pytestmark = pytest.mark.experiment
 
-EVALUATIONS = 28
-KILLS = {"trial": 10, "evaluator": 5, "tuner": 2, "manager": 3}
+# GANC_TEST_KILLS=3 is three times as many, for an hour in which there is time
+ROUNDS = int(os.environ.get("GANC_TEST_KILLS", "1"))
+KILLS = {kind: times * ROUNDS for kind, times in {"trial": 3, "evaluator": 2, "tuner": 1, "manager": 1}.items()}
+EVALUATIONS = 8 + sum(KILLS.values())
+PATIENCE = 300
+"""Seconds until something must have happened; NNI and torch alone take 20 to start on a slow machine."""
 VICTIMS = {
     "trial": "ganc_nni.nnictl.trial",
     "evaluator": "ganc_nni.nnictl.evaluator_server",
@@ -119,7 +124,7 @@ def find(experiment: Experiment, kind: str) -> psutil.Process | None:
 
 
 def kill(experiment: Experiment, kind: str) -> None:
-    victim = wait(lambda: find(experiment, kind), 120, experiment)
+    victim = wait(lambda: find(experiment, kind), PATIENCE, experiment)
     victim.kill()
     if kind == "tuner":  # NNI's server finds out half a minute later; the user may be faster
         experiment.stop()
@@ -139,7 +144,7 @@ def test_killed_at_random_moments_it_finds_what_an_undisturbed_search_finds(
             before = len(journal(experiment.run_folder))
             time.sleep(draw.uniform(0, 1.5))
             kill(experiment, kind)
-            wait(lambda: len(journal(experiment.run_folder)) > before, 120, experiment)  # noqa: B023
+            wait(lambda: len(journal(experiment.run_folder)) > before, PATIENCE, experiment)  # noqa: B023
         left = EVALUATIONS - len(journal(experiment.run_folder))
         assert left > 0, "the search was over before the last kill"
         experiment.wait_for("DONE", 300)
@@ -171,7 +176,7 @@ def test_a_resumed_experiment_is_done_as_before_and_takes_up_a_longer_recipe(exp
         experiment.stop()
         write_recipe(experiment, evaluations=6, budget=4.2e6)
         experiment.resume()
-        wait(lambda: len(experiment.trials()) > len(trials), 120, experiment)
+        wait(lambda: len(experiment.trials()) > len(trials), PATIENCE, experiment)
         experiment.wait_for("DONE", 240)
         longer = journal(experiment.run_folder)
         assert longer[:4] == lines
@@ -185,7 +190,7 @@ def test_a_stage_that_is_killed_goes_on(experiment: Experiment) -> None:
     write_recipe(experiment, evaluations=2)
     shutil.rmtree(experiment.run_folder / "supernet")
     with experiment:
-        wait(lambda: (experiment.run_folder / "supernet" / "begun.txt").is_file(), 120, experiment)
+        wait(lambda: (experiment.run_folder / "supernet" / "begun.txt").is_file(), PATIENCE, experiment)
         kill(experiment, "trial")
         wait(lambda: find(experiment, "trial"), 60, experiment)
         kill(experiment, "manager")
@@ -197,11 +202,11 @@ def test_a_stage_that_is_killed_goes_on(experiment: Experiment) -> None:
 def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment, tmp_path: Path) -> None:
     second = Experiment(experiment.folder, survival_recipe(evaluations=150))  # which end long after this test
     with experiment:
-        wait(lambda: journal(experiment.run_folder), 120, experiment)
+        wait(lambda: journal(experiment.run_folder), PATIENCE, experiment)
         tuner = find(experiment, "tuner")
         assert tuner is not None
         command = ganc(experiment, "search")
-        output, _ = command.communicate(timeout=120)
+        output, _ = command.communicate(timeout=PATIENCE)
         assert command.returncode == 2
         assert output.count("\n") == 1
         assert f"in use by process {tuner.pid} (nnictl's tuner), since " in output
@@ -214,7 +219,7 @@ def test_a_second_one_on_the_same_run_folder_is_refused(experiment: Experiment, 
             assert second.trials() == []
             assert not (experiment.run_folder / "error.txt").exists()
         before = len(journal(experiment.run_folder))
-        wait(lambda: len(journal(experiment.run_folder)) > before, 120, experiment)
+        wait(lambda: len(journal(experiment.run_folder)) > before, PATIENCE, experiment)
 
 
 def test_too_many_failures_end_the_experiment_with_the_reason(experiment: Experiment) -> None:
@@ -237,8 +242,8 @@ def test_ctrl_c_of_nnictl_in_the_foreground_leaves_nothing(experiment: Experimen
         nnictl = subprocess.Popen(
             command, cwd=experiment.folder, env=experiment.environment, stdout=out, stderr=out, start_new_session=True
         )
-        wait(lambda: find(experiment, "evaluator"), 120, experiment)
-        wait(lambda: journal(experiment.run_folder), 120, experiment)
+        wait(lambda: find(experiment, "evaluator"), PATIENCE, experiment)
+        wait(lambda: journal(experiment.run_folder), PATIENCE, experiment)
         nnictl.send_signal(signal.SIGINT)
         nnictl.wait(60)
     experiment.assert_nothing_is_left("Ctrl-C of nnictl create --foreground")
@@ -247,13 +252,13 @@ def test_ctrl_c_of_nnictl_in_the_foreground_leaves_nothing(experiment: Experimen
 
 def test_ctrl_c_of_a_search_leaves_nothing_and_resumes(experiment: Experiment) -> None:
     refused = ganc(experiment, "search", "--resume")
-    output, _ = refused.communicate(timeout=120)
+    output, _ = refused.communicate(timeout=PATIENCE)
     assert refused.returncode == 2
     assert output.count("\n") == 1
     assert "--resume" in output
     write_recipe(experiment, evaluations=120)  # which end long after the interruption
     search = ganc(experiment, "search")
-    wait(lambda: len(journal(experiment.run_folder)) > 2, 120, experiment)
+    wait(lambda: len(journal(experiment.run_folder)) > 2, PATIENCE, experiment)
     search.send_signal(signal.SIGINT)
     output, _ = search.communicate(timeout=60)
     assert search.returncode != 0
