@@ -61,7 +61,7 @@ class Workers:
                 self.scored.append(model.sample)
             self.engine.finish(model, self.score(number, model.sample))
 
-    def run(self, seconds: float = 45) -> None:
+    def run(self, seconds: float = 150) -> None:
         """Search until the end.
 
         Raises:

@@ -162,7 +162,7 @@ def test_imagenet_weights_reach_768(pictures: Tensor) -> None:
     path = real_data(f"weights/{inception.IMAGENET_HEAD.name}")
 
     for dims in (64, 192, 768):
-        features = InceptionFeatures(dims, kind="frechet_imagenet")(pictures)
+        features = InceptionFeatures(dims, path, "frechet_imagenet")(pictures)
         assert features.shape == (2, dims)
         assert torch.isfinite(features).all()
         assert features.std() > 0

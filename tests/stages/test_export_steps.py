@@ -14,7 +14,7 @@ from ganc_nni.cli import stages
 from ganc_nni.core.errors import CannotWrite, TrainingError
 from ganc_nni.core.io import write_text
 from ganc_nni.data import Split
-from ganc_nni.report.build import PAGE
+from ganc_nni.report.build import PAGE, make_page
 from ganc_nni.report.collect import read_comparison
 from ganc_nni.run import Run
 from ganc_nni.stages import deploy as deploy_stage
@@ -28,7 +28,10 @@ FOLDER = Path("runs/tiny")
 def again():
     """Only the export."""
     (FOLDER / "export" / "stage.json").unlink()
-    Pipeline(Run(recipe("space.json"))).run_until("export")
+    try:
+        Pipeline(Run(recipe("space.json"))).run_until("export")
+    finally:
+        make_page(FOLDER)
 
 
 @pytest.mark.parametrize(
