@@ -196,7 +196,7 @@ COMMANDS = {
     "translate": (
         ["--generator", "g.safetensors", "--input", "in", "--output", "o"],
         in_pillow,
-        "4 pictures failed, 0 are in o; call again once these are mended: in/0.png: needs more memory than there is; make it smaller;",
+        "4 pictures failed, 0 are in o; call again once these are mended: in/0.png: needs more memory than there is",
     ),
     "benchmark": (
         ["--teacher", "g.safetensors", "--compressed", "g.safetensors", "--size", "32", "32", "--ways", "eager"],
