@@ -43,7 +43,7 @@ def scenes(count, seed=0):
 
 
 def batch_of(pairs):
-    return Batch(*(torch.stack(pictures) for pictures in zip(*pairs, strict=True)))
+    return Batch(*(torch.stack(pictures) for pictures in zip(*(pair[:2] for pair in pairs), strict=True)))
 
 
 @pytest.fixture

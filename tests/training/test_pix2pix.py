@@ -60,7 +60,7 @@ def test_each_side_leaves_the_other_alone(make, pairs, fit, monkeypatch):
 def test_losses_are_the_published_ones(make, pairs, fit):
     module = make(lambda_recon=30, gan_loss="vanilla")
     (pair,) = pairs(1)
-    source, target = (picture[None] for picture in pair)
+    source, target = (picture[None] for picture in pair[:2])
     with torch.no_grad():
         fake = module.generator(source)
         real_logits, fake_logits = (module.discriminator(torch.cat([source, picture], 1)) for picture in (target, fake))
