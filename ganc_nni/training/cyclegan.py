@@ -61,7 +61,8 @@ class CycleGanModule(GanModule):
         self.lambda_identity = teacher.lambda_cycle * teacher.lambda_identity
         self.adversary = Adversary(GAN_LOSSES[teacher.gan_loss])
         self.pools = {
-            domain: ImagePool(teacher.pool_size, recipe.seed + offset) for offset, domain in enumerate(("source", "target"))
+            domain: ImagePool(teacher.pool_size, recipe.seed + offset)
+            for offset, domain in enumerate(("source", "target"))
         }
         self.extra_checkpoint_bytes = 4 * teacher.pool_size * (source + target) * math.prod(data.image_size)
 
