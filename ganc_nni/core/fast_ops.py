@@ -5,17 +5,18 @@ The networks keep torch's own layers; inside :class:`FasterKernels` these take t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from ganc_nni.core.torch_functions import FunctionMode
 
 
-class FasterKernels(TorchFunctionMode):
+class FasterKernels(FunctionMode):
     """A context, of the thread that enters it, in which pictures take the ways below: convolutions of float32 on a CPU.
 
     Backward passes are outside of it, and what is computed there again.
@@ -29,15 +30,8 @@ class FasterKernels(TorchFunctionMode):
         super().__init__()
         self.exported = exported
 
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        arguments: tuple[Any, ...] = (),
-        options: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Called by torch in place of each of its functions."""
-        options = options or {}
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """See the base class."""
         if function is F.instance_norm and not self.exported and _is_batch(*arguments) and _of_the_picture(**options):
             return instance_norm(arguments[0], options["eps"], options.get("weight"), options.get("bias"))
         if function is F.conv2d and not options and _exact(arguments[0]) and _plain(*arguments[3:]):

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ganc_nni.core.fast_ops import FasterKernels
+from ganc_nni.core.torch_functions import FunctionMode
 from ganc_nni.generators import Generator
 
 CONVOLUTIONS = {
@@ -86,7 +86,7 @@ def along(axis: int, factor: Tensor, tensor: Tensor) -> Tensor:
     return factor.to(tensor).view([-1 if each == axis else 1 for each in range(tensor.ndim)])
 
 
-class _Trace(TorchFunctionMode):
+class _Trace(FunctionMode):
     """Watches a network compute and notes which channels belong together, and who reads them."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -148,15 +148,8 @@ class _Trace(TorchFunctionMode):
         known = self.axes.setdefault(name, {}).setdefault(axis, group)
         self._parents[self.root(known)] = self.root(group)
 
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        arguments: tuple[Any, ...] = (),
-        options: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Called by torch in place of each of its functions."""
-        options = options or {}
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """See the base class."""
         if function in CONVOLUTIONS:
             return self._convolution(function, arguments, options)
         given = [value for value in (*arguments, *options.values()) if isinstance(value, Tensor) and value.ndim == 4]

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ganc_nni.core.fast_ops import FasterKernels
+from ganc_nni.core.torch_functions import FunctionMode
 from ganc_nni.generators import Generator
 from ganc_nni.supernet.inherit import CONVOLUTIONS, ChannelOrder, along, arguments_of, separated
 
@@ -62,7 +62,7 @@ def reconstruct(
         student(torch.cat(list(images)))
 
 
-class _Kept(TorchFunctionMode):
+class _Kept(FunctionMode):
     """Keeps what the teacher's convolutions put out, of the channels that the student has."""
 
     def __init__(self, teacher: nn.Module, student: nn.Module, solved: Mapping[str, str], order: ChannelOrder) -> None:
@@ -73,15 +73,8 @@ class _Kept(TorchFunctionMode):
         self._order = order
         self.outputs: dict[str, list[Tensor]] = {}
 
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        arguments: tuple[Any, ...] = (),
-        options: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Called by torch in place of each of its functions."""
-        options = options or {}
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """See the base class."""
         result = function(*arguments, **options)
         if function in CONVOLUTIONS:
             name = self._names.get(id(arguments_of(function, arguments, options)["weight"]), "")
@@ -95,7 +88,7 @@ class _Kept(TorchFunctionMode):
         return result
 
 
-class _Solver(TorchFunctionMode):
+class _Solver(FunctionMode):
     """Solves each convolution when it is asked to compute, so that the next one reads what it then puts out."""
 
     def __init__(self, student: nn.Module, targets: dict[str, Tensor], ridge: float, apart: Sequence[str]) -> None:
@@ -107,15 +100,8 @@ class _Solver(TorchFunctionMode):
         self._targets = targets
         self._ridge = ridge
 
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        arguments: tuple[Any, ...] = (),
-        options: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Called by torch in place of each of its functions."""
-        options = options or {}
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """See the base class."""
         if function is F.batch_norm:
             _measure(*arguments[:3])
         elif function in CONVOLUTIONS:

@@ -3,9 +3,9 @@ import torch
 from families import KINDS, images, labels_of, new, random_teacher
 from tiny import recipe
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ganc_nni.core.io import load_weights, save_weights
+from ganc_nni.core.torch_functions import FunctionMode
 from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
@@ -28,18 +28,18 @@ GEOMETRIES = {
 }
 
 
-class Solve(TorchFunctionMode):
+class Solve(FunctionMode):
     """Solves the convolution that is computed for a target."""
 
     def __init__(self, target, ridge):
         super().__init__()
         self.target, self.ridge = target, ridge
 
-    def __torch_function__(self, function, types, arguments=(), options=None):
+    def call(self, function, arguments, options):
         if function in CONVOLUTIONS:
-            named = arguments_of(function, arguments, options or {})
+            named = arguments_of(function, arguments, options)
             _solve(function is torch.nn.functional.conv_transpose2d, named, self.target, self.ridge)
-        return function(*arguments, **(options or {}))
+        return function(*arguments, **options)
 
 
 @pytest.mark.parametrize("kind", GEOMETRIES)
