@@ -41,7 +41,7 @@ def _run_until(recipe_file: Path, stage: str, resume: bool = False) -> None:
         )
     with together(run.device):
         check(run)
-        finished = pipeline.done("export")
+        finished = stage == "export" and pipeline.done(stage)
         pipeline.run_until(stage)
     if stage == "export" and not (finished and (run.folder / PAGE).is_file()):
         make_page(run.folder)

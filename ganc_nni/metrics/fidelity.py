@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,15 @@ class Fidelity(NamedTuple):
         return self.psnr is None and self.ssim is not None
 
 
+def in_pairs(images: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Two batches of images that belong together, ``N x C x H x W``, in the parts in which SSIM is fast.
+
+    On a CPU that is one image at a time, which takes half the time: what SSIM makes of it stays in the cache.
+    """
+    at_once = len(images) if images.is_cuda else 1
+    return zip(images.split(at_once), wanted.split(at_once), strict=True)
+
+
 class FidelityScore(nn.Module):
     """SSIM and PSNR of torchmetrics over batches of images in [-1, 1].
 
@@ -61,9 +71,7 @@ class FidelityScore(nn.Module):
         if min(images.shape[-2:]) < _SMALLEST:
             self._without_ssim = True
             return
-        # On a CPU one image at a time takes half the time: what SSIM makes of it stays in the cache.
-        at_once = len(images) if images.is_cuda else 1
-        for part, wanted in zip(images.split(at_once), teacher.split(at_once), strict=True):
+        for part, wanted in in_pairs(images, teacher):
             self.ssim.update(part, wanted)
 
     def compute(self) -> Fidelity:

@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.bootstrap import LARGE, Interval, interval, replicates
-from ganc_nni.metrics.fidelity import DATA_RANGE
+from ganc_nni.metrics.fidelity import DATA_RANGE, in_pairs
 from ganc_nni.metrics.statistics import Pictures
 
 BEST_PSNR = 100.0
@@ -56,9 +56,7 @@ class Likeness(Metric):
     def update(self, images: Tensor, first: int) -> None:
         """Add generated images, ``N x C x H x W`` in [-1, 1]; the first of them is number ``first`` of the set."""
         wanted = torch.stack([self._shared.wanted[first + offset] for offset in range(len(images))])
-        # On a CPU one image at a time takes half the time, see FidelityScore.
-        at_once = len(images) if images.is_cuda else 1
-        for part, should in zip(images.float().split(at_once), wanted.to(images.device).split(at_once), strict=True):
+        for part, should in in_pairs(images.float(), wanted.to(images.device)):
             self.scores.append(_of_each(self.score, part, should.float()).double().to(self.device))
 
     def compute(self) -> Tensor:

@@ -47,10 +47,9 @@ def verdict(
         untouched: Score of the inputs themselves, as if nothing had been done to them.
     """
     own, taught, still = _known(compressed), _known(teacher), _known(untouched)
-    sign = 1 if higher_is_better else -1
 
     def better(one: float, other: float) -> bool:
-        return sign * one > sign * other
+        return _better(one, other, higher_is_better)
 
     if own is None:
         return Verdict(
@@ -112,7 +111,7 @@ def doubt_of_teacher(
         checkpoint: The teacher's file; None: the run has trained it.
     """
     taught, still = _known(teacher), _known(untouched)
-    if taught is None or still is None or (taught > still if higher_is_better else taught < still):
+    if taught is None or still is None or _better(taught, still, higher_is_better):
         return None
     scores = f"is not better than its untouched input ({metric} {taught:.4g} against {still:.4g}, search split)"
     if checkpoint is None:
@@ -128,6 +127,10 @@ def doubt_of_teacher(
 
 def _known(score: float | None) -> float | None:
     return score if isinstance(score, int | float) and math.isfinite(score) else None
+
+
+def _better(one: float, other: float, higher_is_better: bool) -> bool:
+    return one > other if higher_is_better else one < other
 
 
 def _range(score: float, interval: Interval | None) -> Interval:

@@ -20,7 +20,7 @@ from nni.mutable import SampleValidationError
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.files import read_note
 from ganc_nni.generators.space import config_str
-from ganc_nni.nnictl import fingerprint as identity
+from ganc_nni.nnictl import fingerprint
 from ganc_nni.nnictl.nni_server import Manager
 from ganc_nni.nnictl.preflight import check_experiment, check_interpreter
 from ganc_nni.nnictl.trial_queue import STARTS, Parameters, Send, Task, TrialQueue
@@ -78,7 +78,7 @@ class TrialSearch:
         if self.manager.resumed:
             self._resume()
         self.pipeline.prepare("search")
-        identity.write(run)
+        fingerprint.write(run)
         self.record = SearchRecord(run, run.metric_name)
         evaluations, higher_is_better = run.recipe.search.evaluations, run.recipe.metric.higher_is_better
         self.engine = TrialEngine(
@@ -194,7 +194,7 @@ class TrialSearch:
             self.manager.end_after(self._earlier_trials + len(self.queue.tasks))
         else:
             self._missing.popleft()
-            identity.write(self.run)
+            fingerprint.write(self.run)
 
     def _stage_failed(self, task: Task) -> None:
         why = self._given_up()

@@ -15,7 +15,7 @@ from ganc_nni.core.io import write_text
 from ganc_nni.generators import Generator
 from ganc_nni.generators.space import Sample
 from ganc_nni.metrics.evaluator import Evaluator
-from ganc_nni.nnictl import fingerprint as identity
+from ganc_nni.nnictl import fingerprint
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal
@@ -101,9 +101,9 @@ class Scorer:
         if self._supernet is not None and self.pipeline.record("supernet") != self._supernet:
             self._begin()
         if self._supernet is None:
-            identity.check_before_training(self.run)
+            fingerprint.check_before_training(self.run)
             self.pipeline.wait_for("supernet")
-            identity.check(self.run)
+            fingerprint.check(self.run)
             self._supernet = self.pipeline.record("supernet")
             self._known = {widths: each for widths, each in self.journal.read().items() if each.score is not None}
 

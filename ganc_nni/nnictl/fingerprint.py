@@ -93,7 +93,7 @@ def _images(run: Run, inputs: Inputs) -> str:
 def _content(run: Run) -> dict[str, str]:
     """The weights of what scores; those of a segmenter belong to the recipe."""
     metric = run.recipe.metric
-    return {"metric": "" if metric.by_segmenter or metric.by_likeness else build_extractor(metric).weights_sha256}
+    return {"metric": "" if metric.higher_is_better else build_extractor(metric).weights_sha256}
 
 
 @cache

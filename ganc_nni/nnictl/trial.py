@@ -46,7 +46,7 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
 
     from ganc_nni.core import logs
     from ganc_nni.core.io import write_text
-    from ganc_nni.nnictl import fingerprint as identity
+    from ganc_nni.nnictl import fingerprint
     from ganc_nni.nnictl.nni_server import end_with_server
     from ganc_nni.recipe import load_recipe
     from ganc_nni.run import Run
@@ -61,7 +61,7 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
     # each trial makes one stage, but the last, which also fine-tunes
     before = names.index("search") if stage == "export" else len(names) - 2
     try:
-        identity.check_before_training(run)
+        fingerprint.check_before_training(run)
         if before >= 0:
             pipeline.wait_for(names[before])
         for each in names[before + 1 :]:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from tiny import settings
 
-from ganc_nni.nnictl import fingerprint as identity
+from ganc_nni.nnictl import fingerprint
 from ganc_nni.nnictl.evaluator_client import STARTED
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
@@ -62,7 +62,7 @@ class Place:
     def note_identity(self) -> None:
         """Write down, as a tuner does, what evaluators must find here."""
         with chdir(self.folder):
-            identity.write(Run(load_recipe(Path("tiny.recipe.yml"))))
+            fingerprint.write(Run(load_recipe(Path("tiny.recipe.yml"))))
 
     def ask(self, sample: dict[str, int], code: str = ASK) -> subprocess.Popen[str]:
         """Start a client; this process is the owner of the evaluator."""

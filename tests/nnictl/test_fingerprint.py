@@ -6,7 +6,7 @@ from tiny import recipe, settings
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights, save_weights
-from ganc_nni.nnictl import fingerprint as identity
+from ganc_nni.nnictl import fingerprint
 from ganc_nni.nnictl.evaluator import Scorer
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Journal
@@ -19,14 +19,14 @@ def new_run(**sections):
 @pytest.fixture
 def noted(finished_copy):
     """The file in which the tuner's machine says what it works with."""
-    identity.write(new_run())
+    fingerprint.write(new_run())
     return finished_copy / "runs" / "tiny" / "search" / "identity.json"
 
 
 @pytest.fixture
 def refused(monkeypatch):
     """The one line with which a check refuses, here and at once."""
-    monkeypatch.setattr(identity, "PATIENCE", 0)
+    monkeypatch.setattr(fingerprint, "PATIENCE", 0)
     monkeypatch.setattr("socket.gethostname", lambda: "worker-7")
 
     def message(check, run):
@@ -44,8 +44,8 @@ def change(path, **entries):
 
 
 def test_the_same_passes(noted):
-    identity.check_before_training(new_run())
-    identity.check(new_run())
+    fingerprint.check_before_training(new_run())
+    fingerprint.check(new_run())
     assert set(json.loads(noted.read_text())) == {
         "machine",
         "ganc_nni",
@@ -60,7 +60,7 @@ def test_the_same_passes(noted):
 @pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe", "pictures", "metric", "supernet"])
 def test_another_version_of_anything_refuses(noted, refused, key):
     change(noted, machine="tuner-1", **{key: "0123456789abcdef"})
-    message = refused(identity.check, new_run())
+    message = refused(fingerprint.check, new_run())
     assert f"another version of {key}" in message
     assert "0123456789ab)" in message
     assert "tuner-1" in message
@@ -69,28 +69,28 @@ def test_another_version_of_anything_refuses(noted, refused, key):
 @pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe"])
 def test_code_and_recipe_are_compared_before_any_stage(noted, refused, key):
     (noted.parents[1] / "supernet" / "supernet.safetensors").unlink()
-    identity.check_before_training(new_run())
+    fingerprint.check_before_training(new_run())
     change(noted, **{key: "0"})
-    assert f"another version of {key}" in refused(identity.check_before_training, new_run())
+    assert f"another version of {key}" in refused(fingerprint.check_before_training, new_run())
 
 
 def test_the_hash_of_the_code_is_of_its_content(noted, refused, monkeypatch, tmp_path):
-    module = tmp_path / "copy" / "ganc_nni" / "search" / "identity.py"
+    module = tmp_path / "copy" / "ganc_nni" / "nnictl" / "fingerprint.py"
     module.parent.mkdir(parents=True)
     module.write_text("changed")
-    identity._source.cache_clear()
-    monkeypatch.setattr(identity, "__file__", str(module))
+    fingerprint._source.cache_clear()
+    monkeypatch.setattr(fingerprint, "__file__", str(module))
     try:
-        assert "another version of ganc_nni" in refused(identity.check_before_training, new_run())
+        assert "another version of ganc_nni" in refused(fingerprint.check_before_training, new_run())
     finally:
-        identity._source.cache_clear()
+        fingerprint._source.cache_clear()
 
 
 def test_other_settings_or_pictures_refuse(noted, refused):
-    assert "another version of recipe" in refused(identity.check, new_run(search={"budget": 3.4e6}))
+    assert "another version of recipe" in refused(fingerprint.check, new_run(search={"budget": 3.4e6}))
     fewer = new_run(data={"procedural_images": 44})
-    change(noted, recipe=identity._before_training(fewer)["recipe"])
-    assert "another version of pictures" in refused(identity.check, fewer)
+    change(noted, recipe=fingerprint._before_training(fewer)["recipe"])
+    assert "another version of pictures" in refused(fingerprint.check, fewer)
 
 
 def test_a_damaged_supernet_refuses(noted, refused):
@@ -98,7 +98,7 @@ def test_a_damaged_supernet_refuses(noted, refused):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    message = refused(identity.check, new_run())
+    message = refused(fingerprint.check, new_run())
     assert "another version of supernet" in message
     assert "damaged" in message
 
@@ -106,24 +106,24 @@ def test_a_damaged_supernet_refuses(noted, refused):
 def test_other_weights_refuse(noted, refused):
     path = noted.parents[1] / "supernet" / "supernet.safetensors"
     save_weights(path, {key: value + 1e-6 for key, value in load_weights(path).items()})
-    assert "another version of supernet" in refused(identity.check, new_run())
+    assert "another version of supernet" in refused(fingerprint.check, new_run())
 
 
 def test_without_the_tuner_s_word_nobody_scores(noted, refused):
     noted.unlink()
-    for check in (identity.check_before_training, identity.check):
+    for check in (fingerprint.check_before_training, fingerprint.check):
         assert "GANC_RUNS" in refused(check, new_run())
 
 
 def test_the_supernet_is_noted_once_it_is_trained(tiny_folder, refused):
     run = new_run()
-    identity.write(run)
-    identity.check_before_training(run)
-    assert "says no supernet" in refused(identity.check, run)
+    fingerprint.write(run)
+    fingerprint.check_before_training(run)
+    assert "says no supernet" in refused(fingerprint.check, run)
 
 
 def test_an_evaluator_that_differs_gives_the_run_up(noted, monkeypatch):
-    monkeypatch.setattr(identity, "PATIENCE", 0)
+    monkeypatch.setattr(fingerprint, "PATIENCE", 0)
     path = noted.parents[3] / "tiny.recipe.yml"
     path.write_text(yaml.safe_dump(settings("space.json")))
     space, journal = new_run().space, Journal(noted.parent / "journal")
