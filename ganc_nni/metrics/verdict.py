@@ -35,6 +35,7 @@ def verdict(
     teacher: float | None = None,
     interval: Interval | None = None,
     untouched: float | None = None,
+    against_teacher: bool = False,
 ) -> Verdict:
     """Judge a compressed generator by scores of the same images; NaN and None both mean that there is no score.
 
@@ -45,8 +46,10 @@ def verdict(
         teacher: Score of its teacher.
         interval: That of the teacher's score, 95 %; None: :data:`TOLERANCE` takes its place.
         untouched: Score of the inputs themselves, as if nothing had been done to them.
+        against_teacher: The score compares images with the teacher's own, so that its own score is perfect and says
+            nothing.
     """
-    own, taught, still = _known(compressed), _known(teacher), _known(untouched)
+    own, taught, still = _known(compressed), None if against_teacher else _known(teacher), _known(untouched)
 
     def better(one: float, other: float) -> bool:
         return _better(one, other, higher_is_better)
@@ -70,6 +73,9 @@ def verdict(
             f"{still:.4g}): {CURE}.",
             False,
         )
+    if against_teacher:
+        known = f", the untouched input's is {still:.4g}" if still is not None else ""
+        return Verdict(f"The compressed generator's {metric} to its teacher's images is {own:.4g}{known}.", None)
     if taught is None:
         if still is None:
             return Verdict(

@@ -91,6 +91,7 @@ class Summary(BaseModel):
     image_size: tuple[int, int]
     networks: dict[str, Network]
     untouched: float | None = None
+    against_teacher: bool = False
     ground_truth: float | None = None
     chosen: Chosen | None = None
     remarks: dict[str, str] = {}
@@ -111,7 +112,7 @@ class Summary(BaseModel):
         low_high = self.teacher.interval
         interval = None if low_high is None else Interval(*low_high)
         scores = (self.compressed.score, self.teacher.score)
-        return verdict(self.metric, self.higher_is_better, *scores, interval, self.untouched)
+        return verdict(self.metric, self.higher_is_better, *scores, interval, self.untouched, self.against_teacher)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The table that compares both: title, teacher, compressed, ratio."""

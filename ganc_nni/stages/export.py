@@ -94,6 +94,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         if run.data.test.paired
         else None
     )
+    against_teacher = run.recipe.data.layout == "inputs"
     judged = verdict(
         evaluator.metric_name,
         run.recipe.metric.higher_is_better,
@@ -101,6 +102,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         results["teacher"].score,
         results["teacher"].interval,
         untouched,
+        against_teacher,
     )
     steps.run(
         "comparison picture", lambda: draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
@@ -114,6 +116,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         "networks": rows,
         "untouched": untouched,
         "ground_truth": ground_truth,
+        "against_teacher": against_teacher,
         "verdict": judged.sentence,
         "chosen": chosen
         and {

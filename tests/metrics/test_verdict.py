@@ -55,6 +55,17 @@ def test_cases(scores, good, words, higher_is_better):
     assert words in found.sentence
 
 
+@pytest.mark.parametrize("teacher", [None, 0.0, 1.0])
+def test_a_score_against_the_teacher_s_images_is_not_held_against_the_teacher_s_own(teacher):
+    """Which is perfect: 0 of a distance, 1 of a likeness."""
+    for higher, untouched, good in ((False, 0.6, None), (True, 0.4, None), (False, None, None), (False, 0.2, False)):
+        found = verdict("fid", higher, 0.5, teacher, Interval(0.0, 0.0), untouched, against_teacher=True)
+        assert found.good is good
+        assert "0.5" in found.sentence
+        assert "worse than its teacher" not in found.sentence
+        assert (untouched is None) or f"{untouched:.4g}" in found.sentence
+
+
 def test_every_case_is_one_sentence_and_what_is_not_good_enough_has_a_cure():
     values = (None, math.nan, 0.0, 0.3, 0.5, 0.9)
     intervals = (None, Interval(0.25, 0.35), Interval(0.0, 0.0))

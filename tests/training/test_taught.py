@@ -77,6 +77,8 @@ def test_every_stage_works_from_inputs_alone(place, metric):
     assert summary["remarks"] == {}
     assert rows["compressed"]["ssim"] == pytest.approx(rows["compressed"]["score"], abs=1e-3) or metric != "ssim"
     assert summary["untouched"] is not None
+    assert summary["verdict"].startswith("The compressed generator")
+    assert "worse than its teacher" not in summary["verdict"]
 
 
 def test_a_folder_s_images_keep_their_side(place):
