@@ -1,6 +1,5 @@
 """Inputs alone, whose targets are the teacher's outputs, and outputs that are computed once."""
 
-import itertools
 import json
 import logging
 import pickle
@@ -16,7 +15,6 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import save_weights
 from ganc_nni.data.on_device import OnDevice
 from ganc_nni.generators import ResnetGenerator
-from ganc_nni.metrics.likeness import BEST_PSNR, Likeness
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check
@@ -192,26 +190,6 @@ def test_outputs_that_do_not_fit_are_told_before(place, monkeypatch):
     with pytest.raises(InputError, match=r"take \d+ MiB, 0 MiB are free; lower teacher\.views") as error:
         run_with(views=3).taught_data()
     assert "\n" not in str(error.value)
-
-
-def test_likeness_is_known_for_known_images():
-    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
-    scores = {}
-    for name, change in itertools.product(("ssim", "psnr"), (0, 0.02)):
-        metric = Likeness(name, images)
-        metric.update((images + change)[:3], first=0)
-        metric.update((images + change)[3:], first=3)
-        scores[name, change] = float(metric.compute())
-        low, high = metric.interval()
-        assert low <= scores[name, change] <= high
-    assert scores["ssim", 0] == pytest.approx(1)
-    assert scores["ssim", 0.02] < 1
-    assert scores["psnr", 0] == BEST_PSNR
-    assert scores["psnr", 0.02] == pytest.approx(40, abs=1e-3)
-    metric = Likeness("ssim", images, min_images=2)
-    metric.update(images[:1], first=0)
-    with pytest.raises(InputError, match="got 1 pictures to score; expected 2 or more"):
-        metric.compute()
 
 
 @pytest.mark.parametrize(
