@@ -67,8 +67,9 @@ def test_a_given_teacher_is_scored_instead_of_trained_and_its_widths_make_the_sp
 
 
 @pytest.mark.parametrize("budget", [2.55e9, 1.41e9])
-def test_both_budgets_are_in_reach_at_any_size(script, tmp_path, budget):
-    real_data("datasets/horse2zebra/trainA", "datasets/horse2zebra/testB")
+def test_both_budgets_are_in_reach_at_any_size(script, tmp_path, monkeypatch, budget):
+    horses = real_data("datasets/horse2zebra/trainA")
+    monkeypatch.setenv("GANC_DATA", str(horses.parents[2]))
     options = script.parser().parse_args(["--device", "cpu", "--out", str(tmp_path), "--size", "64", "64"])
     options.budgets = [budget]
     run = script.Run(script.recipe_of(options))

@@ -249,7 +249,7 @@ def test_bad_label_maps_cost_no_other(tmp_path):
     assert "b.png: is (32, 64), its label map (64, 64); expected the same height and width" in message
     assert "c.png" in message
     assert re.search(r"d\.png: .*7", message)
-    with pytest.raises(InputError, match="--instances is for SPADE generators"):
+    with pytest.raises(InputError, match="reads images, not label maps; leave --instances out"):
         translate_folder(generator_file(tmp_path), labels, tmp_path / "other", 1, CPU, instances)
 
 
