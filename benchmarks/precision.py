@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.affordable_space import build_space
+from ganc_nni.stages.candidates import of_supernet
 from ganc_nni.stages.search import evaluate
 
 GOAL = 0.99
@@ -42,7 +43,9 @@ def main() -> None:
         seen.add(widths)
         for precision, column in scores.items():
             watch.start()
-            column.append(evaluate(supernet, evaluator, sample, calibration, precision).score or float("nan"))
+            column.append(
+                evaluate(of_supernet(supernet), evaluator, sample, calibration, precision).score or float("nan")
+            )
             watch.stop(precision)
     correlation = spearmanr(scores["fp32"], scores["bf16"]).statistic
     shift = np.abs(np.array(scores["bf16"]) / np.array(scores["fp32"]) - 1)

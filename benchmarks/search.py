@@ -46,6 +46,7 @@ from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.record import SearchRecord
+from ganc_nni.stages.candidates import of_supernet
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.search import evaluate
 from ganc_nni.supernet.distillation import make_supernet
@@ -133,7 +134,7 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
     space, state = build_space(run.budget), np.random.RandomState(options.seed)
     for sample in [space.random(random_state=state).sample for _ in range(options.candidates + 1)]:
         watch.start()
-        evaluation = evaluate(supernet, evaluator, sample)
+        evaluation = evaluate(of_supernet(supernet), evaluator, sample)
         record.add(evaluation)
         watch.stop("in process")
         _forwards(supernet, evaluator, extractor, sample, watch)

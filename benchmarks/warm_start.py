@@ -1,4 +1,7 @@
-"""What a student is worth before any training: random, inherited and reconstructed weights of three sub-generators.
+"""What a student is worth before any training, and what a candidate of a search costs, for three sub-generators.
+
+Weights are random, inherited or reconstructed. A candidate of a supernet costs the seconds of its score alone, one of
+search.weights reconstructed those of "reconstructed, shared" besides; what is shared is in the row of the teacher.
 
 Teacher: the generator that GAN Compression released, on horse2zebra; GANC_DATA names the folder with
 datasets/horse2zebra and weights/. Or that of a recipe (--recipe), whose teacher is trained first if it is not yet.
@@ -27,7 +30,7 @@ from ganc_nni.metrics.evaluator import translate
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import Pipeline
-from ganc_nni.stages.warm_start import IMAGES
+from ganc_nni.stages.warm_start import IMAGES, reconstructing
 from ganc_nni.supernet.inherit import channel_order, inherit
 from ganc_nni.supernet.reconstruct import reconstruct
 from ganc_nni.training.gan import initialise
@@ -65,27 +68,45 @@ def main() -> None:
     x = torch.stack([sources[index] for index in range(min(COMPARED, len(sources)))])
     with torch.inference_mode():
         taught = translate(teacher, x)
-    rows = [("teacher", config_str(run.teacher_sample), f"{evaluator.score(teacher):.4f}", "0", "")]
+    start = time.process_time()
+    candidates = reconstructing(run)
+    shared = time.process_time() - start
+    evaluator.score(teacher)  # it reads the images
+    start = time.process_time()
+    score = evaluator.score(teacher)
+    seconds = time.process_time() - start
+    rows = [
+        ("teacher", config_str(run.teacher_sample), f"{score:.4f}", "0", f"{shared:.1f} (shared)", f"{seconds:.1f}")
+    ]
     labels = tuple(run.space.choices)
     for text in options.widths or [config_str(each) for each in (run.space.largest(), run.space.smallest())]:
         widths = list(parse_config_str(text, labels).values())
-        for name, fill in starts(run, teacher):
+        ways: list[tuple[str, Callable[[Generator], None] | None]] = [*starts(run, teacher)]
+        for name, fill in [*ways, ("reconstructed, shared", None)]:
             torch.manual_seed(run.recipe.seed)
             network = run.student_config.build(widths)
             initialise(network, run.recipe.generator.family)
             start = time.process_time()
-            fill(network)
-            seconds = time.process_time() - start
+            if fill is None:
+                network = candidates(dict(zip(labels, widths, strict=True)))
+            else:
+                fill(network)
+            filled = time.process_time() - start
             with torch.inference_mode():
                 distance = float((translate(network.eval(), x) - taught).abs().mean())
-            rows.append((name, text, f"{evaluator.score(network):.4f}", f"{distance:.4f}", f"{seconds:.1f}"))
-    show("before any training", ("weights", "widths", "score", "L1 to the teacher", "CPU seconds"), rows)
+            start = time.process_time()
+            score = evaluator.score(network)
+            seconds = time.process_time() - start
+            rows.append((name, text, f"{score:.4f}", f"{distance:.4f}", f"{filled:.1f}", f"{seconds:.1f}"))
+    columns = ("weights", "widths", "score", "L1 to the teacher", "CPU seconds", "of the score")
+    show("before any training", columns, rows)
 
 
 def _run(options: argparse.Namespace) -> Run:
     if options.recipe is not None:
         return Run(load_recipe(options.recipe))
-    given = ["--device", "cpu", "--out", str(options.out), "--set", f"teacher.checkpoint={RELEASED}"]
+    given = ["--device", "cpu", "--out", str(options.out), "--size", *map(str, options.size)]
+    given += ["--set", f"teacher.checkpoint={RELEASED}"]
     recipe = recipe_of(horse2zebra_parser().parse_args(given))
     options.widths = options.widths or WIDTHS
     return Run(recipe)
@@ -95,6 +116,9 @@ def _options() -> argparse.Namespace:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--recipe", type=Path, help="another teacher; left out: the released one on horse2zebra")
     found.add_argument("--widths", nargs="+", help="configuration strings; left out: three, or the space's extremes")
+    found.add_argument(
+        "--size", nargs=2, type=int, default=(256, 256), help="height and width with the released teacher"
+    )
     found.add_argument("--out", type=Path, default=ROOT / "runs" / "warm_start", help="folder of the runs")
     return found.parse_args()
 

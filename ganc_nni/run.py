@@ -185,6 +185,23 @@ class Run:
         return teacher_widths(self.recipe)
 
     @property
+    def pretrained_sample(self) -> Sample:
+        """The widths of the student of ``pretrain``.
+
+        Raises:
+            InputError: Not one for each label.
+        """
+        recipe = self.recipe.pretrain
+        if recipe is None or recipe.widths is None:
+            return self.space.largest()
+        if len(recipe.widths) != len(self.space.choices):
+            raise InputError(
+                f"pretrain.widths: got {len(recipe.widths)}; expected {len(self.space.choices)}, one for each of "
+                f"{', '.join(self.space.choices)}"
+            )
+        return dict(zip(self.space.choices, recipe.widths, strict=True))
+
+    @property
     def student_config(self) -> GeneratorConfig:
         """The student but its widths."""
         return planned_config(self.recipe, self.recipe.student)
@@ -338,6 +355,26 @@ class Run:
         if self.teacher_file is not None:
             return self.teacher_file.path
         return self.folder / "teacher" / "teacher.safetensors"
+
+    @property
+    def pretrained_weights(self) -> Path:
+        """The weights of the student of ``pretrain``."""
+        return self.folder / "pretrain" / "student.safetensors"
+
+    def load_parent(self) -> Generator:
+        """The network whose weights students inherit: the student of ``pretrain``, if there is one, or the teacher."""
+        if self.recipe.pretrain is None:
+            return self.load_teacher()
+        student = self.student_config.build(list(self.pretrained_sample.values()))
+        load_into(student, load_weights(self.pretrained_weights), self.pretrained_weights)
+        return student.eval()
+
+    @property
+    def searched_weights(self) -> Path:
+        """The file of the weights with which, or from which, the search scores sub-generators."""
+        if self.recipe.search.weights == "supernet":
+            return self.supernet_weights
+        return self.teacher_weights if self.recipe.pretrain is None else self.pretrained_weights
 
     @property
     def supernet_weights(self) -> Path:

@@ -111,9 +111,12 @@ def search(
         bool, typer.Option("--resume", help="Refuse to begin anew: there must be evaluations of this supernet.")
     ] = False,
 ) -> None:
-    """Search the supernet for the best sub-generator within the budget, in this process.
+    """Search for the best sub-generator within the budget, in this process.
 
-    Every evaluation of the same supernet that has ended is reused, also after a crash, and under another budget,
+    Sub-generators are scored as the supernet holds them or, with search.weights reconstructed, with weights that are
+    solved from the teacher; then no supernet is trained.
+
+    Every evaluation of the same weights that has ended is reused, also after a crash, and under another budget,
     strategy or number of evaluations, with or without --resume.
     """
     _run_until(recipe, "search", resume)

@@ -68,7 +68,7 @@ class TrialSearch:
         check(run)
         self.pipeline, self.manager = Pipeline(run), Manager()
         self._fail = fail
-        self._missing = deque(stage for stage in self.pipeline.stages("supernet") if not self.pipeline.done(stage))
+        self._missing = deque(stage for stage in self.pipeline.stages("search")[:-1] if not self.pipeline.done(stage))
         self._stage: Task | None = None
         self._first_end: tuple[int, float] | None = None
         self._searched = self.pipeline.done("search")

@@ -1,4 +1,4 @@
-"""What the evaluator process holds and does: the trained supernet, scored one sub-generator at a time."""
+"""What the evaluator process holds and does: the sub-generators of a run, scored one at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import write_text
-from ganc_nni.generators import Generator
 from ganc_nni.generators.space import Sample
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.nnictl import fingerprint
@@ -20,12 +19,13 @@ from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal
 from ganc_nni.search.record import search_name
+from ganc_nni.stages.candidates import Candidates, candidates_of
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.search import evaluate
 
 
 class Scorer:
-    """Scores sub-generators of a run's supernet, and writes each outcome into the journal before it answers.
+    """Scores sub-generators of a run, and writes each outcome into the journal before it answers.
 
     Args:
         recipe: Path of the recipe.
@@ -46,8 +46,8 @@ class Scorer:
         self.run = Run(load_recipe(self.recipe))
         self.pipeline = Pipeline(self.run)
         self.journal = Journal(self.run.folder / "search" / "journal", self.run.space.choices)
-        self._supernet: dict[str, Any] | None = None
-        self._tools: tuple[Generator, Evaluator, list[Tensor]] | None = None
+        self._weights: dict[str, Any] | None = None
+        self._tools: tuple[Candidates, Evaluator, list[Tensor]] | None = None
         self._known: dict[Any, Evaluation] = {}
 
     def is_over(self) -> bool:
@@ -62,10 +62,10 @@ class Scorer:
 
         Args:
             sample: The widths.
-            begun: Told how many seconds it may take, as soon as the supernet is there.
+            begun: Told how many seconds it may take, as soon as the weights are there.
         """
         try:
-            self._wait_for_supernet()
+            self._wait_for_weights()
             if (error := self._check(sample)) is not None:
                 return {"error": error}
         except TrainingError as error:
@@ -96,15 +96,15 @@ class Scorer:
             answer["latency_ms"] = figures["latency_ms"]
         return answer
 
-    def _wait_for_supernet(self) -> None:
-        """Return when the supernet of the recipe is there; forget what was loaded of another one."""
-        if self._supernet is not None and self.pipeline.record("supernet") != self._supernet:
+    def _wait_for_weights(self) -> None:
+        """Return when the stages before the search are done; forget what was loaded of other ones."""
+        if self._weights is not None and self.pipeline.record(self.pipeline.before_search) != self._weights:
             self._begin()
-        if self._supernet is None:
+        if self._weights is None:
             fingerprint.check_before_training(self.run)
-            self.pipeline.wait_for("supernet")
+            self.pipeline.wait_for(self.pipeline.before_search)
             fingerprint.check(self.run)
-            self._supernet = self.pipeline.record("supernet")
+            self._weights = self.pipeline.record(self.pipeline.before_search)
             self._known = {widths: each for widths, each in self.journal.read().items() if each.score is not None}
 
     def _check(self, sample: Sample) -> str | None:
@@ -120,7 +120,7 @@ class Scorer:
         try:
             if self._tools is None:
                 run = self.run
-                self._tools = run.load_supernet(), run.evaluator("search"), run.calibration()
+                self._tools = candidates_of(run), run.evaluator("search"), run.calibration()
             return evaluate(self._tools[0], self._tools[1], sample, self._tools[2], self.run.recipe.search.precision)
         except InputError as error:
             return Evaluation(sample, None, message=str(error))

@@ -36,16 +36,16 @@ _CURES = {
     "recipe": "every machine needs the same recipe and the same files that it names",
     "pictures": "every machine needs the same data below GANC_DATA",
     "metric": "every machine needs the same metric weights",
-    "supernet": "the file is damaged, or GANC_RUNS does not lead to the same folder on every machine",
+    "weights": "the file is damaged, or GANC_RUNS does not lead to the same folder on every machine",
 }
 """All that is compared, with what to do where it differs."""
 
 
 def write(run: Run) -> None:
-    """Note in ``search/identity.json`` what the tuner's machine works with; the supernet once it is trained."""
+    """Note in ``search/identity.json`` what the tuner's machine works with; the weights once they are trained."""
     found = {"machine": socket.gethostname(), **_before_training(run), **_content(run)}
-    if Pipeline(run).done("supernet"):
-        found["supernet"] = file_sha256(run.supernet_weights)
+    if (pipeline := Pipeline(run)).done(pipeline.before_search):
+        found["weights"] = file_sha256(run.searched_weights)
     write_text(_path(run), json.dumps(found, indent=2) + "\n")
 
 
@@ -59,15 +59,15 @@ def check_before_training(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Refuse anything else than the tuner has: code, recipe, images, weights of metric and supernet.
+    """Refuse anything else than the tuner has: code, recipe, images, weights of the metric and those to score.
 
-    For when the supernet has been trained.
+    For when these have been trained.
 
     Raises:
         InputError: Something differs; the message says which, on which machine, and the cure.
     """
-    noted = _noted(run, "supernet")
-    _compare({**_before_training(run), **_content(run), "supernet": file_sha256(run.supernet_weights)}, noted)
+    noted = _noted(run, "weights")
+    _compare({**_before_training(run), **_content(run), "weights": file_sha256(run.searched_weights)}, noted)
 
 
 def _before_training(run: Run) -> dict[str, str]:

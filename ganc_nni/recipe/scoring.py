@@ -110,6 +110,9 @@ class SearchRecipe(Section):
     )
     crossover: bool = Field(False, description="mix two tournament winners before the mutation")
     seed: Seed = Field(0, description="same seed, same sequence of architectures, one trial at a time")
+    weights: Literal["supernet", "reconstructed"] = Field(
+        "supernet", description="of scored sub-generators: the supernet's, or solved from the teacher's without one"
+    )
     precision: Precision = Field("fp32", description="of sub-generators while they are scored; metrics stay fp32")
     repeats: PositiveInt = Field(
         1,

@@ -252,6 +252,20 @@ class SupernetRecipe(Section):
     )
 
 
+class PretrainRecipe(Schedule):
+    """Distillation of one student of fixed widths before the supernet, which then starts from it.
+
+    The published long way: a teacher, a student that is distilled from it, a supernet that inherits from that student.
+    It has the losses of `distillation`, the kind of convolution and depth of `student`, and starts from the teacher as
+    `student.inherit` says.
+    """
+
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=16)] | None = Field(
+        None, description="one for each label of student.space; left out: the largest"
+    )
+    ema: Decay | None = Field(None, description=_EMA)
+
+
 class FinetuneRecipe(Schedule):
     """Training of the chosen sub-generator alone: the keys of `supernet.schedule`, and its initial weights."""
 

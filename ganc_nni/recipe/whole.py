@@ -18,6 +18,7 @@ from ganc_nni.recipe.training import (
     DistillationRecipe,
     FinetuneRecipe,
     GeneratorRecipe,
+    PretrainRecipe,
     StudentRecipe,
     SupernetRecipe,
     TeacherRecipe,
@@ -36,6 +37,9 @@ class Recipe(Section):
     student: StudentRecipe
     discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
     distillation: DistillationRecipe = DistillationRecipe()
+    pretrain: PretrainRecipe | None = Field(
+        None, description="distil one student of fixed widths first; left out: do not"
+    )
     supernet: SupernetRecipe = SupernetRecipe()
     acceleration: AccelerationRecipe = AccelerationRecipe()
     metric: MetricRecipe = MetricRecipe()
@@ -122,6 +126,22 @@ class Recipe(Section):
             raise ValueError(
                 f"teacher.views {self.teacher.views}: keeps the outputs of a teacher that stays as it is; with "
                 "distillation.online_blocks it trains on; leave out one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_supernet(self) -> Recipe:
+        if self.search.weights == "supernet":
+            return self
+        if self.finetune.start == "supernet":
+            raise ValueError(
+                "finetune.start supernet needs search.weights supernet, got reconstructed: without a supernet there "
+                "are no such weights; use auto or reconstructed"
+            )
+        if self.distillation.online_blocks is not None:
+            raise ValueError(
+                f"distillation.online_blocks {self.distillation.online_blocks} needs search.weights supernet, got "
+                "reconstructed: its teachers train on beside the supernet; leave out online_blocks"
             )
         return self
 

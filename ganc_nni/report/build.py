@@ -88,7 +88,12 @@ def page(report: RunReport) -> str:
         environments=_environments(report),
         recipe=provenance.recipe if provenance else "",
         commands=_commands(report),
-        unfinished=[title for stage, title in STAGES.items() if stage not in report.stages and stage != "segmenter"],
+        unfinished=[
+            title
+            for stage, title in STAGES.items()
+            if stage not in (*report.stages, "segmenter", "pretrain")  # not all runs have these
+            and not (stage == "supernet" and "search" in report.stages)  # one that needed none
+        ],
         pixelated=bool(report.pictures) and report.pictures[0][0].width < 160,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         duration=duration,

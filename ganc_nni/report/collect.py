@@ -28,6 +28,7 @@ from ganc_nni.stages.provenance import Provenance
 STAGES = {
     "segmenter": "Segmenter",
     "teacher": "Teacher",
+    "pretrain": "Pretraining",
     "supernet": "Supernet",
     "search": "Search",
     "finetune": "Fine-tuning",

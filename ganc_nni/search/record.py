@@ -213,6 +213,7 @@ class SearchRecord:
             provenance={
                 "recipe": run.recipe.name,
                 "evaluations": len(self._own),
+                "weights": run.recipe.search.weights,
                 "search_seed": run.recipe.search.seed,
                 "ganc_nni": __version__,
                 "nni": nni.__version__,

@@ -26,7 +26,12 @@ from ganc_nni.training.gan import linear_decay
 
 _log = logging.getLogger(__name__)
 
-_SECTIONS = {"teacher": "teacher.schedule", "supernet": "supernet.schedule", "finetune": "finetune"}
+_SECTIONS = {
+    "teacher": "teacher.schedule",
+    "pretrain": "pretrain",
+    "supernet": "supernet.schedule",
+    "finetune": "finetune",
+}
 """Where a recipe has the schedules of the stages that can go on."""
 
 _RATES = "continued.json"

@@ -11,17 +11,24 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from ganc_nni.core.io import load_into, load_weights, save_weights
+from ganc_nni.core.io import load_into, save_weights
 from ganc_nni.generators import Generator
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import load_online_teacher
-from ganc_nni.stages.supernet import student_channels
+from ganc_nni.stages.supernet import student_channels, warn_of_teacher
 from ganc_nni.stages.teacher import load_judge
-from ganc_nni.stages.warm_start import missing_layers, order_of, reconstructed
+from ganc_nni.stages.warm_start import (
+    inherit_discriminator,
+    load_helpers_of,
+    order_of,
+    reconstructing,
+    start_mappings,
+    unsolved_layers,
+)
+from ganc_nni.stages.warmup import start_discriminator
 from ganc_nni.supernet.calibration import calibrate
 from ganc_nni.supernet.distillation import DistillationModule, trained_student
-from ganc_nni.supernet.inherit import inherit_mappings
 from ganc_nni.training.loop import Report, StageFit, part
 
 _log = logging.getLogger(__name__)
@@ -35,10 +42,11 @@ def extract(run: Run, architecture: Architecture) -> Generator:
 
 
 def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Fine-tune the best architecture, from the supernet's discriminator; returns the scores before and after.
+    """Fine-tune the best architecture, with the discriminator of the stage before; returns the scores before and after.
 
     It starts from the supernet's weights or from reconstructed ones, as ``finetune.start`` says. Where both were
-    scored, both scores are returned as well. Leaves ``compressed.safetensors``: the better of before and after, by the
+    scored, both scores are returned as well. Where the search needed no supernet, the weights are the reconstructed
+    ones. Leaves ``compressed.safetensors``: the better of before and after, by the
     search split.
     """
     recipe, folder = run.recipe, run.folder / "finetune"
@@ -65,13 +73,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
         recipe, schedule, teacher, channels, metric, teacher_discriminator=judge, ema=schedule.ema
     )
     module.set_model(student.train())
-    path = run.folder / "supernet" / "helpers.safetensors"
-    helpers = load_weights(path)
-    load_into(module.discriminator, part(helpers, "discriminator."), path, "discriminator.")
-    load_into(module.mappings, part(helpers, "mappings."), path, "mappings.")
-    as_reconstructed = recipe.student.inherit != "none" and recipe.distillation.online_blocks is None
-    if start == "reconstructed" and not as_reconstructed:  # the supernet's channels are others
-        inherit_mappings(module.mappings, order_of(run, teacher))
+    _start_helpers(run, module, teacher, start)
 
     synchronised = recipe.generator.family == "spade"
     fit = StageFit("finetune", recipe, recipe.finetune, run.taught_data(), folder, report, sync_batchnorm=synchronised)
@@ -85,19 +87,38 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     return {"before": before, "after": after, **figures}
 
 
+def _start_helpers(run: Run, module: DistillationModule, teacher: Generator, start: str) -> None:
+    """Let discriminator and mappings go on from the stage before, the mappings as far as they fit the student."""
+    recipe, with_supernet = run.recipe, run.recipe.search.weights == "supernet"
+    if with_supernet:
+        inherit_discriminator(run, "supernet", module.discriminator)
+        path = run.folder / "supernet" / "helpers.safetensors"
+        load_into(module.mappings, part(load_helpers_of(run, "supernet"), "mappings."), path, "mappings.")
+    elif recipe.pretrain is not None:
+        inherit_discriminator(run, "pretrain", module.discriminator)
+    else:  # the first training of a student
+        warn_of_teacher(run, run.evaluator("search"))
+        start_discriminator(run, module.discriminator, "finetune", recipe.finetune)
+    as_supernet = with_supernet and recipe.student.inherit != "none" and recipe.distillation.online_blocks is None
+    if start == "reconstructed" and not as_supernet:  # the supernet's channels are others
+        parent = teacher if recipe.pretrain is None else run.load_parent()
+        start_mappings(run, module.mappings, order_of(run, parent))
+
+
 def _starts(run: Run, architecture: Architecture, teacher: Generator) -> Iterator[tuple[str, Generator]]:
     """The networks, on the run's device, that fine-tuning may start from, by the origin of their weights."""
-    wanted = run.recipe.finetune.start
-    if wanted != "reconstructed":
+    wanted, with_supernet = run.recipe.finetune.start, run.recipe.search.weights == "supernet"
+    if with_supernet and wanted != "reconstructed":
         yield "supernet", extract(run, architecture)
     if wanted == "supernet":
         return
-    if missing := missing_layers(run):
+    if missing := unsolved_layers(run):
         _log.info(
             "fine-tuning starts from the supernet's weights: the teacher has no layer %s to reconstruct", missing[0]
         )
         return
-    yield "reconstructed", reconstructed(run, architecture, teacher)
+    parent = teacher if run.recipe.pretrain is None else run.load_parent()
+    yield "reconstructed", reconstructing(run, parent)(architecture.sample)
 
 
 def _best(run: Run, scores: Mapping[str, float]) -> str:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.metrics.evaluator import Evaluator, Images, Result
 from ganc_nni.run import Run
+from ganc_nni.stages.candidates import candidates_of
 from ganc_nni.supernet.calibration import batch_norms, calibrated
-from ganc_nni.supernet.sampling import activate
 
 
 class HeldOut(NamedTuple):
@@ -31,7 +31,7 @@ class HeldOut(NamedTuple):
 def held_out_scores(
     run: Run, architecture: Architecture, evaluator: Evaluator, teacher: Images | None = None
 ) -> HeldOut:
-    """``search.repeats`` scores of a sub-generator as the supernet holds it.
+    """``search.repeats`` scores of a sub-generator with the weights with which the search has scored it.
 
     The first is on the test split. The others have a seed each: generators with batch norms are calibrated on other
     training pictures, for others as many pictures as the test split has are drawn from test and search split together.
@@ -42,18 +42,17 @@ def held_out_scores(
         evaluator: Of the test split.
         teacher: The teacher's images of the test split, with which those of the first score are compared.
     """
-    supernet, test, search = run.load_supernet(), run.data.test, run.data.search
-    activate(supernet, architecture.sample)
+    network, test, search = candidates_of(run)(architecture.sample), run.data.test, run.data.search
     calibration = run.calibration()
     first, scores = None, []
     for repeat in range(run.recipe.search.repeats):
         seed = run.recipe.search.seed + repeat
-        if repeat > 0 and batch_norms(supernet):
+        if repeat > 0 and batch_norms(network):
             calibration = run.calibration(seed)
         elif repeat > 0:
             evaluator = run.evaluator(f"redrawn {repeat}", test.redrawn(search, seed))
-        with calibrated(supernet, calibration):
-            first = first or evaluator.result(supernet, teacher)
-            scores.append(evaluator.score(supernet) if repeat > 0 else first.score)
+        with calibrated(network, calibration):
+            first = first or evaluator.result(network, teacher)
+            scores.append(evaluator.score(network) if repeat > 0 else first.score)
     assert first is not None  # search.repeats is 1 or more
     return HeldOut(first, scores)

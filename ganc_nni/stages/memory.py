@@ -11,6 +11,7 @@ from ganc_nni.recipe import Recipe
 _BATCH_SIZES = {
     "segmenter": ("segmenter.batch_size",),
     "teacher": ("teacher.schedule.batch_size",),
+    "pretrain": ("pretrain.batch_size",),
     "supernet": ("supernet.schedule.batch_size",),
     "finetune": ("finetune.batch_size",),
 }

@@ -25,6 +25,7 @@ from ganc_nni.stages.finetune import finetune
 from ganc_nni.stages.inputs import FILE as INPUTS
 from ganc_nni.stages.inputs import Inputs, Reads, Snapshot, in_short
 from ganc_nni.stages.memory import watch_stage
+from ganc_nni.stages.pretrain import pretrain
 from ganc_nni.stages.provenance import write_provenance
 from ganc_nni.stages.search import search
 from ganc_nni.stages.segmenter import train_run_segmenter
@@ -40,6 +41,7 @@ Stage = Callable[[Run, Report | None], dict[str, float]]
 STAGES: dict[str, Stage] = {
     "segmenter": train_run_segmenter,
     "teacher": train_teacher,
+    "pretrain": pretrain,
     "supernet": train_supernet,
     "search": search,
     "finetune": finetune,
@@ -47,20 +49,26 @@ STAGES: dict[str, Stage] = {
 }
 """All stages, in order; each takes what the ones before it left in the run folder."""
 
-SHARED = ("teacher", "supernet", "finetune")
+SHARED = ("teacher", "pretrain", "supernet", "finetune")
 """The stages that several processes can make together."""
+
+_WARM_UP = "supernet.discriminator_warmup"
 
 READS = {
     "segmenter": Reads(("seed", "data", "segmenter"), ("train",), scored_on=("test",)),
     "teacher": Reads(
         ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"), ("train", "search")
     ),
+    "pretrain": Reads(("student", "distillation", _WARM_UP, "pretrain", "teacher.views"), ("train", "search")),
     "supernet": Reads(("student", "distillation", "supernet", "teacher.views"), ("train", "search")),
-    "search": Reads(("search",), ("train", "search")),
-    "finetune": Reads(("finetune",), ("train", "search")),
+    "search": Reads(("student", "search"), ("train", "search")),
+    "finetune": Reads(("distillation", _WARM_UP, "finetune", "teacher.views"), ("train", "search")),
     "export": Reads(("search.repeats",), ("train", "search", "test")),
 }
 """What each stage reads besides what the stages before it have left."""
+
+_RECONSTRUCTED = Reads(("student",), ("train", "search"))
+"""What weights that are reconstructed for the search depend on, besides the stages before it."""
 
 _SCORED_BY_A_SEGMENTER = Reads(("segmenter",))
 """What the stages read, too, if a segmenter scores that the run has not trained."""
@@ -91,10 +99,14 @@ class Pipeline:
         return self._inputs[stage]
 
     def _read(self, stage: str, snapshot: Snapshot) -> Inputs:
+        return snapshot.inputs(self._read_before(stage), READS[stage])
+
+    def _read_before(self, stage: str) -> list[Reads]:
+        """What the stages before this one read."""
         before = [READS[name] for name in self.stages(stage)[:-1]]
         if stage != "segmenter" and self.run.recipe.metric.by_segmenter:
             before.append(_SCORED_BY_A_SEGMENTER)
-        return snapshot.inputs(before, READS[stage])
+        return before
 
     def stages(self, last: str) -> list[str]:
         """What has to be done for the stage ``last``, in order, that stage included.
@@ -102,7 +114,7 @@ class Pipeline:
         A segmenter is trained where one is needed and no weights are named.
 
         Raises:
-            InputError: The stage is the segmenter's, and the recipe has none to train.
+            InputError: The stage is the segmenter's or the supernet's, and the recipe has none to train.
         """
         recipe = self.run.recipe
         if last == "segmenter" and recipe.data.layout != "labels":
@@ -111,9 +123,23 @@ class Pipeline:
             raise InputError(
                 f"segmenter.weights: {recipe.segmenter.weights} is to be used, not trained; remove it to train one"
             )
-        trained = recipe.metric.by_segmenter and recipe.segmenter.weights is None
-        wanted = [stage for stage in STAGES if stage != "segmenter" or trained or last == "segmenter"]
+        if last == "supernet" and recipe.search.weights != "supernet":
+            raise InputError(
+                f"search.weights: got {recipe.search.weights}; such a search needs no supernet; set it to supernet to "
+                "train one"
+            )
+        left_out = {
+            "segmenter": last != "segmenter" and not (recipe.metric.by_segmenter and not recipe.segmenter.weights),
+            "pretrain": recipe.pretrain is None,
+            "supernet": recipe.search.weights != "supernet",
+        }
+        wanted = [stage for stage in STAGES if not left_out.get(stage)]
         return wanted[: wanted.index(last) + 1]
+
+    @property
+    def before_search(self) -> str:
+        """The last stage before the search, which leaves the weights that it scores, or reconstructs them from."""
+        return self.stages("search")[-2]
 
     def done(self, stage: str) -> bool:
         """Whether the stage's output is there and fits the recipe."""
@@ -194,8 +220,10 @@ class Pipeline:
         """What the content of a stage's folder belongs to."""
         if stage != "search":
             return self.key(stage)
-        precision = self.run.recipe.search.precision
-        return hashlib.sha256(f"{self.key('supernet')} {precision}".encode()).hexdigest()
+        search, weights = self.run.recipe.search, self.key(self.before_search)
+        if search.weights == "reconstructed":
+            weights = f"reconstructed {self._snapshot.inputs(self._read_before('search'), _RECONSTRUCTED).key}"
+        return hashlib.sha256(f"{weights} {search.precision}".encode()).hexdigest()
 
     def resumable(self) -> bool:
         """Whether an earlier search of the same supernet has left evaluations."""

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.logs import progress_bar
-from ganc_nni.generators import Generator
 from ganc_nni.generators.space import Sample, config_str
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import Precision
@@ -22,30 +21,30 @@ from ganc_nni.search.engine import InProcessEngine
 from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.strategies import build_strategy
+from ganc_nni.stages.candidates import Candidates, candidates_of
 from ganc_nni.supernet.calibration import calibrated
-from ganc_nni.supernet.sampling import activate
 from ganc_nni.training.loop import Report
 
 _log = logging.getLogger(__name__)
 
 
 def evaluate(
-    supernet: Generator,
+    candidates: Candidates,
     evaluator: Evaluator,
     sample: Sample,
     calibration: Sequence[Tensor] = (),
     precision: Precision = "fp32",
 ) -> Evaluation:
-    """Score one sub-generator in place, calibrated on inputs of the training set if it has batch norms.
+    """Score one sub-generator, calibrated on inputs of the training set if it has batch norms.
 
     One whose pictures make no score is a failure, not the end of the search.
     """
     start = time.perf_counter()
-    activate(supernet, sample)
     score, message = None, ""
     try:
-        with calibrated(supernet, calibration):
-            score = evaluator.score(supernet, precision)
+        network = candidates(sample)
+        with calibrated(network, calibration):
+            score = evaluator.score(network, precision)
         if not math.isfinite(score):
             score, message = None, f"its score is {score}, which is no number"
     except InputError:
@@ -56,9 +55,9 @@ def evaluate(
 
 
 def search(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Explore the trained supernet; returns the best score."""
+    """Explore the sub-generators of the supernet, or reconstructed ones; returns the best score."""
     recipe = run.recipe.search
-    supernet, evaluator = run.load_supernet(), run.evaluator("search")
+    candidates, evaluator = candidates_of(run), run.evaluator("search")
     record, calibration = SearchRecord(run, evaluator.metric_name), run.calibration()
     with progress_bar("sub-generators") as bar:
         task = bar.add_task("search", total=recipe.evaluations)
@@ -69,7 +68,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
             return score
 
         def score(sample: Sample) -> float | None:
-            outcome = evaluate(supernet, evaluator, sample, calibration, recipe.precision)
+            outcome = evaluate(candidates, evaluator, sample, calibration, recipe.precision)
             evaluation = dataclasses.replace(outcome, search=record.name)
             record.journal.append(evaluation)
             record.add(evaluation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning
@@ -21,7 +22,7 @@ from ganc_nni.recipe import Schedule
 from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import build_online_teachers
 from ganc_nni.stages.teacher import load_judge
-from ganc_nni.stages.warm_start import inherit_teacher
+from ganc_nni.stages.warm_start import inherit_discriminator, inherit_parent
 from ganc_nni.stages.warmup import start_discriminator
 from ganc_nni.supernet.calibration import calibrated
 from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy, trained_student
@@ -85,6 +86,12 @@ def warn_of_teacher(run: Run, evaluator: Evaluator) -> None:
         _log.warning("%s", doubt)
 
 
+def save_helpers(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write discriminator and mappings, of all that a stage has trained, into its ``helpers.safetensors``."""
+    helpers = {key: value for key, value in weights.items() if key.startswith(("discriminator.", "mappings."))}
+    save_weights(folder / "helpers.safetensors", helpers)
+
+
 def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     """Distil the supernet; returns the scores of its largest and smallest sub-generator.
 
@@ -95,11 +102,15 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     calibration = run.calibration()  # before the seed, because a loader takes random numbers
     torch.manual_seed(recipe.seed)
     evaluator = run.evaluator("search")
-    warn_of_teacher(run, evaluator)
+    if recipe.pretrain is None:  # whose stage has said it
+        warn_of_teacher(run, evaluator)
     extremes = {"largest": run.space.largest(), "smallest": run.space.smallest()}
     schedule, family = recipe.supernet.schedule, recipe.generator.family
     module = distillation_module(run, schedule, evaluator.metric, extremes, calibration, recipe.supernet.ema)
-    start_discriminator(run, module.discriminator)
+    if recipe.pretrain is not None:
+        inherit_discriminator(run, "pretrain", module.discriminator)
+    else:
+        start_discriminator(run, module.discriminator, "supernet", schedule)
     space = run.new_space()
     strategy = DistillationStrategy(WidthSampler(run.space, recipe.supernet.sampling, recipe.seed))
     fit = StageFit("supernet", recipe, schedule, run.taught_data(), folder, report)
@@ -108,15 +119,14 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
         evaluate = Lightning(module, fit.trainer, fit.train_loader, fit.validation_loader, fit_kwargs=at)
         strategy.initialize(RawFormatModelSpace(space, evaluate), OpenEngine())
         initialise(space, family)  # only now are the layers as wide as they will be trained
-        inherit_teacher(run, space, module.mappings)
+        inherit_parent(run, space, module.mappings)
         strategy.run()
 
     weights = part(fit.run(distil), "training_module.")
     save_weights(run.supernet_weights, trained_student(weights))
     if isinstance(module, OnlineModule):
         save_weights(folder / "teacher.safetensors", part(weights, WIDE))
-    helpers = {key: value for key, value in weights.items() if key.startswith(("discriminator.", "mappings."))}
-    save_weights(folder / "helpers.safetensors", helpers)
+    save_helpers(folder, weights)
     supernet = run.load_supernet()
     scores = {}
     for name, sample in extremes.items():

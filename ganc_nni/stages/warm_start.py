@@ -1,24 +1,27 @@
-"""Where a run's supernet, and the sub-generator that is fine-tuned, start: from the teacher, as far as it fits."""
+"""Where a run's students start: from the teacher, as far as it fits, or from the student of ``pretrain``."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.io import load_into, load_weights
 from ganc_nni.core.logs import say_once
 from ganc_nni.generators import Generator
+from ganc_nni.generators.space import Sample
 from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit, inherit_mappings, separated
-from ganc_nni.supernet.reconstruct import reconstruct
+from ganc_nni.supernet.reconstruct import Reconstruction, reconstruct
 from ganc_nni.training.gan import initialise
+from ganc_nni.training.loop import part
 
 if TYPE_CHECKING:
-    from ganc_nni.generators.architecture import Architecture, GeneratorConfig
+    from ganc_nni.generators.architecture import GeneratorConfig
     from ganc_nni.run import Run
 
 _log = logging.getLogger(__name__)
@@ -42,6 +45,11 @@ def missing_layers(run: Run) -> list[str]:
     return [layer for layer, there in layers.items() if not there]
 
 
+def unsolved_layers(run: Run) -> list[str]:
+    """The student's layers that cannot be reconstructed, by name; a student of ``pretrain`` has all of them."""
+    return missing_layers(run) if run.recipe.pretrain is None else []
+
+
 def check_inheritance(run: Run) -> None:
     """Refuse a recipe that asks for the teacher's weights in layers that the teacher does not have.
 
@@ -49,20 +57,23 @@ def check_inheritance(run: Run) -> None:
         InputError: There are such layers; the message names the first.
     """
     recipe = run.recipe
-    for key, value, cure in (
-        ("student.inherit", "teacher", "use auto, which inherits the other layers"),
-        ("finetune.start", "reconstructed", "use auto or supernet"),
+    for key, value, layers, cure in (
+        ("student.inherit", "teacher", missing_layers, "use auto, which inherits the other layers"),
+        ("finetune.start", "reconstructed", unsolved_layers, "use auto or supernet"),
+        ("search.weights", "reconstructed", unsolved_layers, "use supernet, or pretrain, which makes such a network"),
     ):
         section, _, name = key.partition(".")
-        if getattr(getattr(recipe, section), name) == value and (missing := missing_layers(run)):
+        if getattr(getattr(recipe, section), name) == value and (missing := layers(run)):
             raise InputError(
                 f"{key}: got {value}, but the teacher has no layer {missing[0]}{_more(missing)} as the student has it: "
                 f"{_difference(run)}; {cure}, or make the student like the teacher"
             )
 
 
-def inherit_teacher(run: Run, supernet: Generator, mappings: Iterable[nn.Module]) -> None:
-    """Let an initialised supernet and its feature mappings start from the run's teacher, as the recipe says.
+def inherit_parent(run: Run, supernet: Generator, mappings: Iterable[nn.Module]) -> None:
+    """Let an initialised supernet and its feature mappings start from their parent, as the recipe says.
+
+    The parent is the student of ``pretrain`` where there is one, which has all layers, or the teacher.
 
     Raises:
         InputError: See :func:`check_inheritance`.
@@ -70,22 +81,68 @@ def inherit_teacher(run: Run, supernet: Generator, mappings: Iterable[nn.Module]
     if run.recipe.student.inherit == "none":
         return
     check_inheritance(run)
-    missing = missing_layers(run)
+    missing = unsolved_layers(run)
     count = sum(1 for parameter in supernet.parameters() if parameter.ndim > 1)
     if len(missing) == count:
         _log.info("the student starts from random weights: %s", _difference(run))
         return
-    teacher = run.load_teacher()
-    order = order_of(run, teacher)
-    inherit(supernet, teacher, order)
-    inherit_mappings(mappings, order)
-    if separated(supernet.state_dict(), teacher.state_dict()) or order.norms:
-        _solve_largest(run, supernet, teacher, order)
+    parent = run.load_parent()
+    order = order_of(run, parent)
+    inherit(supernet, parent, order)
+    start_mappings(run, mappings, order)
+    if separated(supernet.state_dict(), parent.state_dict()) or order.norms:
+        _solve_largest(run, supernet, parent, order)
     if missing:
         why = f"; {missing[0]}{_more(missing)} start from random weights: {_difference(run)}"
     else:
         why = ", most important channels first"
-    _log.info("the student inherits %d of its %d convolutions from the teacher%s", count - len(missing), count, why)
+    name = "teacher" if run.recipe.pretrain is None else "pretrained student"
+    _log.info("the student inherits %d of its %d convolutions from the %s%s", count - len(missing), count, name, why)
+
+
+def start_mappings(run: Run, mappings: Iterable[nn.Module], order: ChannelOrder) -> None:
+    """Let the feature mappings fit a student that has inherited from its parent in ``order``."""
+    if run.recipe.pretrain is None:
+        inherit_mappings(mappings, order)
+        return
+    helpers = load_helpers_of(run, "pretrain")
+    with torch.no_grad():
+        for index, (mapping, channels) in enumerate(zip(mappings, order.features, strict=True)):
+            assert isinstance(mapping, nn.Conv2d)
+            count = min(mapping.in_channels, len(channels))
+            weight, bias = (helpers[f"mappings.{index}.{name}"] for name in ("weight", "bias"))
+            mapping.weight[:, :count] = weight.index_select(1, channels[:count].cpu()).to(mapping.weight)
+            if mapping.bias is not None:
+                mapping.bias.copy_(bias)
+
+
+def load_helpers_of(run: Run, stage: str) -> dict[str, Tensor]:
+    """What a stage has trained along with its student: ``discriminator.`` and ``mappings.``."""
+    return load_weights(run.folder / stage / "helpers.safetensors")
+
+
+def inherit_discriminator(run: Run, stage: str, discriminator: nn.Module) -> None:
+    """Let a discriminator start from the one with which an earlier ``stage`` has ended."""
+    path = run.folder / stage / "helpers.safetensors"
+    load_into(discriminator, part(load_helpers_of(run, stage), "discriminator."), path, "discriminator.")
+
+
+def start_pretrained(run: Run, student: Generator, mappings: Iterable[nn.Module]) -> None:
+    """Let the initialised student of ``pretrain``, on the run's device, start from the teacher, as the recipe says.
+
+    What can be inherited is reconstructed.
+    """
+    count = sum(1 for parameter in student.parameters() if parameter.ndim > 1)
+    missing = missing_layers(run)
+    if run.recipe.student.inherit == "none" or len(missing) == count:
+        _log.info("pretrain: the student starts from random weights: %s", _difference(run))
+        return
+    teacher = run.load_teacher()
+    order = order_of(run, teacher)
+    inherit(student, teacher, order)
+    inherit_mappings(mappings, order)
+    reconstruct(student, teacher, order, _images(run))
+    _log.info("pretrain: the student starts from %d of the teacher's convolutions", count - len(missing))
 
 
 @torch.no_grad()
@@ -99,13 +156,36 @@ def _solve_largest(run: Run, supernet: Generator, teacher: Generator, order: Cha
         tensor.copy_(solved[name])
 
 
-def reconstructed(run: Run, architecture: Architecture, teacher: Generator) -> Generator:
-    """A sub-generator with weights reconstructed from ``teacher`` on training images; both on the run's device."""
-    order = order_of(run, teacher)
-    network = architecture.network().to(run.device)
-    initialise(network, architecture.config.family)
-    inherit(network, teacher, order)
-    reconstruct(network, teacher, order, _images(run))
+def reconstructing(run: Run, parent: Generator | None = None) -> Callable[[Sample], Generator]:
+    """Gives the network of a sample, on the run's device, with weights that are solved from its parent's.
+
+    The training images, the parent's outputs and what equal widths have in common are computed once. The weights of a
+    sample do not depend on what was asked for before.
+
+    Args:
+        run: The run.
+        parent: Left out: the student of ``pretrain`` or the teacher.
+    """
+    parent = (run.load_parent() if parent is None else parent).to(run.device).eval()
+    order, config = order_of(run, parent), run.student_config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.recipe.seed)
+        widest = config.build(list(run.space.largest().values()))
+        initialise(widest, run.recipe.generator.family)
+    widest.to(run.device)
+    reconstruction = Reconstruction(parent, order, _images(run), widest)
+    first = dict(widest.state_dict())
+
+    @torch.no_grad()
+    def network(sample: Sample) -> Generator:
+        with torch.random.fork_rng(devices=[]):
+            student = config.build([sample[label] for label in run.space.choices]).to(run.device)
+        for name, tensor in itertools.chain(student.named_parameters(), student.named_buffers()):
+            tensor.copy_(first[name][tuple(slice(side) for side in tensor.shape)])
+        inherit(student, parent, order)
+        reconstruction.solve(student)
+        return student
+
     return network
 
 

@@ -39,11 +39,17 @@ SHOWN = 8
 """Images by which a discriminator from a file is looked at."""
 
 
-def start_discriminator(run: Run, discriminator: Discriminator) -> None:
+def start_discriminator(run: Run, discriminator: Discriminator, stage: str, schedule: Schedule) -> None:
     """Let the student's discriminator, which is new, start from the teacher's, or warm it up where that is not known.
 
     With ``distillation.lambda_gan`` 0 nothing happens: no loss asks for it. A warm-up leaves its checkpoints and
-    ``discriminator.safetensors`` in ``supernet/warmup`` and goes on from there; torch's random numbers stay the same.
+    ``discriminator.safetensors`` in ``STAGE/warmup`` and goes on from there; torch's random numbers stay the same.
+
+    Args:
+        run: The run.
+        discriminator: The student's.
+        stage: Whose student it is.
+        schedule: Batch size and rate of a warm-up.
 
     Raises:
         InputError: The teacher's does not fit.
@@ -68,14 +74,14 @@ def start_discriminator(run: Run, discriminator: Discriminator) -> None:
         _log.warning("%s: no such file; the student's discriminator is warmed up instead", helpers)
     if recipe.supernet.discriminator_warmup > 0:
         with torch.random.fork_rng(devices=[]):
-            _warm_up(run, discriminator)
+            _warm_up(run, discriminator, stage, schedule)
 
 
-def _warm_up(run: Run, discriminator: Discriminator) -> None:
-    recipe, folder = run.recipe, run.folder / "supernet" / "warmup"
-    schedule, steps, path = recipe.supernet.schedule, recipe.supernet.discriminator_warmup, folder / FILE
+def _warm_up(run: Run, discriminator: Discriminator, stage: str, schedule: Schedule) -> None:
+    recipe, folder = run.recipe, run.folder / stage / "warmup"
+    steps, path = recipe.supernet.discriminator_warmup, folder / FILE
     if not path.is_file():
-        name = "supernet: warm-up of the discriminator"
+        name = f"{stage}: warm-up of the discriminator"
         _log.info("%s, %d steps on the teacher's outputs: none is inherited", name, steps)
         module = DiscriminatorWarmUp(recipe, schedule, run.load_teacher(), copy.deepcopy(discriminator))
         fit = StageFit(name, recipe, schedule, run.taught_data(), folder, steps=steps)

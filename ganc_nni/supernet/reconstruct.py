@@ -24,8 +24,8 @@ from ganc_nni.supernet.inherit import CONVOLUTIONS, ChannelOrder, along, argumen
 RIDGE = 0.3
 """How much a change of a weight costs, in units of the mean square of what the weight reads."""
 
-SAMPLES = 100
-"""Pixels for each unknown of an output channel; more change nothing but the time."""
+SAMPLES = 10
+"""Pixels for each unknown of an output channel; more change nothing but the time (benchmarks/warm_start.py)."""
 
 LEAST = 4096
 """Pixels at least, for all unknowns together."""
@@ -35,69 +35,198 @@ LEAST = 4096
 def reconstruct(
     student: Generator, teacher: Generator, order: ChannelOrder, images: Sequence[Tensor], ridge: float = RIDGE
 ) -> None:
-    """Solve the convolutions of ``student`` in the order of computation, and measure its batch norms.
+    """Solve the convolutions of one ``student``; see :class:`Reconstruction`, which does it for several."""
+    Reconstruction(teacher, order, images, student, ridge).solve(student)
 
-    A weight that the images do not determine stays near to its value, the teacher's own. Of a separable convolution in
-    place of a full one the depthwise filters stay, and the pointwise convolution makes the full one's outputs.
+
+class Reconstruction:
+    """Solves the convolutions of any number of networks from one teacher, and computes once what they share.
+
+    They share the images and the teacher's outputs, which are taken once, at those pixels alone at which the widest
+    network is solved. Two networks share all convolutions up to the first one whose shapes differ: up to there the
+    second reads what the first has read. So solved weights are kept, by the shapes on the way to them.
 
     Args:
-        student: A network of plain torch layers that has inherited from ``teacher`` in ``order``; changed in place.
-            Layers that the teacher does not have stay as they are.
         teacher: Stays as it is.
-        order: The channels that the student has taken, see :func:`~ganc_nni.supernet.inherit.channel_order`.
+        order: The channels that the networks take, see :func:`~ganc_nni.supernet.inherit.channel_order`.
         images: Inputs, ``N x C x H x W`` each; a few are enough.
+        widest: A network that is at least as wide in each layer as all that shall be solved; stays as it is.
         ridge: See :data:`RIDGE`.
+        samples: See :data:`SAMPLES`.
     """
-    order = order.fitting(student)
-    apart = separated(student.state_dict(), teacher.state_dict())
-    solved = {name: name for name, _ in student.named_parameters()}
-    solved |= {f"{layer}.weight": f"{layer}.conv.2.weight" for layer in apart}
-    kept = _Kept(teacher, student, solved, order)
-    for batch in images:
-        with FasterKernels(), kept:
-            teacher(batch)
-    student.eval()
-    targets = {name: torch.cat(outputs) for name, outputs in kept.outputs.items()}
-    with FasterKernels(), _Solver(student, targets, ridge, apart):
-        student(torch.cat(list(images)))
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        teacher: Generator,
+        order: ChannelOrder,
+        images: Sequence[Tensor],
+        widest: Generator,
+        ridge: float = RIDGE,
+        samples: int = SAMPLES,
+    ) -> None:
+        order = order.fitting(widest)
+        self._apart = separated(widest.state_dict(), teacher.state_dict())
+        self._ridge = ridge
+        self._samples = samples
+        self._inputs = torch.cat(list(images))
+        self._solved: dict[_Path, tuple[Tensor, Tensor | None]] = {}
+        names = {name: name for name, _ in widest.named_parameters()}
+        names |= {f"{layer}.weight": f"{layer}.conv.2.weight" for layer in self._apart}
+        kept = _Kept(teacher, widest, names, order, _Pixels(len(self._inputs), samples))
+        for batch in images:
+            with FasterKernels(), kept:
+                teacher(batch)
+        self._targets = kept.outputs
+
+    @torch.no_grad()
+    def solve(self, student: Generator) -> None:
+        """Solve the convolutions of ``student`` in the order of computation, and measure its batch norms.
+
+        A weight that the images do not determine stays near to its value, the teacher's own. Of a separable
+        convolution in place of a full one the depthwise filters stay, and the pointwise convolution makes the full
+        one's outputs.
+
+        Args:
+            student: A network of plain torch layers that has inherited from the teacher in the order; changed in
+                place. Layers that the teacher does not have stay as they are. Channels that the teacher does not have
+                have to begin alike in all networks.
+        """
+        student.eval()
+        pixels = _Pixels(len(self._inputs), self._samples)
+        with FasterKernels(), _Solver(student, self._targets, self._solved, pixels, self._ridge, self._apart):
+            student(self._inputs)
+
+
+_Path = tuple[torch.Size, ...]
+"""Shapes of the weights that have been solved, in the order of computation."""
+
+
+class _Target(NamedTuple):
+    """What a phase of a convolution shall put out.
+
+    Attributes:
+        size: Height and width of the phase's output.
+        outputs: For each image, at some pixels, ``channels x pixels``.
+    """
+
+    size: tuple[int, int]
+    outputs: list[Tensor]
+
+
+_Targets = list[_Target]
+"""Those of all phases."""
+
+
+class _Pixels(NamedTuple):
+    """At which pixels convolutions are solved: the first ones of an order that depends on image and phase alone.
+
+    Attributes:
+        images: Number of images.
+        samples: See :data:`SAMPLES`.
+    """
+
+    images: int
+    samples: int
+
+    def of(self, image: int, phase: int, count: int, unknowns: int) -> Tensor:
+        """Numbers of pixels, of ``count`` that a phase has in an image."""
+        wanted = -(-max(self.samples * unknowns, LEAST) // self.images)
+        random = torch.Generator().manual_seed(image << 16 | phase)
+        return torch.randperm(count, generator=random)[:wanted]
 
 
 class _Kept(FunctionMode):
-    """Keeps what the teacher's convolutions put out, of the channels that the student has."""
+    """Keeps what the teacher's convolutions put out, of the channels that the widest student has.
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, solved: Mapping[str, str], order: ChannelOrder) -> None:
+    Attributes:
+        outputs: The targets of each of the student's weights, by name.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        widest: nn.Module,
+        solved: Mapping[str, str],
+        order: ChannelOrder,
+        pixels: _Pixels,
+    ) -> None:
         super().__init__()
         self._solved = solved
         self._names = {id(parameter): name for name, parameter in teacher.named_parameters()}
-        self._widths = {name: parameter.shape for name, parameter in student.named_parameters()}
+        self._shapes = {name: parameter.shape for name, parameter in widest.named_parameters()}
         self._order = order
-        self.outputs: dict[str, list[Tensor]] = {}
+        self._pixels = pixels
+        self.outputs: dict[str, _Targets] = {}
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """See the base class."""
         result = function(*arguments, **options)
         if function in CONVOLUTIONS:
-            name = self._names.get(id(arguments_of(function, arguments, options)["weight"]), "")
+            named = arguments_of(function, arguments, options)
+            name = self._names.get(id(named["weight"]), "")
             if name in self._solved:
-                axis, own = 1 if function is F.conv_transpose2d else 0, self._solved[name]
-                channels = self._order.axes[name][axis][: self._widths[own][axis]].to(result.device)
+                transposed, shape = function is F.conv_transpose2d, self._shapes[self._solved[name]]
+                axis = 1 if transposed else 0
+                channels = self._order.axes[name][axis][: shape[axis]].to(result.device)
                 kept = result[:, channels]
                 if (sign := self._order.factors.get(name, {}).get(axis)) is not None:
                     kept = kept * along(1, sign.to(result.device)[channels], kept)
-                self.outputs.setdefault(own, []).append(kept)
+                targets = self.outputs.setdefault(self._solved[name], [])
+                _pick(transposed, named, shape, kept, self._pixels, targets)
         return result
+
+
+def _pick(
+    transposed: bool,
+    named: Mapping[str, Any],
+    shape: torch.Size,
+    y: Tensor,
+    pixels: _Pixels,
+    targets: _Targets,
+) -> None:
+    """Append what a convolution has put out, at some pixels, to ``targets``.
+
+    Args:
+        transposed: Whether it is a transposed one.
+        named: Its arguments.
+        shape: Of the weight that is to be solved, which is not the convolution's own if that is a full one in place of
+            a separable one.
+        y: What it has put out, ``N x C x H x W``.
+        pixels: At which.
+        targets: Of the images before.
+    """
+    for number, phase in enumerate(_phases(transposed, {**named, "weight": torch.empty(shape, device="meta")})):
+        part = phase.of(y)
+        if number == len(targets):
+            targets.append(_Target((part.shape[2], part.shape[3]), []))
+        outputs, unknowns = targets[number].outputs, shape[1 - int(transposed)] * len(phase.taps)
+        for each in part.flatten(2):
+            chosen = pixels.of(len(outputs), number, each.shape[1], unknowns).to(y.device)
+            outputs.append(each[:, chosen])
 
 
 class _Solver(FunctionMode):
     """Solves each convolution when it is asked to compute, so that the next one reads what it then puts out."""
 
-    def __init__(self, student: nn.Module, targets: dict[str, Tensor], ridge: float, apart: Sequence[str]) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        targets: Mapping[str, _Targets],
+        solved: dict[_Path, tuple[Tensor, Tensor | None]],
+        pixels: _Pixels,
+        ridge: float,
+        apart: Sequence[str],
+    ) -> None:
         super().__init__()
         parameters = dict(student.named_parameters())
         pairs = [(parameters[f"{layer}.conv.0.weight"], parameters[f"{layer}.conv.2.weight"]) for layer in apart]
         self._pointwise = {id(depthwise): pointwise for depthwise, pointwise in pairs}
         self._names = {id(parameter): name for name, parameter in parameters.items()}
-        self._targets = targets
+        self._targets = dict(targets)
+        self._solved = solved
+        self._path: _Path = ()
+        self._pixels = pixels
         self._ridge = ridge
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
@@ -106,14 +235,27 @@ class _Solver(FunctionMode):
             _measure(*arguments[:3])
         elif function in CONVOLUTIONS:
             named = arguments_of(function, arguments, options)
-            target = self._targets.pop(self._names.get(id(named["weight"]), ""), None)
-            if target is not None:
-                _solve(function is F.conv_transpose2d, named, target, self._ridge)
+            targets = self._targets.pop(self._names.get(id(named["weight"]), ""), None)
+            if targets is not None:
+                self._solve(function is F.conv_transpose2d, named, targets)
             if (pointwise := self._pointwise.get(id(named["weight"]))) is not None:
                 y = function(*arguments, **options)
                 pointwise.mul_(y.std((2, 3)).mean(0)[:, None, None])  # the norm in between divides by it
                 return y
         return function(*arguments, **options)
+
+    def _solve(self, transposed: bool, named: Mapping[str, Any], targets: _Targets) -> None:
+        """Solve a convolution, or take what has been solved on the same way."""
+        weight, bias = named["weight"], named.get("bias")
+        self._path = (*self._path, weight.shape)
+        if (known := self._solved.get(self._path)) is None:
+            with torch._C.DisableTorchFunction():  # other modes need not look at each operation
+                _solve(transposed, named, targets, self._pixels, self._ridge)
+            self._solved[self._path] = weight.clone(), None if bias is None else bias.clone()
+            return
+        weight.copy_(known[0])
+        if bias is not None and known[1] is not None:
+            bias.copy_(known[1])
 
 
 def _measure(x: Tensor, mean: Tensor | None, variance: Tensor | None) -> None:
@@ -142,6 +284,10 @@ class _Phase:
     offsets: Tensor
     stride: tuple[int, int]
 
+    def of(self, y: Tensor) -> Tensor:
+        """The pixels of ``N x C x H x W`` that belong to it."""
+        return y[..., self.first[0] :: self.step[0], self.first[1] :: self.step[1]]
+
 
 def _phases(transposed: bool, named: Mapping[str, Any]) -> Iterator[_Phase]:
     kernel = named["weight"].shape[2:]
@@ -169,8 +315,8 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
-def _solve(transposed: bool, named: Mapping[str, Any], target: Tensor, ridge: float) -> None:
-    """Change weight and bias of a convolution so that its input makes ``target``, ``N x out_channels x H x W``.
+def _solve(transposed: bool, named: Mapping[str, Any], targets: _Targets, pixels: _Pixels, ridge: float) -> None:
+    """Change weight and bias of a convolution so that its input makes ``targets``.
 
     Of the changes d of the weights and b of the bias those are taken that minimise
     ``|A d + b - r|^2 + ridge * |d|^2``: A is what the kernel meets at a pixel, r what the weights as they are leave
@@ -178,7 +324,8 @@ def _solve(transposed: bool, named: Mapping[str, Any], target: Tensor, ridge: fl
     transposed convolution have in common.
     """
     x, weight, bias, groups = named["input"], named["weight"], named.get("bias"), named.get("groups", 1)
-    width = target.shape[1]  # a student that is wider than its teacher keeps its other channels as they are
+    # a student that is wider than its teacher keeps its other channels as they are
+    width = min(len(targets[0].outputs[0]), weight.shape[int(transposed)])
     if groups > 1 and (transposed or width < len(weight)):
         return
     rows = weight.transpose(0, 1).flatten(2) if transposed else weight.flatten(2)  # out x in / groups x taps
@@ -186,11 +333,10 @@ def _solve(transposed: bool, named: Mapping[str, Any], target: Tensor, ridge: fl
     outputs = width // groups
     solved: list[tuple[_Phase, Tensor, Tensor]] = []
     count, rest = 0.0, torch.zeros(groups, 1, outputs, dtype=torch.float64, device=x.device)
-    random = torch.Generator().manual_seed(0)
-    for phase in _phases(transposed, named):
+    for number, phase in enumerate(_phases(transposed, named)):
         now = rows[..., phase.taps].reshape(groups, outputs, -1)
         offset = bias[:width].double().view(groups, outputs, 1) if bias is not None else None
-        sums = _sums(x, target, phase, now, offset, random)
+        sums = _sums(x, targets[number], number, phase, now, offset, pixels)
         gram = sums.gram + (ridge * sums.gram.diagonal(dim1=1, dim2=2).mean(1) + _TINY)[:, None, None] * torch.eye(
             sums.gram.shape[1], dtype=torch.float64, device=x.device
         )
@@ -225,25 +371,26 @@ class _Sums(NamedTuple):
     pixels: int
 
 
-def _sums(x: Tensor, target: Tensor, phase: _Phase, now: Tensor, bias: Tensor | None, random: torch.Generator) -> _Sums:
+def _sums(
+    x: Tensor, target: _Target, number: int, phase: _Phase, now: Tensor, bias: Tensor | None, pixels: _Pixels
+) -> _Sums:
     groups, outputs, unknowns = now.shape
-    part = target[..., phase.first[0] :: phase.step[0], phase.first[1] :: phase.step[1]]
-    height, width = part.shape[2:]
-    wanted = min(height * width, -(-max(SAMPLES * unknowns, LEAST) // len(x)))
     options: Any = {"dtype": torch.float64, "device": x.device}
     gram, cross = torch.zeros(groups, unknowns, unknowns, **options), torch.zeros(groups, unknowns, outputs, **options)
     inputs, residuals = torch.zeros(groups, unknowns, 1, **options), torch.zeros(groups, 1, outputs, **options)
-    for image, wish in zip(x, part, strict=True):
-        pixels = torch.randperm(height * width, generator=random)[:wanted]
-        seen = _seen(image, phase, pixels, width).double().view(groups, unknowns, wanted)
-        left = wish.flatten(1)[:, pixels.to(x.device)].double().view(groups, outputs, wanted) - now @ seen
+    count = 0
+    for index, (image, wish) in enumerate(zip(x, target.outputs, strict=True)):
+        chosen = pixels.of(index, number, target.size[0] * target.size[1], unknowns)
+        seen = _seen(image, phase, chosen, target.size[1]).double().view(groups, unknowns, -1)
+        left = wish[: groups * outputs, : len(chosen)].double().view(groups, outputs, -1) - now @ seen
         if bias is not None:
             left = left - bias
         gram += seen @ seen.transpose(1, 2)
         cross += seen @ left.transpose(1, 2)
         inputs += seen.sum(2, keepdim=True)
         residuals += left.sum(2)[:, None]
-    return _Sums(gram, cross, inputs, residuals, wanted * len(x))
+        count += len(chosen)
+    return _Sums(gram, cross, inputs, residuals, count)
 
 
 def _seen(image: Tensor, phase: _Phase, pixels: Tensor, width: int) -> Tensor:

@@ -18,6 +18,7 @@ from tiny import search_space
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal
+from ganc_nni.stages.candidates import of_supernet
 from ganc_nni.stages.search import evaluate
 
 SPACE = search_space()
@@ -54,7 +55,7 @@ def _break(key: str, value) -> None:
 def _here(at: Place, sample: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     monkeypatch.chdir(at.folder)
     run = Run(load_recipe(Path("tiny.recipe.yml")))
-    return evaluate(run.load_supernet(), run.evaluator("search"), sample, run.calibration())
+    return evaluate(of_supernet(run.load_supernet()), run.evaluator("search"), sample, run.calibration())
 
 
 def test_trials_that_start_together_start_one_evaluator_and_get_what_this_process_gets(at, monkeypatch):

@@ -11,6 +11,7 @@ from tiny import CUDA, search_space, settings, write_space
 
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.candidates import of_supernet
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.search import evaluate
 
@@ -44,6 +45,6 @@ def test_trials_of_two_devices_have_two_evaluators_which_score_as_this_process_d
     assert {each.environ()["CUDA_VISIBLE_DEVICES"] for each in at.evaluators()} == {"0", "0,99"}
     monkeypatch.chdir(at.folder)
     run = Run(load_recipe(Path("tiny.recipe.yml")))
-    expected = evaluate(run.load_supernet(), run.evaluator("search"), sample, run.calibration()).score
+    expected = evaluate(of_supernet(run.load_supernet()), run.evaluator("search"), sample, run.calibration()).score
     assert answers[0]["default"] == pytest.approx(expected, rel=1e-3)
     assert answers[2]["default"] == pytest.approx(expected, rel=1e-3)

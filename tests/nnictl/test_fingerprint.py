@@ -53,11 +53,11 @@ def test_the_same_passes(noted):
         "recipe",
         "pictures",
         "metric",
-        "supernet",
+        "weights",
     }
 
 
-@pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe", "pictures", "metric", "supernet"])
+@pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe", "pictures", "metric", "weights"])
 def test_another_version_of_anything_refuses(noted, refused, key):
     change(noted, machine="tuner-1", **{key: "0123456789abcdef"})
     message = refused(fingerprint.check, new_run())
@@ -99,14 +99,14 @@ def test_a_damaged_supernet_refuses(noted, refused):
     content[-1] ^= 1
     path.write_bytes(content)
     message = refused(fingerprint.check, new_run())
-    assert "another version of supernet" in message
+    assert "another version of weights" in message
     assert "damaged" in message
 
 
 def test_other_weights_refuse(noted, refused):
     path = noted.parents[1] / "supernet" / "supernet.safetensors"
     save_weights(path, {key: value + 1e-6 for key, value in load_weights(path).items()})
-    assert "another version of supernet" in refused(fingerprint.check, new_run())
+    assert "another version of weights" in refused(fingerprint.check, new_run())
 
 
 def test_without_the_tuner_s_word_nobody_scores(noted, refused):
@@ -119,7 +119,7 @@ def test_the_supernet_is_noted_once_it_is_trained(tiny_folder, refused):
     run = new_run()
     fingerprint.write(run)
     fingerprint.check_before_training(run)
-    assert "says no supernet" in refused(fingerprint.check, run)
+    assert "says no weights" in refused(fingerprint.check, run)
 
 
 def test_an_evaluator_that_differs_gives_the_run_up(noted, monkeypatch):

@@ -21,6 +21,7 @@ from ganc_nni.search.journal import Evaluation, Journal
 from ganc_nni.search.pareto import Front, Point
 from ganc_nni.search.record import SearchRecord, search_name
 from ganc_nni.search.strategies import build_strategy
+from ganc_nni.stages.candidates import of_supernet
 from ganc_nni.stages.search import evaluate, finish, search
 
 EVERYTHING = 1e9
@@ -309,16 +310,16 @@ def test_a_search_in_which_all_fail_says_why(tiny_folder):
 def test_a_sub_generator_of_broken_weights_is_a_failure_and_no_crash(finished_copy):
     run = Run(recipe("space.json"))
     supernet, evaluator = run.load_supernet(), run.evaluator("search")
-    good = evaluate(supernet, evaluator, run.space.smallest())
+    good = evaluate(of_supernet(supernet), evaluator, run.space.smallest())
     assert math.isfinite(good.score)
     assert good.seconds > 0
     with torch.no_grad():
         supernet.model[1].weight[4:] = float("nan")
-    bad = evaluate(supernet, evaluator, run.space.largest())
+    bad = evaluate(of_supernet(supernet), evaluator, run.space.largest())
     assert bad.score is None
     assert bad.message
     # the channels that are broken are not the smallest one's
-    assert evaluate(supernet, evaluator, run.space.smallest()).score == good.score
+    assert evaluate(of_supernet(supernet), evaluator, run.space.smallest()).score == good.score
 
 
 def test_scores_of_another_search_are_known_but_only_what_is_asked_for_counts(tiny_folder):

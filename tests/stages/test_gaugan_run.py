@@ -87,11 +87,12 @@ def test_the_search_keeps_the_highest_score(run):
 
 
 def test_an_activated_calibrated_supernet_is_the_exported_network(run):
+    from ganc_nni.stages.candidates import of_supernet
     from ganc_nni.stages.search import evaluate
 
     architecture = Architecture.load(run.folder / "architecture.json")
     evaluator, supernet, exported = run.evaluator("search"), run.load_supernet(), extract(run, architecture)
-    evaluation = evaluate(supernet, evaluator, architecture.sample, run.calibration())
+    evaluation = evaluate(of_supernet(supernet), evaluator, architecture.sample, run.calibration())
     calibrate(exported, run.calibration())
     assert evaluator.score(exported) == evaluation.score == architecture.metrics["miou/search"]
     source = run.data.search.sources[0][None]

@@ -16,7 +16,7 @@ from ganc_nni.run import Run
 from ganc_nni.stages.export import read_summary
 from ganc_nni.stages.pipeline import PEAKS, STAGES, Pipeline
 
-ALL = tuple(stage for stage in STAGES if stage != "segmenter")  # which only label maps have
+ALL = tuple(stage for stage in STAGES if stage not in ("segmenter", "pretrain"))  # which this recipe has not
 
 
 def pipeline(**sections):
@@ -59,6 +59,42 @@ def test_a_change_reaches_only_what_depends_on_it(tiny_folder, change, first):
     before, after = keys(), keys(**change)
     changed = {stage for stage in ALL if before[stage] != after[stage]}
     assert changed == set(ALL[ALL.index(first) :] if first else ())
+
+
+@pytest.mark.parametrize(
+    ("change", "left_out", "first"),
+    [
+        ({"search": {"weights": "reconstructed"}}, "supernet", "search"),
+        ({"pretrain": SCHEDULE}, None, "pretrain"),
+        ({"pretrain": SCHEDULE, "search": {"weights": "reconstructed"}}, "supernet", "pretrain"),
+    ],
+    ids=str,
+)
+def test_stages_that_a_recipe_asks_for_change_the_later_ones(tiny_folder, change, left_out, first):
+    before, made = keys(), pipeline(**change)
+    names = made.stages("export")
+    assert names == [each for each in STAGES if each in (*ALL, first) and each != left_out]
+    changed = [each for each in names if made.key(each) != before.get(each)]
+    assert changed == names[names.index(first) :]
+    assert made.before_search == names[names.index("search") - 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"supernet": {"schedule": {**SCHEDULE, "epochs": 3}, "ema": 0.9}}, None),
+        ({"supernet": {"discriminator_warmup": 3}}, "finetune"),
+        ({"distillation": {"lambda_recon": 10}}, "finetune"),
+        ({"student": {"separable": False}}, "search"),
+        ({"seed": 1}, "teacher"),
+    ],
+    ids=str,
+)
+def test_without_a_supernet_what_trains_one_changes_nothing(tiny_folder, change, first):
+    before, after = (pipeline(search={"weights": "reconstructed"}, **each) for each in ({}, change))
+    names = before.stages("export")
+    changed = [each for each in names if before.key(each) != after.key(each)]
+    assert changed == (names[names.index(first) :] if first else [])
 
 
 def test_widths_change_what_builds_on_the_student(tiny_folder):

@@ -14,6 +14,7 @@ from ganc_nni.core.errors import TrainingError
 from ganc_nni.core.io import load_weights
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.candidates import of_supernet
 from ganc_nni.stages.checks import check
 from ganc_nni.stages.memory import watch_stage
 from ganc_nni.stages.pipeline import PEAKS, Pipeline
@@ -76,7 +77,7 @@ def test_scores_are_those_of_the_cpu_and_bf16_nearly_the_same(run):
         assert full == pytest.approx(expected, rel=0.02)  # with TF32, as it is used
         assert half == pytest.approx(full, rel=0.1)
         assert half != full
-        assert evaluate(supernet, evaluator, sample).score == pytest.approx(full, rel=1e-4)
+        assert evaluate(of_supernet(supernet), evaluator, sample).score == pytest.approx(full, rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")

@@ -61,7 +61,7 @@ def started(run):
     torch.manual_seed(run.recipe.seed)
     module = distillation_module(run, run.recipe.supernet.schedule, None)
     before = {key: value.clone() for key, value in module.discriminator.state_dict().items()}
-    start_discriminator(run, module.discriminator)
+    start_discriminator(run, module.discriminator, "supernet", run.recipe.supernet.schedule)
     return module.discriminator.state_dict(), before
 
 

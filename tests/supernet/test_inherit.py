@@ -14,7 +14,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check
 from ganc_nni.stages.supernet import student_channels
-from ganc_nni.stages.warm_start import inherit_teacher
+from ganc_nni.stages.warm_start import inherit_parent
 from ganc_nni.supernet.distillation import DistillationModule, make_supernet
 from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit, inherit_mappings
 from ganc_nni.supernet.sampling import activate
@@ -223,7 +223,7 @@ def start(run):
     initialise(supernet)
     module = DistillationModule(run.recipe, run.recipe.finetune, run.load_teacher(), student_channels(run), None)
     before = [tensor.clone() for tensor in supernet.parameters()]
-    inherit_teacher(run, supernet, module.mappings)
+    inherit_parent(run, supernet, module.mappings)
     changed = [
         name
         for (name, now), old in zip(supernet.named_parameters(), before, strict=True)

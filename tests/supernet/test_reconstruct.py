@@ -12,7 +12,7 @@ from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.supernet.calibration import batch_norms, calibrate
 from ganc_nni.supernet.inherit import CONVOLUTIONS, arguments_of, channel_order, inherit
-from ganc_nni.supernet.reconstruct import _solve, reconstruct
+from ganc_nni.supernet.reconstruct import Reconstruction, _pick, _Pixels, _solve, reconstruct
 from ganc_nni.training.gan import initialise
 
 GEOMETRIES = {
@@ -37,8 +37,10 @@ class Solve(FunctionMode):
 
     def call(self, function, arguments, options):
         if function in CONVOLUTIONS:
-            named = arguments_of(function, arguments, options)
-            _solve(function is torch.nn.functional.conv_transpose2d, named, self.target, self.ridge)
+            named, transposed = arguments_of(function, arguments, options), "transpose" in function.__name__
+            pixels, targets = _Pixels(len(self.target), 100), []
+            _pick(transposed, named, named["weight"].shape, self.target, pixels, targets)
+            _solve(transposed, named, targets, pixels, self.ridge)
         return function(*arguments, **options)
 
 
@@ -82,6 +84,28 @@ def test_a_narrow_network_gets_nearer_to_the_teacher(kind):
         inherit(whole, teacher, order)
         reconstruct(whole, teacher, order, x)
         assert distance(whole) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["separable resnet", "unet with batch norms"])
+def test_networks_solved_together_are_those_solved_one_by_one(kind):
+    """What is shared changes nothing: widths that differ first at the start, in the middle and nowhere."""
+    labels, x = labels_of(kind), images(kind, count=1, seed=8)
+    teacher = random_teacher(kind, [4] * len(labels), seed=9)
+    order = channel_order(teacher, x)
+    widths = [[4] * len(labels), [2] * len(labels), [2] * 4 + [4] * (len(labels) - 4)]
+
+    def inherited(each):
+        student = new(kind, each).double().eval()
+        inherit(student, teacher, order)
+        return student
+
+    together = Reconstruction(teacher, order, x, new(kind, widths[0]))
+    for each in (*widths, widths[1]):
+        shared, alone = inherited(each), inherited(each)
+        together.solve(shared)
+        reconstruct(alone, teacher, order, x)
+        for (name, first), second in zip(shared.state_dict().items(), alone.state_dict().values(), strict=True):
+            assert torch.equal(first, second), (each, name)
 
 
 def test_weights_that_no_image_asks_for_stay():
