@@ -13,6 +13,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.nnictl.evaluator import Scorer
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
 from ganc_nni.stages.export import read_summary
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.warm_start import reconstructing
@@ -43,7 +44,7 @@ def teacher(tiny_folder):
 def test_a_run_without_a_supernet_has_all_else(tiny_folder, teacher):
     sections = {"teacher": teacher, "search": WITHOUT}
     run = Run(recipe("space.json", **sections))
-    run.check()
+    check(run)
     pipeline = Pipeline(run)
     pipeline.run_until("export")
     folder = run.folder
@@ -131,6 +132,6 @@ def test_settings_that_need_a_supernet_are_refused(tiny_folder, sections, messag
 def test_a_teacher_of_other_layers_is_refused_before_any_training(tiny_folder):
     run = Run(recipe("space.json", search=WITHOUT, teacher={"n_blocks": 4}))
     with pytest.raises(InputError, match=r"search\.weights: got reconstructed, but the teacher has no layer"):
-        run.check()
+        check(run)
     run = Run(recipe("space.json", search=WITHOUT, teacher={"n_blocks": 4}, pretrain=SCHEDULE))
-    run.check()
+    check(run)

@@ -7,6 +7,7 @@ from tiny import SCHEDULE, recipe, write_space
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights
 from ganc_nni.run import Run
+from ganc_nni.stages.checks import check
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.supernet import distillation_module
 from ganc_nni.stages.warm_start import inherit_parent, order_of
@@ -27,7 +28,7 @@ def long_way(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run = run_of()
-        run.check()
+        check(run)
         Pipeline(run).run_until("supernet")
     return folder
 
@@ -72,7 +73,7 @@ def test_widths_are_those_of_the_recipe(tiny_folder, weights):
     sections = {"pretrain": {**one, "widths": widths}, "supernet": {"schedule": one}, "finetune": one}
     search = {"weights": weights, "evaluations": 2, "population": 2}
     run = run_of(teacher={"schedule": one, "separable": True}, search=search, **sections)
-    run.check()
+    check(run)
     pipeline = Pipeline(run)
     pipeline.run_until("finetune")
     assert ("supernet" in pipeline.stages("finetune")) == (weights == "supernet")
@@ -87,4 +88,4 @@ def test_widths_are_those_of_the_recipe(tiny_folder, weights):
 
 def test_widths_that_are_not_one_for_each_label_are_refused(tiny_folder):
     with pytest.raises(InputError, match=r"pretrain\.widths: got 3; expected 8, one for each of down_0"):
-        run_of(pretrain={**SCHEDULE, "widths": [4, 4, 4]}).check()
+        check(run_of(pretrain={**SCHEDULE, "widths": [4, 4, 4]}))
