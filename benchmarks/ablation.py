@@ -48,7 +48,7 @@ from ganc_nni.recipe import Recipe, SamplingRecipe, Schedule, load_recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.supernet import OpenEngine, distillation_module
-from ganc_nni.stages.warm_start import IMAGES, inherit_teacher, order_of
+from ganc_nni.stages.warm_start import IMAGES, inherit_parent, order_of
 from ganc_nni.stages.warmup import start_discriminator
 from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy, make_supernet, trained_student
 from ganc_nni.supernet.inherit import inherit
@@ -147,7 +147,7 @@ class Ablation:
         module = distillation_module(run, self.schedule, None)
         if variant.discriminator:
             with torch.random.fork_rng(devices=[]):  # a student's random weights are those of its seed alone
-                start_discriminator(run, module.discriminator)
+                start_discriminator(run, module.discriminator, "supernet", run.recipe.supernet.schedule)
         if variant.pruned:
             return module, self.pruned()
         if variant.sandwich:
@@ -167,7 +167,7 @@ class Ablation:
     def fill(self, run: Run, supernet: Generator, module: DistillationModule) -> None:
         """Give a supernet its first weights: random ones, or the teacher's as the run's recipe says."""
         initialise(supernet, run.recipe.generator.family)
-        inherit_teacher(run, supernet, module.mappings)
+        inherit_parent(run, supernet, module.mappings)
 
     def pruned(self) -> Generator:
         """The teacher with as many channels in each layer, in proportion, as make the student's MACs or just less."""
