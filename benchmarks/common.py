@@ -1,4 +1,4 @@
-"""What the benchmarks share: the published set-up on procedural pictures, times, tables."""
+"""What the benchmarks share: the published set-up on procedural images, times, tables."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def quiet() -> None:
     logging.disable(logging.CRITICAL)
 
 
-def published(size: tuple[int, int], pictures: int) -> Run:
-    """The published CycleGAN recipe at height and width ``size``, on ``pictures`` procedural pictures, on the CPU."""
+def published(size: tuple[int, int], images: int) -> Run:
+    """The published CycleGAN recipe at height and width ``size``, on ``images`` procedural images, on the CPU."""
     recipe = load_recipe(ROOT / "experiments" / "cyclegan.recipe.yml")
-    data = DataRecipe(layout="unpaired", root=None, procedural_images=pictures, image_size=size)
+    data = DataRecipe(layout="unpaired", root=None, procedural_images=images, image_size=size)
     student = recipe.student.model_copy(update={"space": ROOT / recipe.student.space})
     return Run(recipe.model_copy(update={"data": data, "student": student, "device": "cpu"}))
 

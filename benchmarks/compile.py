@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=64, help="height and width, pixels, multiple of 4")
     parser.add_argument("--samples", type=int, default=3, help="of widths, drawn as the training draws them")
     parser.add_argument("--ways", nargs="+", choices=[*WAYS], default=["fixed"], help="what widths are to the compiler")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and widths")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, images and widths")
     options = parser.parse_args()
     if options.samples < 1:
         parser.error(f"--samples: got {options.samples}; expected 1 or more")
@@ -87,8 +87,8 @@ def _steps(way: str | None, options: argparse.Namespace) -> tuple[list[float], l
         activate(supernet, sampler.draw(number))
         for again in range(1 + AGAIN):
             start = _processor_seconds()
-            picture, features = forward(source)
-            torch.stack([each.mean() for each in (picture, *features)]).sum().backward()
+            image, features = forward(source)
+            torch.stack([each.mean() for each in (image, *features)]).sum().backward()
             supernet.zero_grad()
             (later if again else first).append(_processor_seconds() - start)
     return first, later

@@ -47,7 +47,7 @@ def main() -> None:
     options = _options()
     quiet()
     torch.manual_seed(options.seed)
-    run = published((options.size[0], options.size[1]), pictures=16)
+    run = published((options.size[0], options.size[1]), images=16)
     for index in range(len(run.data.train)):
         _ = run.data.train.sources[index], run.data.train.targets[index]  # drawn at first use, then kept
     teacher = run.teacher_config.build(list(run.teacher_sample.values()))

@@ -52,9 +52,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--dims", type=int, default=2048, help="features of a picture")
-    parser.add_argument("--fake", type=int, default=120, help="generated pictures")
-    parser.add_argument("--real", type=int, default=1474, help="real pictures")
+    parser.add_argument("--dims", type=int, default=2048, help="features of a image")
+    parser.add_argument("--fake", type=int, default=120, help="generated images")
+    parser.add_argument("--real", type=int, default=1474, help="real images")
     parser.add_argument("--rank", type=int, default=400, help="causes behind the correlated features")
     parser.add_argument("--repeats", type=int, default=5, help="times each of our ways runs; the median counts")
     parser.add_argument("--seed", type=int, default=0, help="seed of the features")

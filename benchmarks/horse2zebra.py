@@ -1,4 +1,4 @@
-"""Real horse2zebra from pictures to compressed generators, beside the generator that GAN Compression released.
+"""Real horse2zebra from images to compressed generators, beside the generator that GAN Compression released.
 
 Teacher (trained, or the file that --teacher names), supernet, then for each budget search, fine-tuning and export; then
 every generator's score: Frechet distance (768 features of torchvision's Inception) and kernel distance (KID) of the 120
@@ -155,7 +155,7 @@ class Work:
         return self.folder / "scores" / f"{name.replace(' ', '_')}.json"
 
     def _row(self, name: str, key: str, score: Callable[[Zebras], dict[str, Any]]) -> None:
-        """A line of the table, unless it is there; ``key`` is of all that it depends on beside the test's pictures."""
+        """A line of the table, unless it is there; ``key`` is of all that it depends on beside the test's images."""
         if self._known(name, key):
             return
         with self.clock.stage(f"score of {name}", key) as noted:

@@ -1,6 +1,6 @@
-"""What horse2zebra.py would take on this machine, from a few steps of each training and a few scored pictures.
+"""What horse2zebra.py would take on this machine, from a few steps of each training and a few scored images.
 
-The steps are those of train.py on the run's own pictures, with random weights: only how long they take counts.
+The steps are those of train.py on the run's own images, with random weights: only how long they take counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from train import measure
 
 from ganc_nni.data import Split
-from ganc_nni.data.pictures import Redrawn
+from ganc_nni.data.image_sets import Redrawn
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
@@ -27,7 +27,7 @@ from ganc_nni.training.gan import initialise
 RELEASED_WIDTHS = (16, 16, 32, 16, 32, 32, 16, 16)
 """Stand for whatever a search chooses."""
 
-PICTURES = 32
+IMAGES = 32
 """That are scored, at most."""
 
 
@@ -47,7 +47,7 @@ def estimate(recipe: Recipe, budgets: Sequence[float], steps: int = 3, warmup: i
         narrow.write_text(json.dumps({label: {"_type": "choice", "_value": [width]} for label, width in choices}))
         fixed = recipe.model_copy(update={"student": recipe.student.model_copy(update={"space": narrow})})
         schedules = [recipe.teacher.schedule, recipe.supernet.schedule, recipe.finetune]
-        picture = _seconds_a_picture(Run(fixed), Path(folder) / "statistics")
+        image = _seconds_a_image(Run(fixed), Path(folder) / "statistics")
         search, rounds = len(run.data.search.sources), len(budgets)
         parts = {
             name: _training(Run(_with_schedule(each, schedule)), stage, (steps, warmup))
@@ -61,10 +61,10 @@ def estimate(recipe: Recipe, budgets: Sequence[float], steps: int = 3, warmup: i
             if name != "teacher" or recipe.teacher.checkpoint is None
         }
     parts["finetune"]["times"] = rounds
-    parts["candidates"] = {"steps": recipe.search.evaluations, "seconds_a_step": search * picture, "times": rounds}
+    parts["candidates"] = {"steps": recipe.search.evaluations, "seconds_a_step": search * image, "times": rounds}
     checks = [-(-schedule.total_epochs // schedule.validate_every) for schedule in schedules]
     scored = checks[0] + 2 * checks[1] + rounds * checks[2]
-    parts["validations"] = {"steps": scored, "seconds_a_step": search * picture, "times": 1}
+    parts["validations"] = {"steps": scored, "seconds_a_step": search * image, "times": 1}
     for part in parts.values():
         part["seconds"] = part["steps"] * part["seconds_a_step"] * part["times"]
     return {
@@ -95,7 +95,7 @@ def _training(run: Run, stage: str, measured: tuple[int, int]) -> dict[str, Any]
     }
 
 
-def _seconds_a_picture(run: Run, cache: Path) -> float:
+def _seconds_a_image(run: Run, cache: Path) -> float:
     """To translate and score one, as a candidate of the search does; the distance itself is a part of it."""
     torch.manual_seed(run.recipe.seed)
     student = run.student_config.build(list(run.space.largest().values()))
@@ -103,11 +103,11 @@ def _seconds_a_picture(run: Run, cache: Path) -> float:
     student.to(run.device)
     metric = run.recipe.metric.model_copy(update={"min_images": 2})
     search = run.data.search
-    sources, targets = (Redrawn((each,), PICTURES, seed=0) for each in (search.sources, search.targets))
+    sources, targets = (Redrawn((each,), IMAGES, seed=0) for each in (search.sources, search.targets))
     few = Split(sources, targets, paired=False)
     evaluator = Evaluator(metric, few, "few", run.device, cache)
     taken = []
-    for _ in range(2):  # the first loads the pictures and chooses kernels
+    for _ in range(2):  # the first loads the images and chooses kernels
         start = time.perf_counter()
         evaluator.score(student, run.recipe.search.precision)
         taken.append(time.perf_counter() - start)

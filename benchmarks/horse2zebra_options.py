@@ -27,7 +27,7 @@ INCEPTION = "inception_v3_imagenet_to_mixed_7a.fp16.safetensors"
 
 
 def within(run: Run, budget: float) -> Run:
-    """The same run with that many published MACs at 256x256, as many fewer as the pictures are smaller."""
+    """The same run with that many published MACs at 256x256, as many fewer as the images are smaller."""
     scaled = budget * math.prod(run.recipe.data.image_size) / math.prod(PUBLISHED_SIZE)
     search = run.recipe.search.model_copy(update={"budget": scaled, "convention": "published"})
     found = Run(run.recipe.model_copy(update={"search": search}))
@@ -118,7 +118,7 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
     names = ("TEACHER", "SUPERNET", "FINETUNING")
     found.add_argument("--epochs", type=int, nargs=3, default=(36, 80, 20), metavar=names, help="of all of trainB")
     found.add_argument(
-        "--batch", type=int, nargs=2, metavar=("TEACHER", "STUDENT"), help="pictures a step; left out: 4 8, CPU 1 1"
+        "--batch", type=int, nargs=2, metavar=("TEACHER", "STUDENT"), help="images a step; left out: 4 8, CPU 1 1"
     )
     found.add_argument("--budgets", type=float, nargs="+", default=(2.55e9, 1.41e9), help="published MACs at 256x256")
     found.add_argument("--evaluations", type=int, default=200, help="candidates of each search")

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from ganc_nni.core.io import load_weights, read_json, save_weights, write_text
 from ganc_nni.data import list_images
-from ganc_nni.data.folders import Pictures
+from ganc_nni.data.folders import ImageFileSet
 from ganc_nni.data.transforms import to_image
 from ganc_nni.metrics import (
     Gaussian,
@@ -30,8 +30,8 @@ from ganc_nni.metrics import (
 )
 from ganc_nni.metrics.evaluator import translate
 from ganc_nni.metrics.fidelity import FidelityScore
-from ganc_nni.metrics.pictures import resize_clean
-from ganc_nni.metrics.statistics import Pictures as PictureSequence
+from ganc_nni.metrics.image_files import resize_clean
+from ganc_nni.metrics.statistics import Images
 from ganc_nni.run import Run
 
 MORE_TO_DO = 75
@@ -98,7 +98,7 @@ class Zebras:
         self.run, metric, size = run, run.recipe.metric, run.recipe.data.image_size
         root = run.recipe.data.root or Path()
         self.extractor = build_extractor(metric, run.device)
-        zebras = _Clean(Pictures(list_images(root / "trainB")[:ZEBRAS], 3, size))
+        zebras = _Clean(ImageFileSet(list_images(root / "trainB")[:ZEBRAS], 3, size))
         digest = hashlib.sha256(f"{zebras.digest()} {self.extractor.weights_sha256} {metric.dims}".encode()).hexdigest()
         path = run.folder / "statistics" / f"zebras_{digest[:16]}.safetensors"
         if not path.is_file():
@@ -106,9 +106,9 @@ class Zebras:
         self.zebras = load_weights(path)["features"]
         self._taught: Tensor | None = None
 
-    def distance(self, pictures: PictureSequence) -> dict[str, float]:
-        """Both distances of a set of pictures in [-1, 1], that of Frechet with its interval."""
-        features = extract_features(self.extractor, _Clean(pictures), self.run.recipe.metric.batch_size)
+    def distance(self, images: Images) -> dict[str, float]:
+        """Both distances of a set of images in [-1, 1], that of Frechet with its interval."""
+        features = extract_features(self.extractor, _Clean(images), self.run.recipe.metric.batch_size)
         zebras = Gaussian.from_features(self.zebras)
         low, high = frechet_interval(features, zebras)
         return {
@@ -140,16 +140,16 @@ class Zebras:
 
 
 class _Clean:
-    """Pictures as 8-bit files of them would reach the network with ``ganc score --resize clean``."""
+    """Images as 8-bit files of them would reach the network with ``ganc score --resize clean``."""
 
-    def __init__(self, pictures: PictureSequence) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Images) -> None:
+        self._images = images
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return resize_clean(to_image(self._pictures[index])) / 127.5 - 1
+        return resize_clean(to_image(self._images[index])) / 127.5 - 1
 
     def digest(self) -> str:
-        return hashlib.sha256(f"clean {self._pictures.digest()}".encode()).hexdigest()
+        return hashlib.sha256(f"clean {self._images.digest()}".encode()).hexdigest()

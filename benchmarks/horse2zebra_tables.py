@@ -115,7 +115,7 @@ def _stages(stages: Mapping[str, Mapping[str, Any]]) -> tuple[Sequence[str], Row
         shown = str(steps or "") if done else "not done yet"
         rows.append([label, f"{seconds:.1f}", shown, str(stage.get("batch", "")), each, peaks])
     rows.append(["in all", f"{sum(stage['seconds'] for stage in stages.values()):.1f}", "", "", "", ""])
-    return ("stage", "seconds", "steps", "pictures a step", "ms a step, all in", "peak, MiB"), rows
+    return ("stage", "seconds", "steps", "images a step", "ms a step, all in", "peak, MiB"), rows
 
 
 def _estimate(estimate: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
@@ -131,7 +131,7 @@ def _estimate(estimate: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
         for name, part in estimate["parts"].items()
     ]
     rows.append(["in all", "", "", "", "", f"{estimate['seconds'] / 60:.1f}"])
-    return ("part", "steps or scores", "pictures a step", "ms each", "times", "minutes"), rows
+    return ("part", "steps or scores", "images a step", "ms each", "times", "minutes"), rows
 
 
 def _markdown(title: str, columns: Sequence[str], rows: Rows) -> str:

@@ -16,11 +16,11 @@ from torch import Tensor
 from ganc_nni.core.fast_ops import instance_norm, output_conv, wide_conv
 
 NORMS = ((1, 64, 256, 256), (2, 24, 256, 256), (1, 256, 64, 64), (4, 96, 64, 64), (4, 64, 32, 32))
-"""Inputs of a teacher's first and inner layers, of a student's, and of small pictures."""
+"""Inputs of a teacher's first and inner layers, of a student's, and of small images."""
 OUTPUTS = ((1, 64, 262, 262), (1, 16, 262, 262), (4, 32, 70, 70), (4, 8, 38, 38))
-"""Inputs of a last layer of 7x7: a teacher's, a student's, and of small pictures."""
+"""Inputs of a last layer of 7x7: a teacher's, a student's, and of small images."""
 WIDES = ((1, 256, 66, 66), (4, 256, 66, 66), (1, 192, 66, 66), (1, 128, 66, 66), (1, 256, 34, 34), (16, 256, 18, 18))
-"""Inputs of a teacher's residual blocks, and of smaller pictures."""
+"""Inputs of a teacher's residual blocks, and of smaller images."""
 
 Layer = Callable[[Tensor], Tensor]
 

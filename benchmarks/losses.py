@@ -1,9 +1,9 @@
 """Which loss teaches a student best: each alone beside the published ones, the same steps, several seeds.
 
-For every set of pictures one teacher is trained; then every choice of losses trains the same student, of one width in
-all layers, from scratch. The score is the Fréchet distance of the student's test pictures to the real ones (lower is
+For every set of images one teacher is trained; then every choice of losses trains the same student, of one width in
+all layers, from scratch. The score is the Fréchet distance of the student's test images to the real ones (lower is
 better), given as mean and standard deviation over the seeds. Real sets are those in the folder that GANC_DATA names;
-where it is unset, drawn pictures stand in for them.
+where it is unset, drawn images stand in for them.
 
 A row is a finished training. Rows stay in the folder --out: the same command goes on where it stopped or was killed,
 within a training from its last epoch, and prints what there is. Other options make other rows.
@@ -91,14 +91,14 @@ def choices(unit: float, vgg: Path | None) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Place:
-    """A set of pictures, its teacher, and its scores."""
+    """A set of images, its teacher, and its scores."""
 
     name: str
     run: Run
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """Scores on the test pictures."""
+        """Scores on the test images."""
         return self.run.evaluator("test")
 
     def losses(self, vgg: Path | None) -> dict[str, DistillationRecipe]:
@@ -139,7 +139,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=600, help="steps of a student, about: whole epochs")
     parser.add_argument("--teacher-steps", type=int, default=1500, help="steps of a teacher, about: whole epochs")
     parser.add_argument("--size", type=int, nargs=2, default=(64, 64), help="height and width, pixels, multiple of 4")
-    parser.add_argument("--batch", type=int, default=4, help="pictures a step")
+    parser.add_argument("--batch", type=int, default=4, help="images a step")
     parser.add_argument("--teacher-width", type=int, default=16, help="channels of the teacher's first layer")
     parser.add_argument("--width", type=int, default=8, help="channels of the student's first layer")
     parser.add_argument("--blocks", type=int, default=6, help="residual blocks of both")
@@ -180,15 +180,15 @@ def _place(name: str, options: argparse.Namespace) -> Place:
     path = options.out / f"{name}.recipe.yml"
     write_text(path, yaml.safe_dump(content, sort_keys=False))
     recipe = load_recipe(path)
-    pictures = len(Run(recipe).data.train)
-    schedule = _schedule(_epochs(options.teacher_steps, pictures, options.batch), options.batch)
+    images = len(Run(recipe).data.train)
+    schedule = _schedule(_epochs(options.teacher_steps, images, options.batch), options.batch)
     return Place(
         name, Run(recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"schedule": schedule})}))
     )
 
 
-def _epochs(steps: int, pictures: int, batch: int) -> int:
-    return max(2, round(steps / max(1, pictures // batch)))
+def _epochs(steps: int, images: int, batch: int) -> int:
+    return max(2, round(steps / max(1, images // batch)))
 
 
 def _schedule(epochs: int, batch: int) -> Schedule:

@@ -19,7 +19,7 @@ def main() -> None:
     options = _options()
     quiet()
     size = (options.size[0], options.size[1])
-    run = published(size, pictures=8)
+    run = published(size, images=8)
     config, channels = run.student_config, run.recipe.data.source_channels
     random = np.random.default_rng(options.seed)
     samples = [

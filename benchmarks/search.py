@@ -1,8 +1,8 @@
 """What a candidate of the search costs: its own forward passes, in process, under nnictl, and the straightforward way.
 
 The straightforward way is a process for each candidate, as a trial is that calls pytorch-fid: load torch and the
-supernet, slice the candidate out, read the pictures, load pytorch-fid's Inception and the real set's statistics, and
-take pytorch-fid's distance with its matrix square root. All ways score the same supernet on the same picture files and
+supernet, slice the candidate out, read the images, load pytorch-fid's Inception and the real set's statistics, and
+take pytorch-fid's distance with its matrix square root. All ways score the same supernet on the same image files and
 must come to the same score. Supernet and Inception have random weights, which times do not depend on. The first three
 take turns; nnictl comes after them.
 """
@@ -40,7 +40,7 @@ from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.data.transforms import to_image
 from ganc_nni.generators import Generator
 from ganc_nni.generators.space import Sample
-from ganc_nni.metrics import FeatureExtractor, Pictures, build_extractor, extract_features
+from ganc_nni.metrics import FeatureExtractor, Images, build_extractor, extract_features
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
@@ -58,7 +58,7 @@ LIMIT, STRAIGHT, OVERHEAD = 1.10, 3.0, 2.0
 INCEPTION = Path("hub", "checkpoints", FID_WEIGHTS_URL.rsplit("/", 1)[-1])
 """Where pytorch-fid finds weights instead of downloading them, below TORCH_HOME."""
 REAL = 300
-"""Pictures of the target domain."""
+"""Images of the target domain."""
 
 
 def main() -> None:
@@ -86,9 +86,9 @@ def main() -> None:
 
 
 def prepared(options: argparse.Namespace) -> Run:
-    """A run whose supernet is ready, in the current folder: the published student on drawn pictures in files."""
+    """A run whose supernet is ready, in the current folder: the published student on drawn images in files."""
     torch.manual_seed(options.seed)
-    drawn = published(tuple(options.size), pictures=8)
+    drawn = published(tuple(options.size), images=8)
     for name, count in (("trainA", options.pictures + 1), ("trainB", REAL + 1), ("testA", 16), ("testB", 16)):
         Path("data", name).mkdir(parents=True)
         side = drawn.data.still.sources if name.endswith("A") else drawn.data.still.targets
@@ -158,7 +158,7 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
     times_faster = np.median(seconds["straightforward"] / seconds["in process"], axis=0)[0]
     height, width = options.size
     show(
-        f"one candidate, {options.pictures} pictures of {height}x{width} in batches of {options.batch_size}, "
+        f"one candidate, {options.pictures} images of {height}x{width} in batches of {options.batch_size}, "
         f"{evaluator.metric_name} {extractor.dims}-d\n"
         f"in process takes {alone:.3f} of its forward passes ({'meets' if alone <= LIMIT else 'misses'} {LIMIT:.2f}); "
         f"straightforward {times_faster:.1f} times as long ({'meets' if times_faster >= STRAIGHT else 'misses'} "
@@ -206,13 +206,13 @@ def straightforward(run: Run, sample: Sample) -> float:
 
 
 def _pytorch_fid(dims: int) -> Callable[[Tensor], Tensor]:
-    """pytorch-fid's own network, on pictures in [-1, 1]."""
+    """pytorch-fid's own network, on images in [-1, 1]."""
     network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[dims]]).eval()
-    return lambda pictures: network((pictures + 1) / 2)[0].mean(dim=(2, 3))
+    return lambda images: network((images + 1) / 2)[0].mean(dim=(2, 3))
 
 
-def _moments(extractor: FeatureExtractor, pictures: Pictures, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    features = extract_features(extractor, pictures, batch_size).double().numpy()
+def _moments(extractor: FeatureExtractor, images: Images, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    features = extract_features(extractor, images, batch_size).double().numpy()
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
@@ -260,8 +260,8 @@ def under_nnictl(options: argparse.Namespace, run: Run) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=[256, 256], help="height and width, pixels, multiple of 4")
-    parser.add_argument("--pictures", type=int, default=120, help="pictures that are translated and scored")
-    parser.add_argument("--batch-size", type=int, default=16, help="pictures at once")
+    parser.add_argument("--pictures", type=int, default=120, help="images that are translated and scored")
+    parser.add_argument("--batch-size", type=int, default=16, help="images at once")
     parser.add_argument("--candidates", type=int, default=3, help="sub-generators, after one that does not count")
     parser.add_argument(
         "--dims", type=int, choices=(0, 64, 192, 768, 2048), default=2048, help="features of Inception; 0: random ones"
@@ -271,7 +271,7 @@ def _options() -> argparse.Namespace:
         "--trials", type=int, default=12, help="trials under nnictl, at least 2 more than at once; 0: without nnictl"
     )
     parser.add_argument("--concurrency", type=int, default=2, help="trials at once")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and candidates")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, images and candidates")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # a sample to score the straightforward way
     options = parser.parse_args()
     if 0 < options.trials < options.concurrency + 2:

@@ -67,14 +67,14 @@ def main() -> None:
     verdict = f"calibration {'meets' if share <= LIMIT else 'misses'} {LIMIT:.0%}"
     size = "x".join(map(str, run.recipe.data.image_size))
     images = sum(map(len, calibration))
-    title = f"one SPADE candidate, {size}, {len(sources)} pictures, {images} for calibration; {verdict}"
+    title = f"one SPADE candidate, {size}, {len(sources)} images, {images} for calibration; {verdict}"
     show(title, ("medians", "seconds", "CPU seconds", "of all"), rows)
 
 
-def _run(path: Path, pictures: int, folder: Path) -> Run:
+def _run(path: Path, images: int, folder: Path) -> Run:
     """The recipe on drawn label maps, with a segmenter of random weights."""
     recipe = load_recipe(path)
-    total = 5 * pictures  # a fifth scores the search
+    total = 5 * images  # a fifth scores the search
     data = DataRecipe(layout="labels", procedural_images=total, image_size=recipe.data.image_size, cache=True)
     network = new_network(recipe.segmenter.network, data.classes or 0)
     save_weights(folder / "segmenter.safetensors", network.network.state_dict())

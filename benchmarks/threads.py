@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="torch's threads")
     parser.add_argument("--busy", type=int, default=1, help="processes that keep a core busy each, beside")
     parser.add_argument("--size", type=int, default=64, help="height and width, pixels, multiple of 4")
-    parser.add_argument("--batch-size", type=int, default=4, help="pictures a step")
+    parser.add_argument("--batch-size", type=int, default=4, help="images a step")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -103,12 +103,12 @@ def _child(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     generator = ResnetGenerator((24,) * 8, n_blocks=6)
     optimizer = torch.optim.Adam(generator.parameters())
-    pictures = torch.rand(options.batch_size, 3, options.size, options.size) * 2 - 1
+    images = torch.rand(options.batch_size, 3, options.size, options.size) * 2 - 1
     times = []
     for _ in range(2 + options.steps):
         start = time.perf_counter()
         optimizer.zero_grad()
-        torch.nn.functional.l1_loss(generator(pictures), pictures).backward()
+        torch.nn.functional.l1_loss(generator(images), images).backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
     sys.stdout.write(str(np.median(times[2:])))

@@ -1,10 +1,10 @@
 """What a training step costs as the toolkit takes it, each setting of the section acceleration by itself, beside a
 plain PyTorch loop over the same modules.
 
-The plain loop has torch's own kernels, fp32, one picture a step, as published. Before each way the plain loop takes the
-same steps on the same pictures, so that whatever else the machine does slows both alike. A way's loss is that of its
+The plain loop has torch's own kernels, fp32, one image a step, as published. Before each way the plain loop takes the
+same steps on the same images, so that whatever else the machine does slows both alike. A way's loss is that of its
 last step, beside the plain loop's. Rounding grows from step to step: by how much, says the way rounding, the plain loop
-itself on pictures of which each number is the next that fp32 has.
+itself on images of which each number is the next that fp32 has.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ CPU_WAYS = (
 VIEWS = 1
 """Fixed views of the way views, whose teacher's outputs are computed before any step is timed."""
 
-COLUMNS = ("medians", "plain, ms", "ours", "pictures/s", "as fast", "loss, plain", "ours", "MiB, plain", "ours")
+COLUMNS = ("medians", "plain, ms", "ours", "images/s", "as fast", "loss, plain", "ours", "MiB, plain", "ours")
 
 STAGES = ("supernet", "teacher")
 
@@ -126,18 +126,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), help="height and width, pixels, multiple of 4")
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=["supernet", "teacher"], help="which")
     parser.add_argument("--ways", nargs="+", choices=[*WAYS], help="left out: all that the device is made for")
-    parser.add_argument("--batch", type=int, default=8, help="pictures a step of the ways batch and all")
+    parser.add_argument("--batch", type=int, default=8, help="images a step of the ways batch and all")
     parser.add_argument("--warmup", type=int, default=2, help="steps that are not counted")
     parser.add_argument("--steps", type=int, default=6, help="steps that are")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, pictures and widths")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, images and widths")
     return parser.parse_args()
 
 
 def _run(options: argparse.Namespace, batch: int, acceleration: dict[str, Any] | None = None) -> Run:
-    """The published recipe on as many procedural pictures as all steps take."""
-    pictures = max(16, batch * (options.warmup + options.steps) * 2)
-    recipe = published((options.size[0], options.size[1]), pictures).recipe
+    """The published recipe on as many procedural images as all steps take."""
+    images = max(16, batch * (options.warmup + options.steps) * 2)
+    recipe = published((options.size[0], options.size[1]), images).recipe
     schedule = recipe.teacher.schedule.model_copy(update={"batch_size": batch, "epochs": 1, "decay_epochs": 0})
     changes = {
         "device": options.device,
@@ -247,7 +247,7 @@ def _distil(run: Run, module: GanModule, fit: StageFit) -> None:
 
 
 def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespace, rounded: bool = False) -> Steps:
-    """The same of a plain loop, if ``rounded`` on pictures that differ by a rounding."""
+    """The same of a plain loop, if ``rounded`` on images that differ by a rounding."""
     gc.collect()
     module = _module(run, stage).to(device)
     schedule = run.recipe.teacher.schedule
@@ -348,7 +348,7 @@ def _row(plain: Steps, ours: Steps, batch: int) -> list[str]:
     seconds, taken = np.median(plain.seconds), np.median(ours.seconds)
     speed = batch * seconds / taken
     times = [f"{1000 * seconds:.0f}", f"{1000 * taken:.0f}", f"{batch / taken:.2f}", f"{speed:.2f}"]
-    losses = [f"{plain.loss:.4f}", f"{ours.loss:.4f}" if batch == 1 else "other pictures"]
+    losses = [f"{plain.loss:.4f}", f"{ours.loss:.4f}" if batch == 1 else "other images"]
     return [*times, *losses, f"{plain.peak:.0f}", f"{ours.peak:.0f}"]
 
 

@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def data(self) -> Data:
-        """The pictures."""
+        """The images."""
         return build_data(self.recipe.data, self.recipe.seed)
 
     @cached_property
@@ -86,7 +86,7 @@ class Run:
         """The recipe's checkpoint; its widths, depth and kind of convolution are read from it alone.
 
         Raises:
-            InputError: It is no generator, or one for pictures of other channels.
+            InputError: It is no generator, or one for images of other channels.
         """
         checkpoint, data, generator = self.recipe.teacher.checkpoint, self.recipe.data, self.recipe.generator
         if checkpoint is None:
@@ -273,14 +273,14 @@ class Run:
 
         Evenly spread over the training set, or drawn at random by ``seed``. Empty for generators without batch norms.
         """
-        pictures, wanted = self.data.still.sources, self.recipe.metric.calibration_images
-        count = min(wanted, len(pictures)) if self.recipe.generator.family == "spade" else 0
+        images, wanted = self.data.still.sources, self.recipe.metric.calibration_images
+        count = min(wanted, len(images)) if self.recipe.generator.family == "spade" else 0
         if count == 0:
             return []
         if seed is None:
             return self.training_inputs(count, self.recipe.metric.batch_size)
-        chosen = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-        return list(DataLoader(Subset(pictures, chosen), self.recipe.metric.batch_size))
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+        return list(DataLoader(Subset(images, chosen), self.recipe.metric.batch_size))
 
     def training_inputs(self, count: int, batch_size: int = 1) -> list[Tensor]:
         """``count`` inputs evenly spread over the training set, or all if there are fewer, ``N x C x H x W`` each."""

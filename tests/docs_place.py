@@ -15,7 +15,7 @@ from ganc_nni.generators import spade
 from ganc_nni.generators.architecture import ResnetConfig, SpadeConfig
 from ganc_nni.interop import read_generator
 
-PICTURES = {
+IMAGES = {
     "photos/trainA": 20,
     "photos/trainB": 20,
     "photos/testA": 4,
@@ -26,10 +26,10 @@ PICTURES = {
     "A": 2,
     "B": 2,
 }
-"""Folders of 32x32 pictures, and how many."""
+"""Folders of 32x32 images, and how many."""
 
 LABELLED = {"streets/train": 24, "streets/test": 4}
-"""Beginnings of folders of 64x64 label maps with their pictures, and how many."""
+"""Beginnings of folders of 64x64 label maps with their images, and how many."""
 
 ADVERSARIAL = {**SCHEDULE, "decay_epochs": 0, "discriminator_learning_rate": 4e-4, "beta1": 0, "beta2": 0.9}
 LOSSES = {"gan_loss": "hinge", "lambda_recon": 10, "lambda_feat": 10}
@@ -55,7 +55,7 @@ def make_place(folder, finished, root):
     write_space(folder / "search_spaces" / "tiny_resnet.json")
     write_space(folder / "search_spaces" / "tiny_spade.json", labels=spade.LABELS)
     (folder / "tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json")))
-    for name, count in PICTURES.items():
+    for name, count in IMAGES.items():
         _save(folder / name, [_noise(number) for number in range(count)])
     for part in ("train", "test"):
         _save(folder / "facades" / part, [_noise(number, (32, 64)) for number in range(20 if part == "train" else 4)])
@@ -119,7 +119,7 @@ def _save_generators(folder):
     torch.save(public_state(4, n_downs=8), folder / "latest_net_G.pth")
     file = read_generator(folder / "latest_net_G_A.pth")
     size = (256, 256)
-    picture = np.array(_noise(0, size))[None]
+    image = np.array(_noise(0, size))[None]
     deploy(
-        Deployable(file.architecture(size), file.network(), Interface(size, as_bytes=True), [picture]), ["onnx"], folder
+        Deployable(file.architecture(size), file.network(), Interface(size, as_bytes=True), [image]), ["onnx"], folder
     )

@@ -35,7 +35,7 @@ NOT_RUN = {
     "python benchmarks/train.py --device cuda": "needs a CUDA device; only the command's spelling is checked",
     "torchrun": "several processes; tests/test_distributed.py has them; only the command's options are checked",
     "GANC_RUNS=": "needs other machines; tests/search/test_remote.py has them",
-    "docs/RESULTS.md": "real pictures, and hours",
+    "docs/RESULTS.md": "real images, and hours",
 }
 """Beginnings of commands, or documents, that are not run, with the reason; their options are checked all the same."""
 

@@ -1,4 +1,4 @@
-"""The smallest run that has every stage: 32x32 pictures, widths 4 and 8, three residual blocks."""
+"""The smallest run that has every stage: 32x32 images, widths 4 and 8, three residual blocks."""
 
 import contextlib
 import itertools

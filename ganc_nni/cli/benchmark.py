@@ -64,7 +64,7 @@ def benchmark(
             "programs count less.",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
     repeats: Annotated[
         int | None,
         typer.Option(min=1, help="Passes of each (30); with --table, visits to every combination of widths (6)."),
@@ -74,7 +74,7 @@ def benchmark(
 ) -> None:
     """Time teacher and compressed generator on this device, in turns: RECIPE, or --teacher FILE --compressed FILE.
 
-    With --table FILE measure the student of a recipe part by part instead; that needs no pictures and no weights.
+    With --table FILE measure the student of a recipe part by part instead; that needs no images and no weights.
     """
     if table is not None:
         if recipe is None:
@@ -167,7 +167,7 @@ def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Setting
 def _print_timings(timings: list[Timing], title: str) -> None:
     shown = Table(title=title, title_justify="left")
     shown.add_column("", no_wrap=True)
-    for column in ("median (ms)", "p95 (ms)", "pictures a second", "peak (MiB)", "speedup"):
+    for column in ("median (ms)", "p95 (ms)", "images a second", "peak (MiB)", "speedup"):
         shown.add_column(column, justify="right")
     for timing in timings:
         values = (timing.median_ms, timing.p95_ms, timing.pictures_per_second, timing.peak_mib, timing.speedup)

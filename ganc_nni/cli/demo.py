@@ -1,4 +1,4 @@
-"""The command that serves a page on which a finished run answers pictures."""
+"""The command that serves a page on which a finished run answers images."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def demo(
         ),
     ] = "127.0.0.1",
     max_pixels: Annotated[
-        int, typer.Option(min=1, max=_PILLOWS_MOST, help="Largest picture that is read, pixels.")
+        int, typer.Option(min=1, max=_PILLOWS_MOST, help="Largest image that is read, pixels.")
     ] = 50_000_000,
     device: DeviceOption = "auto",
 ) -> None:
-    r"""Serve a page on this machine: give a picture, see teacher and compressed answer side by side. Ctrl-C ends it.
+    r"""Serve a page on this machine: give a image, see teacher and compressed answer side by side. Ctrl-C ends it.
 
-    Pictures are dropped, filmed, drawn or, for GauGAN, painted as label maps. Needs Gradio: pip install '.\[demo]'.
+    Images are dropped, filmed, drawn or, for GauGAN, painted as label maps. Needs Gradio: pip install '.\[demo]'.
     """
     from ganc_nni.demo.server import serve
 

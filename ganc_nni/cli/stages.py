@@ -65,15 +65,15 @@ def run_all(recipe: RecipeFile) -> None:
 
 @app.command()
 def train_teacher(recipe: RecipeFile) -> None:
-    """Train the teacher: CycleGAN on unpaired, pix2pix on paired pictures."""
+    """Train the teacher: CycleGAN on unpaired, pix2pix on paired images."""
     _run_until(recipe, "teacher")
 
 
 @app.command()
 def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
-    """Train a segmentation network on the recipe's own pictures and label maps, for metric miou and map.
+    """Train a segmentation network on the recipe's own images and label maps, for metric miou and map.
 
-    Reports its scores on real test pictures: the ceiling of what generated ones can reach. Call again to resume.
+    Reports its scores on real test images: the ceiling of what generated ones can reach. Call again to resume.
     """
     from ganc_nni.recipe import load_recipe
 
@@ -92,7 +92,7 @@ def train_segmenter(recipe: RecipeFile, as_json: AsJson = False) -> None:
     if as_json:
         print_json(figures)
         return
-    table = Table(title="segmenter on real test pictures (higher is better)", show_header=False)
+    table = Table(title="segmenter on real test images (higher is better)", show_header=False)
     for name, value in figures.items():
         table.add_row(name, f"{value:.4f}")
     CONSOLE.print(table)
@@ -150,9 +150,9 @@ def export(
     opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 20.")] = 17,
     as_json: AsJson = False,
 ) -> None:
-    """Write weights, summary and picture of the compressed generator, and files of it for other runtimes.
+    """Write weights, summary and image of the compressed generator, and files of it for other runtimes.
 
-    Each of these is run back on test pictures; export/files.json says how far it is from the network.
+    Each of these is run back on test images; export/files.json says how far it is from the network.
     """
     wanted = _formats(formats)
     _run_until(recipe, "export")
@@ -219,7 +219,7 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
 def _print_table(folder: Path, summary: Summary) -> None:
     height, width = summary.image_size
-    table = Table(title=f"{folder.name} at {height}x{width}, {summary.metric} on {summary.test_pictures} test pictures")
+    table = Table(title=f"{folder.name} at {height}x{width}, {summary.metric} on {summary.test_pictures} test images")
     for column in ("", "teacher", "compressed", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
     for row in summary.rows():
@@ -230,4 +230,4 @@ def _print_table(folder: Path, summary: Summary) -> None:
         CONSOLE.print(f"{name}: {remark}", soft_wrap=True)
     CONSOLE.print(f"architecture: {folder / 'architecture.json'}", soft_wrap=True)
     if (folder / "export" / "picture.png").is_file():
-        CONSOLE.print(f"picture:      {folder / 'export' / 'picture.png'}", soft_wrap=True)
+        CONSOLE.print(f"image:        {folder / 'export' / 'picture.png'}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands that work on single generator files and folders of pictures."""
+"""Commands that work on single generator files and folders of images."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ResizeChoice = Annotated[
         "with clean."
     ),
 ]
-BatchOption = Annotated[int, typer.Option(min=1, help="Pictures at once.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Images at once.")]
 
 
 @app.command()
@@ -155,7 +155,7 @@ def _profile_table(profiles: dict[str, Profile]) -> Table:
 @app.command()
 def translate(
     generator: GeneratorOption,
-    source: Annotated[Path, typer.Option("--input", help="Folder of pictures.")],
+    source: Annotated[Path, typer.Option("--input", help="Folder of images.")],
     target: Annotated[Path, typer.Option("--output", help="Folder for the PNG files, made if need be.")],
     config_str: ConfigOption = None,
     instances: Annotated[
@@ -168,7 +168,7 @@ def translate(
     batch_size: BatchOption = 1,
     device: DeviceOption = "auto",
 ) -> None:
-    """Translate every picture of a folder to a PNG of the same name and size.
+    """Translate every image of a folder to a PNG of the same name and size.
 
     Sizes that are no multiple of 4 are padded by reflection and cropped back. A SPADE generator reads PNG of class
     ids instead. --config-str takes a sub-generator out of a supernet.
@@ -179,17 +179,17 @@ def translate(
 
     file = read_generator(generator, config_str, upsampling)
     count = translate_folder(file, source, target, batch_size, pick_device(device), instances)
-    CONSOLE.print(f"{count} pictures in {target}", soft_wrap=True)
+    CONSOLE.print(f"{count} images in {target}", soft_wrap=True)
 
 
 @app.command()
 def score(
-    fake: Annotated[Path, typer.Option(help="Folder of generated pictures, or their statistics as .npz.")],
+    fake: Annotated[Path, typer.Option(help="Folder of generated images, or their statistics as .npz.")],
     real: Annotated[
-        Path, typer.Option(help="Folder of real pictures, or statistics as .npz of this project or pytorch-fid.")
+        Path, typer.Option(help="Folder of real images, or statistics as .npz of this project or pytorch-fid.")
     ],
     real_list: Annotated[
-        Path | None, typer.Option(help="Text file (.meta): use only these pictures of --real, one name a line.")
+        Path | None, typer.Option(help="Text file (.meta): use only these images of --real, one name a line.")
     ] = None,
     metric: MetricOption = "fid",
     dims: DimsOption = 2048,
@@ -210,7 +210,7 @@ def score(
     device: DeviceOption = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure how far generated pictures are from real ones: FID or KID (lower is better).
+    """Measure how far generated images are from real ones: FID or KID (lower is better).
 
     Of fewer than 1,000 images the score comes with a bootstrap interval (95 %).
     """
@@ -231,8 +231,8 @@ def score(
     table.add_row("weights (sha256)", result.weights_sha256)
     table.add_row("features", str(result.dims))
     table.add_row("resize", result.resize)
-    table.add_row("generated pictures", str(result.n_fake or "unknown"))
-    table.add_row("real pictures", str(result.n_real or "unknown"))
+    table.add_row("generated images", str(result.n_fake or "unknown"))
+    table.add_row("real images", str(result.n_real or "unknown"))
     if result.low is not None and result.high is not None:
         table.add_row("95 % interval", f"{result.low:.6g} to {result.high:.6g}")
     if teacher is not None:
@@ -248,10 +248,10 @@ def score(
 
 @app.command()
 def stats(
-    source: Annotated[Path, typer.Option("--input", help="Folder of pictures.")],
+    source: Annotated[Path, typer.Option("--input", help="Folder of images.")],
     target: Annotated[Path, typer.Option("--output", help="File to write, .npz with mu and sigma.")],
     listed: Annotated[
-        Path | None, typer.Option("--list", help="Text file (.meta): use only these pictures, one name a line.")
+        Path | None, typer.Option("--list", help="Text file (.meta): use only these images, one name a line.")
     ] = None,
     metric: MetricOption = "fid",
     dims: DimsOption = 2048,
@@ -260,14 +260,14 @@ def stats(
     batch_size: BatchOption = 16,
     device: DeviceOption = "auto",
 ) -> None:
-    """Write the statistics of real pictures, so that scores need not look at them again; pytorch-fid reads them too."""
+    """Write the statistics of real images, so that scores need not look at them again; pytorch-fid reads them too."""
     from ganc_nni.tools.score import require_source
 
     require_source(source)
     scorer = _scorer(metric, dims, weights, resize, batch_size, device)
     with enough_memory("ganc stats", f"lower {_settings(batch_size)}"):
         gaussian = scorer.save_statistics(source, target, listed)
-    CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} pictures", soft_wrap=True)
+    CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} images", soft_wrap=True)
 
 
 def _room_for(weights: Path) -> str:

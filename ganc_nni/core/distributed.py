@@ -81,5 +81,5 @@ def lightning() -> dict[str, Any]:
         "devices": int(os.environ["LOCAL_WORLD_SIZE"]),
         "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         "strategy": "ddp_find_unused_parameters_true",  # of two sides one at a time is trained
-        "use_distributed_sampler": False,  # the order of the pictures is divided up already
+        "use_distributed_sampler": False,  # the order of the images is divided up already
     }

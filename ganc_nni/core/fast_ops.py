@@ -17,7 +17,7 @@ from ganc_nni.core.torch_functions import FunctionMode
 
 
 class FasterKernels(FunctionMode):
-    """A context, of the thread that enters it, in which pictures take the ways below: convolutions of float32 on a CPU.
+    """A context, of the thread that enters it, in which images take the ways below: convolutions of float32 on a CPU.
 
     Backward passes are outside of it, and what is computed there again.
 
@@ -32,7 +32,7 @@ class FasterKernels(FunctionMode):
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """See the base class."""
-        if function is F.instance_norm and not self.exported and _is_batch(*arguments) and _of_the_picture(**options):
+        if function is F.instance_norm and not self.exported and _is_batch(*arguments) and _of_the_image(**options):
             return instance_norm(arguments[0], options["eps"], options.get("weight"), options.get("bias"))
         if function is F.conv2d and not options and _exact(arguments[0]) and _plain(*arguments[3:]):
             if _narrows(arguments[1]):
@@ -116,14 +116,14 @@ def _convolved(x: Tensor, weight: Tensor) -> Tensor:
     outputs = len(weight)
     kernel = (of_weight @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, outputs, -1)
     tiles = _tiles(x, TILE + 2)
-    pictures, _, rows, columns = tiles.shape[:4]
-    y = x.new_empty(pictures, outputs, rows, TILE, columns, TILE)
+    images, _, rows, columns = tiles.shape[:4]
+    y = x.new_empty(images, outputs, rows, TILE, columns, TILE)
     for part in _parts(tiles):
         of_part = of_output @ torch.bmm(kernel, _transformed(tiles[part], of_input)).view(36, -1)
         in_y = y[part]
         shape = (TILE, TILE, outputs, in_y.shape[0], in_y.shape[2], columns)
         in_y.copy_(of_part.view(shape).permute(3, 2, 4, 0, 5, 1))
-    return y.view(pictures, outputs, TILE * rows, TILE * columns)[..., : x.shape[2] - 2, : x.shape[3] - 2]
+    return y.view(images, outputs, TILE * rows, TILE * columns)[..., : x.shape[2] - 2, : x.shape[3] - 2]
 
 
 def _correlated(x: Tensor, gradient: Tensor) -> Tensor:
@@ -145,10 +145,10 @@ def _tiles(x: Tensor, side: int) -> Tensor:
 
 
 def _parts(tiles: Tensor) -> Iterator[tuple[slice, slice, slice]]:
-    """Which tiles are multiplied at once: several pictures, or some rows of one."""
-    pictures, _, rows, columns = tiles.shape[:4]
+    """Which tiles are multiplied at once: several images, or some rows of one."""
+    images, _, rows, columns = tiles.shape[:4]
     together, high = max(1, AT_ONCE // (rows * columns)), max(1, AT_ONCE // columns)
-    for first in range(0, pictures, together):
+    for first in range(0, images, together):
         for top in range(0, rows, high):
             yield slice(first, first + together), slice(None), slice(top, top + high)
 
@@ -175,7 +175,7 @@ def _transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _is_batch(x: Tensor) -> bool:
-    """Whether it is a batch of pictures of more than one pixel, which torch refuses to norm."""
+    """Whether it is a batch of images of more than one pixel, which torch refuses to norm."""
     return x.ndim == 4 and x.shape[2:].numel() > 1
 
 
@@ -185,8 +185,8 @@ def _exact(x: Tensor) -> bool:
     return _is_batch(x) and on_cpu
 
 
-def _of_the_picture(*, use_input_stats: bool, **others: Any) -> bool:
-    """Whether an instance norm uses the statistics of the picture and no others."""
+def _of_the_image(*, use_input_stats: bool, **others: Any) -> bool:
+    """Whether an instance norm uses the statistics of the image and no others."""
     return use_input_stats and others.get("running_mean") is None
 
 

@@ -10,15 +10,15 @@ from torch import Tensor
 
 
 def in_parts(function: Callable[[Tensor], Tensor], batch: Tensor, at_once: int) -> Tensor:
-    """``function`` of a batch; on a CPU of ``at_once`` pictures a thread, in as many threads as torch has.
+    """``function`` of a batch; on a CPU of ``at_once`` images a thread, in as many threads as torch has.
 
     Each thread has its share of torch's threads, and the caller's modes of autograd and autocast. On two cores 16
-    pictures of 256x256 take three quarters of the time that they take one part after the other (benchmarks/search.py).
+    images of 256x256 take three quarters of the time that they take one part after the other (benchmarks/search.py).
 
     Args:
-        function: Of a batch, each of whose pictures it treats alone; other threads call it at the same time.
+        function: Of a batch, each of whose images it treats alone; other threads call it at the same time.
         batch: ``N x C x H x W``.
-        at_once: Pictures, at least 1.
+        at_once: Images, at least 1.
     """
     if batch.device.type != "cpu":
         return function(batch)

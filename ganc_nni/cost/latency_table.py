@@ -32,7 +32,7 @@ class BlockTimes(BaseModel):
     Attributes:
         parts: The layers in it, in the order of computation.
         labels: The widths on which its time depends.
-        ms: Its milliseconds a picture by those widths, joined by underscores.
+        ms: Its milliseconds a image by those widths, joined by underscores.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class BlockTimes(BaseModel):
 
 
 class Comparison(BaseModel):
-    """A sub-generator drawn at random: milliseconds a picture as the table predicts, and measured as a whole."""
+    """A sub-generator drawn at random: milliseconds a image as the table predicts, and measured as a whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,7 +66,7 @@ class LatencyTable(BaseModel):
         clock: What was read: CPU time of the only thread, wall time, or CUDA events.
         torch: Version.
         threads: Of the CPU.
-        batch: Pictures at once.
+        batch: Images at once.
         precision: Of weights and activations.
         image_size: Height and width, pixels.
         config: The student but its widths.
@@ -110,11 +110,11 @@ class LatencyTable(BaseModel):
 
     @cached_property
     def figure(self) -> Additive:
-        """Nanoseconds a picture."""
+        """Nanoseconds a image."""
         return additive(self.blocks, self.space)
 
     def at(self, sample: Sample) -> float:
-        """Milliseconds a picture of one sub-generator."""
+        """Milliseconds a image of one sub-generator."""
         return self.figure.at(sample) / NANOSECONDS
 
     def smallest(self) -> tuple[float, Sample]:
@@ -162,7 +162,7 @@ class LatencyTable(BaseModel):
         """
         pairs = (
             ("a student", self.config, config),
-            ("pictures", self.image_size, image_size),
+            ("images", self.image_size, image_size),
             ("a search space", self.space, space.choices),
         )
         for what, found, expected in pairs:

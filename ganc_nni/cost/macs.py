@@ -3,7 +3,7 @@
 There are two conventions (docs/macs.md): ``published``, that of GAN Compression's tables, counts convolutions,
 transposed ones at their output resolution, each element of an instance norm, and the multiplication by which a Spade
 scales each element; ``true`` counts transposed convolutions at their input resolution and no norms. Neither counts
-biases. Both are for one picture.
+biases. Both are for one image.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Cost:
     """What a generator costs; expressions for a model space, integers for a network.
 
     Attributes:
-        macs_published: Multiply-accumulates a picture in the convention of the papers' tables.
-        macs_true: Multiply-accumulates a picture that are really done.
+        macs_published: Multiply-accumulates a image in the convention of the papers' tables.
+        macs_true: Multiply-accumulates a image that are really done.
         params: Weights and biases.
     """
 
@@ -84,7 +84,7 @@ def _layers(network: nn.Module, in_channels: int, size: tuple[int, int]) -> list
     counted: list[tuple[Any, int, int]] = []
     originals = dict(network.named_modules())
     # NNI's layers break when deep-copied to the meta device one by one, so the whole network goes there at once.
-    # In evaluation mode, because a batch norm cannot train on one picture of one pixel.
+    # In evaluation mode, because a batch norm cannot train on one image of one pixel.
     dry = copy.deepcopy(network).to("meta").eval()
     for name, module in dry.named_modules():
         if isinstance(module, _COUNTED):

@@ -81,7 +81,7 @@ class TableMeasurement:
         device: Where it runs.
         name: What the device is called.
         threads: Of the CPU.
-        batch: Pictures at once.
+        batch: Images at once.
         repeats: Visits to every combination of widths of every block.
         seed: Of the sub-generators and their order.
     """

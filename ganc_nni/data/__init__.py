@@ -1,16 +1,16 @@
-"""Pictures and label maps: from files or drawn in process, split for training, search and test, as tensors."""
+"""Images and label maps: from files or drawn in process, split for training, search and test, as tensors."""
 
 from ganc_nni.data.batch import Batch
 from ganc_nni.data.build import Data, Split, build_data
 from ganc_nni.data.encoding import IGNORE_ID, as_rgb, boundaries, colorize, decode, encode
-from ganc_nni.data.folders import PairedTrain, Pictures, TrainSet, UnpairedTrain
+from ganc_nni.data.folders import ImageFileSet, PairedTrain, TrainSet, UnpairedTrain
+from ganc_nni.data.image_sets import ImageSet
 from ganc_nni.data.images import list_images, read_image
 from ganc_nni.data.label_files import LabelledFile, LabelScheme, read_ids
 from ganc_nni.data.label_folders import find_labelled
 from ganc_nni.data.labels import LabelFiles, LabelMaps
 from ganc_nni.data.order import EpochOrder, drawing
-from ganc_nni.data.pictures import PictureSet
-from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
+from ganc_nni.data.procedural import ProceduralImages, ProceduralLabels
 from ganc_nni.data.transforms import Augmentation, resize, to_tensor
 
 __all__ = [
@@ -19,15 +19,15 @@ __all__ = [
     "Batch",
     "Data",
     "EpochOrder",
+    "ImageFileSet",
+    "ImageSet",
     "LabelFiles",
     "LabelMaps",
     "LabelScheme",
     "LabelledFile",
     "PairedTrain",
-    "PictureSet",
-    "Pictures",
+    "ProceduralImages",
     "ProceduralLabels",
-    "ProceduralPictures",
     "Split",
     "TrainSet",
     "UnpairedTrain",

@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Pictures of both domains.
+    """Images of both domains.
 
     Attributes:
-        source: What the generator reads: pictures ``N x C x H x W`` in [-1, 1], or label maps as one-hot channels (see
+        source: What the generator reads: images ``N x C x H x W`` in [-1, 1], or label maps as one-hot channels (see
             :func:`ganc_nni.data.encoding.encode`).
-        target: What it should make, pictures ``N x C x H x W`` in [-1, 1] of the same height and width. The
-            truth of ``source`` if the data are paired, else any picture of the target domain.
+        target: What it should make, images ``N x C x H x W`` in [-1, 1] of the same height and width. The
+            truth of ``source`` if the data are paired, else any image of the target domain.
         taught: Where it was computed before: the teacher's output for ``source``, and its distilled activations.
     """
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.logs import say_once
 from ganc_nni.data.decoding import Channels
-from ganc_nni.data.folders import PairedTrain, Pictures, TrainSet, UnpairedTrain
+from ganc_nni.data.folders import ImageFileSet, PairedTrain, TrainSet, UnpairedTrain
+from ganc_nni.data.image_sets import ImageSet, Redrawn
 from ganc_nni.data.images import list_images, require_folders
 from ganc_nni.data.label_files import LabelledFile, LabelScheme
 from ganc_nni.data.label_folders import find_labelled
 from ganc_nni.data.labels import LabelFiles
 from ganc_nni.data.pair_folders import find_pairs
-from ganc_nni.data.pictures import PictureSet, Redrawn
-from ganc_nni.data.procedural import ProceduralLabels, ProceduralPictures
+from ganc_nni.data.procedural import ProceduralImages, ProceduralLabels
 from ganc_nni.data.splits import FileSplit, search_count, set_test_aside, split_by_fraction, split_by_list
 from ganc_nni.data.transforms import Augmentation, Size
 from ganc_nni.recipe import DataRecipe
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures that score a generator.
+    """Images that score a generator.
 
     Attributes:
         sources: What the generator reads; for layout labels a :class:`~ganc_nni.data.labels.LabelMaps`.
@@ -37,8 +37,8 @@ class Split:
         paired: Whether sources and targets belong together.
     """
 
-    sources: PictureSet
-    targets: PictureSet
+    sources: ImageSet
+    targets: ImageSet
     paired: bool
 
     def content_paths(self) -> tuple[Path, ...]:
@@ -46,12 +46,12 @@ class Split:
         return tuple(dict.fromkeys((*self.sources.content_paths(), *self.targets.content_paths())))
 
     def spread(self, count: int) -> list[int]:
-        """Numbers of ``count`` pictures from the first to the last, or of all if there are fewer."""
+        """Numbers of ``count`` images from the first to the last, or of all if there are fewer."""
         last, count = len(self.sources) - 1, min(count, len(self.sources))
         return [round(index * last / max(1, count - 1)) for index in range(count)]
 
     def redrawn(self, other: Split, seed: int) -> Split:
-        """As many pictures as this split has, drawn from both splits by ``seed``; pairs stay together."""
+        """As many images as this split has, drawn from both splits by ``seed``; pairs stay together."""
         sources = Redrawn((self.sources, other.sources), len(self.sources), seed)
         targets = Redrawn((self.targets, other.targets), len(self.targets), seed)
         return Split(sources, targets, self.paired)
@@ -59,11 +59,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a run; no picture is in two of the three sets.
+    """The data of a run; no image is in two of the three sets.
 
     Attributes:
         train: Augmented batches without a batch axis.
-        search: What scores sub-generators during the search, set aside from the training pictures.
+        search: What scores sub-generators during the search, set aside from the training images.
         test: What scores the outcome.
         still: The training set without augmentation, at the size of the others.
     """
@@ -74,7 +74,7 @@ class Data:
     still: Split
 
 
-_Opener = Callable[[Size], PictureSet]
+_Opener = Callable[[Size], ImageSet]
 """One domain of one set, for which the size is still open."""
 
 
@@ -94,15 +94,15 @@ class _Sets:
 
 
 def build_data(recipe: DataRecipe, seed: int) -> Data:
-    """Find, split and open the pictures of a recipe.
+    """Find, split and open the images of a recipe.
 
     Args:
         recipe: The data section.
-        seed: Decides which training pictures score the search and how the others are shown (crops, flips, random
-            targets); for the procedural set also the pictures.
+        seed: Decides which training images score the search and how the others are shown (crops, flips, random
+            targets); for the procedural set also the images.
 
     Raises:
-        InputError: A folder, its pictures or the search list are not as the recipe says; the message names it.
+        InputError: A folder, its images or the search list are not as the recipe says; the message names it.
     """
     if recipe.root is None:
         sets = _procedural(recipe, seed)
@@ -126,7 +126,7 @@ def _split(recipe: DataRecipe, domains: _Domains) -> Split:
     return Split(sources, targets, paired=recipe.paired)
 
 
-def _opened(recipe: DataRecipe, domains: _Domains, size: Size) -> tuple[PictureSet, PictureSet]:
+def _opened(recipe: DataRecipe, domains: _Domains, size: Size) -> tuple[ImageSet, ImageSet]:
     """Sources and targets; of inputs alone the same set twice."""
     if recipe.layout == "inputs":
         inputs = domains.a(size)
@@ -136,7 +136,7 @@ def _opened(recipe: DataRecipe, domains: _Domains, size: Size) -> tuple[PictureS
 
 
 def _channels(recipe: DataRecipe) -> tuple[Channels, Channels]:
-    """Of the pictures of domain A and of domain B."""
+    """Of the images of domain A and of domain B."""
     source, target = recipe.source_channels, recipe.target_channels
     return (source, target) if recipe.direction == "AtoB" else (target, source)
 
@@ -148,8 +148,8 @@ def _unpaired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
 
     def domains(paths_a: list[Path], paths_b: list[Path]) -> _Domains:
         return _Domains(
-            partial(Pictures, paths_a, channels_a, cache=recipe.cache),
-            partial(Pictures, paths_b, channels_b, cache=recipe.cache),
+            partial(ImageFileSet, paths_a, channels_a, cache=recipe.cache),
+            partial(ImageFileSet, paths_b, channels_b, cache=recipe.cache),
         )
 
     test = domains(list_images(root / "testA"), list_images(root / "testB"))
@@ -166,7 +166,7 @@ def _input_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
     (split,) = _training_files(recipe, [paths], seed)
 
     def domains(paths: list[Path]) -> _Domains:
-        inputs: _Opener = partial(Pictures, paths, recipe.source_channels, cache=recipe.cache)
+        inputs: _Opener = partial(ImageFileSet, paths, recipe.source_channels, cache=recipe.cache)
         return _Domains(inputs, inputs)
 
     return _Sets(domains(split.train), domains(split.search), domains(test))
@@ -190,8 +190,8 @@ def _paired_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
 
     def halves(paths: list[Path]) -> _Domains:
         return _Domains(
-            partial(Pictures, paths, channels_a, half="left", cache=recipe.cache),
-            partial(Pictures, paths, channels_b, half="right", cache=recipe.cache),
+            partial(ImageFileSet, paths, channels_a, half="left", cache=recipe.cache),
+            partial(ImageFileSet, paths, channels_b, half="right", cache=recipe.cache),
         )
 
     return _Sets(halves(split.train), halves(split.search), halves(list_images(root / test)))
@@ -207,8 +207,8 @@ def _paired_in_two(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
 
     def domains(pairs: dict[Path, Path]) -> _Domains:
         return _Domains(
-            partial(Pictures, list(pairs), channels_a, cache=recipe.cache),
-            partial(Pictures, list(pairs.values()), channels_b, cache=recipe.cache),
+            partial(ImageFileSet, list(pairs), channels_a, cache=recipe.cache),
+            partial(ImageFileSet, list(pairs.values()), channels_b, cache=recipe.cache),
         )
 
     trained, searched = ({path: partners[path] for path in paths} for paths in split)
@@ -232,10 +232,10 @@ def _label_folders(recipe: DataRecipe, root: Path, seed: int) -> _Sets:
     (split,) = _training_files(recipe, [list(by_label)], seed)
 
     def domains(files: list[LabelledFile]) -> _Domains:
-        pictures = [file.picture for file in files]
+        images = [file.image for file in files]
         return _Domains(
             partial(LabelFiles, files, scheme, instances=recipe.instances, cache=recipe.cache),
-            partial(Pictures, pictures, recipe.target_channels, cache=recipe.cache),
+            partial(ImageFileSet, images, recipe.target_channels, cache=recipe.cache),
         )
 
     trained, searched = ([by_label[path] for path in paths] for paths in split)
@@ -253,7 +253,7 @@ def _training_files(recipe: DataRecipe, listings: list[list[Path]], seed: int) -
 def _procedural(recipe: DataRecipe, seed: int) -> _Sets:
     if recipe.search_list is not None:
         raise InputError(
-            f"{recipe.search_list[0]}: data.search_list names files, but without data.root the pictures are drawn, not "
+            f"{recipe.search_list[0]}: data.search_list names files, but without data.root the images are drawn, not "
             "read; remove data.search_list or set data.root"
         )
     total = recipe.procedural_images
@@ -265,12 +265,12 @@ def _procedural(recipe: DataRecipe, seed: int) -> _Sets:
         if recipe.paired:
             numbers_a = numbers_b = range(first, end)
         else:
-            # even and odd scenes, so that no picture has its truth in the other domain
+            # even and odd scenes, so that no image has its truth in the other domain
             numbers_a, numbers_b = range(2 * first, 2 * end, 2), range(2 * first + 1, 2 * end, 2)
-        a: _Opener = partial(ProceduralPictures, "A", numbers_a, channels_a, seed=seed)
+        a: _Opener = partial(ProceduralImages, "A", numbers_a, channels_a, seed=seed)
         if recipe.layout == "labels":
             void = recipe.void_id is not None
             a = partial(ProceduralLabels, numbers_a, void=void, instances=recipe.instances, seed=seed)
-        return _Domains(a, partial(ProceduralPictures, "B", numbers_b, channels_b, seed=seed))
+        return _Domains(a, partial(ProceduralImages, "B", numbers_b, channels_b, seed=seed))
 
     return _Sets(domains(0, trained), domains(trained, total), domains(total, total + total // 4))

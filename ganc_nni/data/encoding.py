@@ -128,10 +128,10 @@ def _palette() -> npt.NDArray[np.uint8]:
 _PALETTE = _palette()
 
 
-def as_rgb(pictures: Tensor) -> Tensor:
-    """What ``N x C x H x W`` look like, ``N x 3 x H x W``: pictures of 1 or 3 channels, or else encoded label maps."""
-    pictures = pictures.detach().float().cpu()
-    channels = pictures.shape[1]
+def as_rgb(images: Tensor) -> Tensor:
+    """What ``N x C x H x W`` look like, ``N x 3 x H x W``: images of 1 or 3 channels, or else encoded label maps."""
+    images = images.detach().float().cpu()
+    channels = images.shape[1]
     if channels in (1, 3):
-        return pictures.expand(-1, 3, -1, -1)
-    return torch.stack([colorize(decode(encoded, min(channels, IGNORE_ID))) for encoded in pictures])
+        return images.expand(-1, 3, -1, -1)
+    return torch.stack([colorize(decode(encoded, min(channels, IGNORE_ID))) for encoded in images])

@@ -1,4 +1,4 @@
-"""Picture files as torch data sets, and the two kinds of training set."""
+"""Image files as torch data sets, and the two kinds of training set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ from torch.utils.data import Dataset
 
 from ganc_nni.data.batch import Batch
 from ganc_nni.data.decoding import Channels
+from ganc_nni.data.image_sets import ImageSet
 from ganc_nni.data.images import Half, read_bytes, read_half, read_image
 from ganc_nni.data.order import drawing
-from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Augmentation, Crop, Size
 
 
-class Pictures(PictureSet):
-    """Picture files in a fixed order, all resized to one size; item i is ``C x H x W`` in [-1, 1].
+class ImageFileSet(ImageSet):
+    """Image files in a fixed order, all resized to one size; item i is ``C x H x W`` in [-1, 1].
 
     Args:
         paths: The files.
         channels: 1: grey, 3: RGB.
         size: Height and width, pixels.
-        half: Which half of each picture to take; None: the whole picture.
-        cache: Keep each picture in memory once it was used.
+        half: Which half of each image to take; None: the whole image.
+        cache: Keep each image in memory once it was used.
 
     Raises:
         InputError: From an item or the digest, when its file cannot be read; the message names it.
@@ -59,10 +59,10 @@ class Pictures(PictureSet):
 
 
 class Shown(NamedTuple):
-    """Which picture, and which part of it.
+    """Which image, and which part of it.
 
     Attributes:
-        number: Of the picture in its set, from 0.
+        number: Of the image in its set, from 0.
         crop: Crop and flip.
     """
 
@@ -72,9 +72,9 @@ class Shown(NamedTuple):
 
 @dataclass(eq=False)
 class TrainSet(Dataset[Batch], ABC):
-    """Augmented pictures of two domains, in endless variations; an item is a :class:`Batch` without its first axis.
+    """Augmented images of two domains, in endless variations; an item is a :class:`Batch` without its first axis.
 
-    Item n is picture ``n % len`` as epoch ``n // len`` shows it. What is random about it depends on ``seed`` and n
+    Item n is image ``n % len`` as epoch ``n // len`` shows it. What is random about it depends on ``seed`` and n
     alone. To iterate is to see the first epoch.
 
     Attributes:
@@ -84,14 +84,14 @@ class TrainSet(Dataset[Batch], ABC):
         seed: Seeds crops, flips and what else is drawn; an integer from 0.
     """
 
-    sources: PictureSet
-    targets: PictureSet
+    sources: ImageSet
+    targets: ImageSet
     augmentation: Augmentation
     seed: int = 0
 
     @abstractmethod
     def __len__(self) -> int:
-        """Pictures an epoch."""
+        """Images an epoch."""
 
     @abstractmethod
     def draw(self, number: int) -> tuple[Shown, Shown]:
@@ -112,7 +112,7 @@ class TrainSet(Dataset[Batch], ABC):
 
 
 class UnpairedTrain(TrainSet):
-    """Pictures of two domains that do not belong together, as CycleGAN trains on them.
+    """Images of two domains that do not belong together, as CycleGAN trains on them.
 
     Item i is source ``i % len(sources)`` with a random target, each under its own crop and flip. The length is that
     of the larger domain.
@@ -132,7 +132,7 @@ class UnpairedTrain(TrainSet):
 
 @dataclass(eq=False)
 class PairedTrain(TrainSet):
-    """Pictures (or label maps) with their truth, as pix2pix and GauGAN train on them.
+    """Images (or label maps) with their truth, as pix2pix and GauGAN train on them.
 
     ``targets[i]`` is the truth of ``sources[i]``; both are under the same crop and flip.
 

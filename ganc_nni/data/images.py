@@ -1,4 +1,4 @@
-"""Picture files: which ones a folder holds, and how one is read."""
+"""Image files: which ones a folder holds, and how one is read."""
 
 import contextlib
 import logging
@@ -22,21 +22,21 @@ EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Picture files directly in a folder, sorted by name.
+    """Image files directly in a folder, sorted by name.
 
     Other files, hidden files (their name starts with a dot) and sub-folders are left out.
 
     Raises:
-        InputError: There is no such folder, it cannot be read, or it holds no picture.
+        InputError: There is no such folder, it cannot be read, or it holds no image.
     """
-    expected = f"expected a folder of pictures ({', '.join(EXTENSIONS)})"
+    expected = f"expected a folder of images ({', '.join(EXTENSIONS)})"
     try:
         if not folder.exists():
-            raise InputError(f"{folder}: no such folder; {expected}; check the path, or put the pictures there")
+            raise InputError(f"{folder}: no such folder; {expected}; check the path, or put the images there")
         if not folder.is_dir():
             raise InputError(f"{folder}: is a file; {expected}; give the folder that holds it")
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
-        paths = [path for path in entries if _is_picture(path)]
+        paths = [path for path in entries if _is_image(path)]
         nested = [path.name for path in entries if path.is_dir() and _holds_images(path)]
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}; {expected}; check its permissions") from None
@@ -45,7 +45,7 @@ def list_images(folder: Path) -> list[Path]:
         found = [f"its sub-folders {_first(nested)} hold some"] if nested else []
         found += [left_out] if left_out else []
         hint = f" ({'; '.join(found)})" if found else ""
-        raise InputError(f"{folder}: holds no picture{hint}; {expected}; check the path, or put the pictures there")
+        raise InputError(f"{folder}: holds no image{hint}; {expected}; check the path, or put the images there")
     if left_out:
         say_once(_log, ("left out", folder), "%s: %s", folder, left_out)
     if nested:
@@ -71,7 +71,7 @@ def _left_out(entries: Sequence[Path]) -> str:
 def _holds_images(folder: Path) -> bool:
     """Whether there is an image in a folder or below it."""
     with contextlib.suppress(OSError):
-        return not folder.name.startswith(".") and any(_is_picture(path) for path in folder.rglob("*"))
+        return not folder.name.startswith(".") and any(_is_image(path) for path in folder.rglob("*"))
     return False
 
 
@@ -102,7 +102,7 @@ def require_folders(root: Path, names: Sequence[str], expects: str, note: str = 
         )
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return _has_suffix(path) and not path.name.startswith(".") and path.is_file()
 
 
@@ -158,7 +158,7 @@ def unreadable(path: Path, error: Exception) -> Exception:
     if is_out_of_memory(error):
         return MemoryError(f"{path}: is too large for the memory that there is")
     return InputError(
-        f"{path}: cannot be read as a picture: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
+        f"{path}: cannot be read as a image: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
         "replace or remove it"
     )
 
@@ -171,13 +171,13 @@ def check_halves(path: Path, width: int) -> None:
     """
     if width % 2:
         raise InputError(
-            f"{path}: is {width} pixels wide; expected an even width, two pictures of the same size side by side; "
+            f"{path}: is {width} pixels wide; expected an even width, two images of the same size side by side; "
             "replace or remove it"
         )
 
 
 def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:
-    """One half of a picture that holds two of the same size side by side.
+    """One half of a image that holds two of the same size side by side.
 
     Raises:
         InputError: The file cannot be read, or its width does not divide by two; the message names it.

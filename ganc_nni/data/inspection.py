@@ -17,11 +17,11 @@ from ganc_nni.core.hashes import FileHashes
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_cache
 from ganc_nni.data.build import Data, Split
-from ganc_nni.data.folders import Pictures
+from ganc_nni.data.folders import ImageFileSet
+from ganc_nni.data.image_sets import ImageSet
 from ganc_nni.data.images import check_halves, read_image
 from ganc_nni.data.label_files import LabelScheme, read_ids
 from ganc_nni.data.labels import LabelFiles
-from ganc_nni.data.pictures import PictureSet
 from ganc_nni.recipe import DataRecipe
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def inspect(data: Data, recipe: DataRecipe, hashes: FileHashes) -> None:
     """
     splits: dict[_Part, Split] = {"train": data.still, "search": data.search, "test": data.test}
     places = [
-        _Place(part, domain, _jobs(pictures)) for part, split in splits.items() for domain, pictures in _domains(split)
+        _Place(part, domain, _jobs(images)) for part, split in splits.items() for domain, images in _domains(split)
     ]
     jobs = list(dict.fromkeys((job.path, job.role) for place in places for job in place.jobs))
     if not jobs:
@@ -106,7 +106,7 @@ def inspect(data: Data, recipe: DataRecipe, hashes: FileHashes) -> None:
         _log.warning("%s", told)
 
 
-def _domains(split: Split) -> tuple[tuple[_Domain, PictureSet], ...]:
+def _domains(split: Split) -> tuple[tuple[_Domain, ImageSet], ...]:
     if split.targets is split.sources:  # inputs alone
         return (("sources", split.sources),)
     return ("sources", split.sources), ("targets", split.targets)
@@ -119,15 +119,15 @@ def _in_one_line(problems: Sequence[str]) -> str:
     return f"{len(problems)} files cannot be used: {'; '.join(problems[:SHOWN])}{more}"
 
 
-def _jobs(pictures: PictureSet) -> list[_Job]:
-    if isinstance(pictures, Pictures):
-        whole = pictures.half is None
-        return [_Job(path, "image" if whole else "pair", _image if whole else _pair) for path in pictures.paths]
-    if isinstance(pictures, LabelFiles):
-        scheme = pictures.scheme
+def _jobs(images: ImageSet) -> list[_Job]:
+    if isinstance(images, ImageFileSet):
+        whole = images.half is None
+        return [_Job(path, "image" if whole else "pair", _image if whole else _pair) for path in images.paths]
+    if isinstance(images, LabelFiles):
+        scheme = images.scheme
         role = f"labels {scheme.classes} {scheme.void_id} {sorted(scheme.remap.items())}"
-        jobs = [_Job(file.label, role, lambda path: _labels(scheme, path)) for file in pictures.files]
-        instances = [file.instance for file in pictures.files if pictures.instances and file.instance is not None]
+        jobs = [_Job(file.label, role, lambda path: _labels(scheme, path)) for file in images.files]
+        instances = [file.instance for file in images.files if images.instances and file.instance is not None]
         return jobs + [_Job(path, "instances", _instances) for path in instances]
     return []
 
@@ -173,12 +173,17 @@ def _of_other_sizes(data: Data, seen: dict[tuple[Path, str], Seen]) -> dict[Path
         if isinstance(sources, LabelFiles):
             for file in sources.files:
                 for path in (file.label, *([file.instance] if sources.instances and file.instance else [])):
-                    if path in sizes and file.picture in sizes and sizes[path] != sizes[file.picture]:
+                    if path in sizes and file.image in sizes and sizes[path] != sizes[file.image]:
                         found[path] = (
-                            f"{path}: is {_shown(sizes[path])} pixels; expected {_shown(sizes[file.picture])}, the "
-                            f"size of its picture {file.picture}; replace one of them"
+                            f"{path}: is {_shown(sizes[path])} pixels; expected {_shown(sizes[file.image])}, the "
+                            f"size of its image {file.image}; replace one of them"
                         )
-        elif split.paired and isinstance(sources, Pictures) and isinstance(targets, Pictures) and sources.half is None:
+        elif (
+            split.paired
+            and isinstance(sources, ImageFileSet)
+            and isinstance(targets, ImageFileSet)
+            and sources.half is None
+        ):
             for one, other in zip(sources.paths, targets.paths, strict=True):
                 if one in sizes and other in sizes and not _alike(sizes[one], sizes[other]):
                     found[one] = (

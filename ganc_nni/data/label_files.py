@@ -22,10 +22,10 @@ _MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 
 
 class LabelledFile(NamedTuple):
-    """A picture file with its label map, and the map of its instances where they are used."""
+    """A image file with its label map, and the map of its instances where they are used."""
 
     label: Path
-    picture: Path
+    image: Path
     instance: Path | None = None
 
 
@@ -60,7 +60,7 @@ def read_ids(path: Path) -> Integers:
         raise unreadable(path, error) from error
     if kind == "JPEG" or mode not in _MODES:
         raise InputError(
-            f"{path}: is a {kind} picture of mode {mode}; expected one whole number a pixel, kept exactly: save it as "
+            f"{path}: is a {kind} image of mode {mode}; expected one whole number a pixel, kept exactly: save it as "
             "PNG, grey of 8 or 16 bits or with a palette"
         )
     if mode == "I" and not 0 <= ids.min() <= ids.max() <= _MOST_ID:

@@ -1,4 +1,4 @@
-"""Where data sets keep their label maps, pictures and instance maps."""
+"""Where data sets keep their label maps, images and instance maps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ class LabelledSets(NamedTuple):
 
 
 def find_labelled(root: Path, structure: Structure, instances: bool) -> LabelledSets:
-    """Find label maps with their pictures and, if asked for, their instance maps.
+    """Find label maps with their images and, if asked for, their instance maps.
 
     Structures:
         folders: ``train_label/X.png``, ``train_img/X.jpg``, ``train_inst/X.png``, and the same for ``test_`` or, where
-            there is no ``test_label``, ``val_``; any picture ending.
+            there is no ``test_label``, ``val_``; any image ending.
         coco: the same with ``val_``, as NVlabs/SPADE arranges COCO-Stuff.
         cityscapes: as it is downloaded, ``gtFine/train/CITY/X_gtFine_labelIds.png``, ``X_gtFine_instanceIds.png``
             there and ``leftImg8bit/train/CITY/X_leftImg8bit.png``, and the same for ``val``.
@@ -65,7 +65,7 @@ def _flat(root: Path, part: str, instances: bool) -> list[LabelledFile]:
         return _Files(what, folder, ".*", paths)
 
     return _joined(
-        files("label map", "label"), files("picture", "img"), files("instance map", "inst") if instances else None
+        files("label map", "label"), files("image", "img"), files("instance map", "inst") if instances else None
     )
 
 
@@ -80,18 +80,18 @@ def _cityscapes(root: Path, part: str, instances: bool) -> list[LabelledFile]:
 
     return _joined(
         files("label map", "gtFine", "_gtFine_labelIds.png"),
-        files("picture", "leftImg8bit", "_leftImg8bit.png"),
+        files("image", "leftImg8bit", "_leftImg8bit.png"),
         files("instance map", "gtFine", "_gtFine_instanceIds.png") if instances else None,
     )
 
 
-def _joined(labels: _Files, pictures: _Files, instances: _Files | None) -> list[LabelledFile]:
-    _require_partners(pictures, labels)
-    _require_partners(labels, pictures)
+def _joined(labels: _Files, images: _Files, instances: _Files | None) -> list[LabelledFile]:
+    _require_partners(images, labels)
+    _require_partners(labels, images)
     if instances is not None:
         _require_partners(labels, instances)
     return [
-        LabelledFile(path, pictures.paths[name], instances.paths[name] if instances is not None else None)
+        LabelledFile(path, images.paths[name], instances.paths[name] if instances is not None else None)
         for name, path in sorted(labels.paths.items())
     ]
 

@@ -1,4 +1,4 @@
-"""Sets of label maps: semantic layouts that a generator turns into pictures."""
+"""Sets of label maps: semantic layouts that a generator turns into images."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data.encoding import IGNORE_ID, encode
+from ganc_nni.data.image_sets import ImageSet
 from ganc_nni.data.images import image_size, read_bytes
 from ganc_nni.data.label_files import Bytes, Integers, LabelledFile, LabelScheme, read_ids
-from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Size
 
 
-class LabelMaps(PictureSet):
+class LabelMaps(ImageSet):
     """Label maps in a fixed order, all of one size; item i is encoded, ``C x H x W`` float32 of 0 and 1.
 
     For the channels see :func:`ganc_nni.data.encoding.encode`. Maps of another size are resized to the nearest
@@ -104,7 +104,7 @@ class LabelFiles(LabelMaps):
     """Label maps from files; for the items see :class:`LabelMaps`.
 
     Args:
-        files: The files, with their pictures: a label map must be as large as its picture.
+        files: The files, with their images: a label map must be as large as its image.
         scheme: What the ids in the files mean.
         size: Height and width, pixels.
         instances: Whether the last channel shows the boundaries of instances; then each file has its instance map.
@@ -112,7 +112,7 @@ class LabelFiles(LabelMaps):
 
     Raises:
         InputError: From an item, its ids or the digest, when a file cannot be read, holds an id that the scheme does
-            not know or is not as large as its picture; the message names it.
+            not know or is not as large as its image; the message names it.
     """
 
     def __init__(
@@ -131,12 +131,12 @@ class LabelFiles(LabelMaps):
 
     def _labels(self, index: int) -> Bytes:
         file = self.files[index]
-        return _as_large_as(file.picture, file.label, self.scheme.read(file.label))
+        return _as_large_as(file.image, file.label, self.scheme.read(file.label))
 
     def _numbers(self, index: int) -> Integers:
         file = self.files[index]
         assert file.instance is not None
-        return _as_large_as(file.picture, file.instance, read_ids(file.instance))
+        return _as_large_as(file.image, file.instance, read_ids(file.instance))
 
     def content_paths(self) -> tuple[Path, ...]:
         """Each label map, followed by its instance map where that is shown."""
@@ -152,12 +152,12 @@ class LabelFiles(LabelMaps):
         return f"{super()._variant()} {self.scheme.void_id} {sorted(self.scheme.remap.items())}"
 
 
-def _as_large_as(picture: Path, path: Path, ids: Integers) -> Integers:
-    """The ids, if they are as many as the picture has pixels."""
-    expected = image_size(picture)
+def _as_large_as(image: Path, path: Path, ids: Integers) -> Integers:
+    """The ids, if they are as many as the image has pixels."""
+    expected = image_size(image)
     if ids.shape != expected:
         raise InputError(
             f"{path}: is {ids.shape[1]} x {ids.shape[0]} pixels; expected {expected[1]} x {expected[0]}, the size of "
-            f"its picture {picture}; replace one of them"
+            f"its image {image}; replace one of them"
         )
     return ids

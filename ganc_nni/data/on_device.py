@@ -1,4 +1,4 @@
-"""Training pictures that lie on the device: read once, cut and mirrored there."""
+"""Training images that lie on the device: read once, cut and mirrored there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ganc_nni.data.batch import Batch
 from ganc_nni.data.folders import Shown, TrainSet
-from ganc_nni.data.pictures import PictureSet
+from ganc_nni.data.image_sets import ImageSet
 
 
 class Numbers(Dataset[int]):
@@ -31,11 +31,11 @@ class OnDevice:
     """Makes the batches of a training set from bytes on a device; the same as the set's own, to the bit.
 
     Args:
-        train: Of pictures, no label maps. All of it is read now.
+        train: Of images, no label maps. All of it is read now.
         device: Where the batches will be. Takes a byte a pixel and channel.
 
     Raises:
-        InputError: A picture cannot be read.
+        InputError: A image cannot be read.
     """
 
     def __init__(self, train: TrainSet, device: torch.device) -> None:
@@ -50,19 +50,19 @@ class OnDevice:
         return Batch(_cut(self._sources, sources), _cut(self._targets, targets), taught)
 
 
-def _bytes(pictures: PictureSet, device: torch.device) -> Tensor:
-    """All pictures, ``N x C x H x W`` uint8."""
-    everything = torch.empty(len(pictures), pictures.channels, *pictures.size, dtype=torch.uint8)
-    for index in range(len(pictures)):
-        pixels = torch.from_numpy(np.array(pictures.image(index)))
-        everything[index] = pixels.reshape(*pictures.size, pictures.channels).permute(2, 0, 1)
+def _bytes(images: ImageSet, device: torch.device) -> Tensor:
+    """All images, ``N x C x H x W`` uint8."""
+    everything = torch.empty(len(images), images.channels, *images.size, dtype=torch.uint8)
+    for index in range(len(images)):
+        pixels = torch.from_numpy(np.array(images.image(index)))
+        everything[index] = pixels.reshape(*images.size, images.channels).permute(2, 0, 1)
     return everything.to(device)
 
 
-def _cut(pictures: Tensor, shown: Sequence[Shown]) -> Tensor:
+def _cut(images: Tensor, shown: Sequence[Shown]) -> Tensor:
     parts = []
     for number, crop in shown:
         (height, width), top, left = crop.size, crop.top, crop.left
-        part = pictures[number, :, top : top + height, left : left + width]
+        part = images[number, :, top : top + height, left : left + width]
         parts.append(part.flip(2) if crop.mirrored else part)
     return torch.stack(parts).float() / 127.5 - 1

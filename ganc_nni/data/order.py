@@ -1,6 +1,6 @@
-"""Which picture is shown when, and how: from the seed and a running number alone.
+"""Which image is shown when, and how: from the seed and a running number alone.
 
-Nothing is drawn from a generator that goes on from picture to picture, so that a run that was interrupted, in whatever
+Nothing is drawn from a generator that goes on from image to image, so that a run that was interrupted, in whatever
 place, sees what it would have seen, and the number of a loader's workers changes nothing.
 """
 
@@ -22,17 +22,17 @@ def drawing(seed: int, number: int) -> torch.Generator:
 
 
 class EpochOrder(Sampler[int]):
-    """The numbers of the pictures of an epoch, in an order of its own.
+    """The numbers of the images of an epoch, in an order of its own.
 
-    Epoch e shows the numbers from ``e * length`` to ``(e + 1) * length - 1``: in each epoch a picture has another
+    Epoch e shows the numbers from ``e * length`` to ``(e + 1) * length - 1``: in each epoch a image has another
     number, and so other draws. Lightning calls :meth:`set_epoch` before each epoch.
 
     Args:
-        length: Pictures an epoch, of all processes together.
+        length: Images an epoch, of all processes together.
         seed: Any integer from 0.
         number: Which of the processes that train together this one is; they take turns, so that all their batches
             together are those of one process with as many times the batch size.
-        processes: How many there are; the last pictures of an epoch are left out if they are not enough for all.
+        processes: How many there are; the last images of an epoch are left out if they are not enough for all.
     """
 
     def __init__(self, length: int, seed: int, number: int = 0, processes: int = 1) -> None:
@@ -43,7 +43,7 @@ class EpochOrder(Sampler[int]):
         self.begin_at(0)
 
     def begin_at(self, epoch: int, shown: int = 0) -> None:
-        """Go on in ``epoch`` after this process's first ``shown`` pictures."""
+        """Go on in ``epoch`` after this process's first ``shown`` images."""
         self.epoch = epoch
         self.shown = shown
 
@@ -53,7 +53,7 @@ class EpochOrder(Sampler[int]):
             self.begin_at(epoch)
 
     def __len__(self) -> int:
-        """Pictures of a whole epoch for this process, whatever is left of this one."""
+        """Images of a whole epoch for this process, whatever is left of this one."""
         return self.length // self.processes
 
     def __iter__(self) -> Iterator[int]:

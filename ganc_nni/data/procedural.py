@@ -1,6 +1,6 @@
 """The embedded data set: line drawings (domain A) or label maps, and such scenes filled with colour (domain B).
 
-Every picture is drawn in process from its number, so a fresh machine needs no files and no download. A scene holds
+Every image is drawn in process from its number, so a fresh machine needs no files and no download. A scene holds
 two to four circles, rectangles and triangles that do not overlap. Each kind has its own colour and texture, so the
 filled scene can be told from the drawing alone. Light falls from straight above and textures are symmetric: a
 mirrored pair is again a pair that the data set could have held.
@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ganc_nni.data.decoding import Channels
 from ganc_nni.data.encoding import IGNORE_ID
+from ganc_nni.data.image_sets import ImageSet
 from ganc_nni.data.label_files import Bytes
 from ganc_nni.data.labels import LabelMaps
-from ganc_nni.data.pictures import PictureSet
 from ganc_nni.data.transforms import Size
 from ganc_nni.recipe import PROCEDURAL_CLASSES
 
@@ -103,7 +103,7 @@ def draw_lines(shapes: Sequence[Shape], size: Size) -> Image.Image:
     for shape in shapes:
         ink = _as_array(_coverage(shape, size, thickness))
         canvas = canvas + ink * (_INK - canvas)
-    return _as_picture(canvas)
+    return _as_image(canvas)
 
 
 def draw_filled(shapes: Sequence[Shape], size: Size) -> Image.Image:
@@ -119,7 +119,7 @@ def draw_filled(shapes: Sequence[Shape], size: Size) -> Image.Image:
         shadow = shadow.filter(ImageFilter.GaussianBlur(shape.radius * 0.14))
         canvas = canvas * (1 - 0.35 * _as_array(shadow))
         canvas = canvas + _as_array(cover) * (_surface(shape, size) - canvas)
-    return _as_picture(canvas)
+    return _as_image(canvas)
 
 
 def label_map(shapes: Sequence[Shape], size: Size) -> tuple[Bytes, Bytes, Bytes]:
@@ -142,7 +142,7 @@ def label_map(shapes: Sequence[Shape], size: Size) -> tuple[Bytes, Bytes, Bytes]
 def _coverage(shape: Shape, size: Size, thickness: float | None = None) -> Image.Image:
     """How much of each pixel the shape covers (or its outline of that thickness, pixels): mode L, 255 is all."""
     height, width = size
-    fine = 4 if min(size) < 128 else 2  # large pictures hide jagged edges well enough
+    fine = 4 if min(size) < 128 else 2  # large images hide jagged edges well enough
     large = Image.new("L", (width * fine, height * fine))
     points = [(float(x), float(y)) for x, y in shape.outline() * fine]
     draw = ImageDraw.Draw(large)
@@ -178,11 +178,11 @@ def _as_array(coverage: Image.Image) -> Floats:
     return np.asarray(coverage, dtype=np.float64)[:, :, None] / 255
 
 
-def _as_picture(canvas: Floats) -> Image.Image:
+def _as_image(canvas: Floats) -> Image.Image:
     return Image.fromarray(np.rint(np.clip(canvas, 0, 255)).astype(np.uint8))
 
 
-class ProceduralPictures(PictureSet):
+class ProceduralImages(ImageSet):
     """Scenes of one domain, drawn when first used and then kept; item i is ``C x H x W`` in [-1, 1].
 
     Args:
@@ -214,7 +214,7 @@ class ProceduralPictures(PictureSet):
 
 
 class ProceduralLabels(LabelMaps):
-    """Label maps of the scenes whose pictures are domain B of :class:`ProceduralPictures`; always the same.
+    """Label maps of the scenes whose images are domain B of :class:`ProceduralImages`; always the same.
 
     Four classes: background and the three kinds of shape; each shape is an instance.
 

@@ -1,4 +1,4 @@
-"""Which training pictures score the search and train nothing."""
+"""Which training images score the search and train nothing."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ _SALT = 21194
 
 
 class FileSplit(NamedTuple):
-    """Two disjoint lists of picture files, each sorted by name, neither empty."""
+    """Two disjoint lists of image files, each sorted by name, neither empty."""
 
     train: list[Path]
     search: list[Path]
@@ -43,8 +43,8 @@ def split_by_fraction(paths: Sequence[Path], fraction: float, seed: int) -> File
     if len(paths) < 2:
         where = _folder(paths) if paths else "the training folder"
         raise InputError(
-            f"{where}: holds {len(paths)} picture(s); expected at least 2, one to train and one to score the search; "
-            "add pictures"
+            f"{where}: holds {len(paths)} image(s); expected at least 2, one to train and one to score the search; "
+            "add images"
         )
     split = _divided(paths, {path for path in paths if share(path, seed) < fraction})
     if not split.search or not split.train:
@@ -105,7 +105,7 @@ def pick_listed(list_file: Path, paths: Sequence[Path]) -> list[Path]:
     wanted = _listed_names(list_file)
     _refuse_unknown(list_file, wanted, paths)
     if not wanted:
-        raise InputError(f"{list_file}: names no picture; expected one file name a line")
+        raise InputError(f"{list_file}: names no image; expected one file name a line")
     return [path for path in paths if path.name in wanted]
 
 
@@ -131,7 +131,7 @@ def split_by_list(list_file: Path, *listings: Sequence[Path], columns: bool = Fa
     splits = [_divided(paths, {path for path in paths if path.name in wanted}) for paths in listings]
     for paths, split in zip(listings, splits, strict=True):
         if not split.search or not split.train:
-            which = "no picture" if not split.search else "every picture"
+            which = "no image" if not split.search else "every image"
             raise InputError(
                 f"{list_file}: names {which} of {_folder(paths) if paths else 'an empty folder'}; expected at least "
                 f"one to score the search and one to train on in each of {folders}; correct the list"
@@ -147,7 +147,7 @@ def _refuse_unknown(list_file: Path, wanted: set[str], *listings: Sequence[Path]
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise InputError(
             f"{list_file}: names {', '.join(unknown[:3])}{more}, not found in {folders}; "
-            "expected names of pictures there, with their extension; correct the list"
+            "expected names of images there, with their extension; correct the list"
         )
     return folders
 
@@ -157,7 +157,7 @@ def _listed_names(list_file: Path) -> set[str]:
         lines = read_limited(list_file, _LARGEST_LIST).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{list_file}: the list of pictures cannot be read: {error}; expected a text file, one file name a line"
+            f"{list_file}: the list of images cannot be read: {error}; expected a text file, one file name a line"
         ) from None
     return {name for line in lines if (name := line.strip()) and not name.startswith("#")}
 

@@ -1,1 +1,1 @@
-"""A page on this machine on which teacher and compressed generator answer a person's pictures side by side."""
+"""A page on this machine on which teacher and compressed generator answer a person's images side by side."""

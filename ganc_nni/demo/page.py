@@ -1,4 +1,4 @@
-"""The page: ways to give a picture, and what both generators make of it."""
+"""The page: ways to give a image, and what both generators make of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.demo import texts
 from ganc_nni.demo.pair import Pair
 from ganc_nni.demo.palette import class_colours
-from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
+from ganc_nni.demo.prepare import Preparation, check_pixels, open_image
 
 STYLE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")
@@ -49,7 +49,7 @@ class Page:
 
     Args:
         pair: The generators.
-        max_pixels: Largest picture that is read.
+        max_pixels: Largest image that is read.
     """
 
     def __init__(self, pair: Pair, max_pixels: int) -> None:
@@ -59,12 +59,12 @@ class Page:
         self._alone = threading.Lock()
 
     def build(self) -> gr.Blocks:
-        """The page, its first picture answered."""
+        """The page, its first image answered."""
         with gr.Blocks(title=f"ganc demo: {self.pair.name}", analytics_enabled=False) as blocks:
             gr.HTML(texts.heading(self.pair), elem_id="head")
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
-                    gr.HTML("<h2>Give a picture</h2>")
+                    gr.HTML("<h2>Give a image</h2>")
                     inputs = self._inputs()
                 with gr.Column(scale=3, min_width=300):
                     gr.HTML("<h2>See both answers</h2>")
@@ -86,7 +86,7 @@ class Page:
 
     def _outputs(self) -> list[gr.HTML]:
         """Status and answers."""
-        told, answers = self._told(EXAMPLE, self.preparation.picture(self.first, EXAMPLE))
+        told, answers = self._told(EXAMPLE, self.preparation.image(self.first, EXAMPLE))
         return [gr.HTML(told, elem_id="status"), gr.HTML(answers, elem_id="answers")]
 
     def _inputs(self) -> list[_Input]:
@@ -99,7 +99,7 @@ class Page:
         labels = self.preparation.labels
         with gr.Tab("From a file"):
             component = gr.Image(
-                label="label map: grey PNG of class ids, or the colours of the classes" if labels else "your picture",
+                label="label map: grey PNG of class ids, or the colours of the classes" if labels else "your image",
                 sources=["upload", "clipboard"],
                 type="filepath",
                 format="png",
@@ -154,14 +154,14 @@ class Page:
         """Answers a file."""
         if payload is None or not payload.get("path"):
             return (gr.skip(), gr.skip(), gr.skip())
-        path, name = Path(payload["path"]), Path(payload.get("orig_name") or "the picture").name
+        path, name = Path(payload["path"]), Path(payload.get("orig_name") or "the image").name
         return (*self._answered(name, path, self.preparation.upload), None)
 
     def drawn(self, value: dict[str, Any] | None) -> tuple[Any, Any]:
         """Answers a drawing."""
         if value is None or not value.get("composite"):
             return (gr.skip(), gr.skip())
-        return self._answered(DRAWING, Path(value["composite"]["path"]), self._picture)
+        return self._answered(DRAWING, Path(value["composite"]["path"]), self._image)
 
     def filmed(self, frame: dict[str, Any] | None) -> tuple[Any, Any]:
         """Answers a frame of the webcam; the status stays the same: nobody wants to hear ten figures a second."""
@@ -171,11 +171,11 @@ class Page:
             with contextlib.suppress(binascii.Error):  # what is left is no image, and is called so
                 file.write(base64.b64decode(frame["url"].partition(",")[2]))
             file.flush()
-            told, shown = self._answered(WEBCAM, Path(file.name), self._picture)
+            told, shown = self._answered(WEBCAM, Path(file.name), self._image)
         return told if told.startswith(texts.FAILED) else texts.FILMING, shown
 
-    def _picture(self, path: Path, name: str) -> torch.Tensor:
-        return self.preparation.picture(open_picture(path, name), name)
+    def _image(self, path: Path, name: str) -> torch.Tensor:
+        return self.preparation.image(open_image(path, name), name)
 
     def _answered(self, name: str, path: Path, prepare: Callable[[Path, str], torch.Tensor]) -> tuple[str, Any]:
         """What is told, and shown, of an image file.
@@ -192,7 +192,7 @@ class Page:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            told = InputError(f"{name}: is too large for the memory of this machine; give a smaller picture")
+            told = InputError(f"{name}: is too large for the memory of this machine; give a smaller image")
             return (texts.failure(told), gr.skip())
 
     def _told(self, name: str, source: torch.Tensor) -> tuple[str, str]:
@@ -200,10 +200,10 @@ class Page:
         return texts.status(name, answer.milliseconds), texts.answers(self.pair, answer)
 
     def _example(self) -> Image.Image:
-        """The first test picture, as the export has left it; grey if there is none."""
+        """The first test image, as the export has left it; grey if there is none."""
         path = self.pair.folder / "export" / "pictures" / "0_input.png"
         if path.is_file():
-            return open_picture(path, str(path)).convert("RGB")
+            return open_image(path, str(path)).convert("RGB")
         height, width = self.pair.data.image_size
         colour = class_colours(1, False)[0] if self.preparation.labels else (255, 255, 255)
         return Image.new("RGB", (width, height), colour)

@@ -29,17 +29,17 @@ from ganc_nni.stages.provenance import FILE
 
 NAMES = ("teacher", "compressed")
 REMEMBERED = 9
-"""A time is the median of the last so many pictures: a single forward pass is at the mercy of other programs."""
+"""A time is the median of the last so many images: a single forward pass is at the mercy of other programs."""
 
 
 class Answer(NamedTuple):
-    """What both made of one picture.
+    """What both made of one image.
 
     Attributes:
         source: The input, to look at.
-        teacher: The teacher's picture.
+        teacher: The teacher's image.
         compressed: The compressed generator's.
-        milliseconds: Of a forward pass with one picture, by network: median of the last :data:`REMEMBERED`.
+        milliseconds: Of a forward pass with one image, by network: median of the last :data:`REMEMBERED`.
     """
 
     source: Image.Image

@@ -1,6 +1,6 @@
 """From whatever a person drops on the page to what the run's generators read.
 
-A picture is cut in the middle to the run's aspect ratio, then resized: nothing is squeezed, no border is made up.
+A image is cut in the middle to the run's aspect ratio, then resized: nothing is squeezed, no border is made up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def check_pixels(path: Path, name: str, most: int) -> None:
-    """Refuse a picture that is too large, from its head alone.
+    """Refuse a image that is too large, from its head alone.
 
     Args:
         path: The file.
@@ -40,19 +40,19 @@ def check_pixels(path: Path, name: str, most: int) -> None:
             tags = getattr(image, "tag_v2", {})
             tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 1)) * int(tags.get(TiffImagePlugin.TILELENGTH, 1))
     except Image.DecompressionBombError:
-        raise InputError(f"{name}: has far more than {most:,} pixels; give a smaller picture") from None
+        raise InputError(f"{name}: has far more than {most:,} pixels; give a smaller image") from None
     except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise _no_picture(name) from None
+        raise _no_image(name) from None
     if tile > most:
-        raise InputError(f"{name}: has tiles of far more than {most:,} pixels; give a smaller picture")
+        raise InputError(f"{name}: has tiles of far more than {most:,} pixels; give a smaller image")
     if height * width > most:
         raise InputError(
-            f"{name}: is {width} x {height} pixels; expected at most {most:,} in all; give a smaller picture, or start "
+            f"{name}: is {width} x {height} pixels; expected at most {most:,} in all; give a smaller image, or start "
             "the demo with a larger --max-pixels"
         )
 
 
-def open_picture(path: Path, name: str) -> Image.Image:
+def open_image(path: Path, name: str) -> Image.Image:
     """An image in mode ``RGB`` as training and scores read it, see :mod:`ganc_nni.data.decoding`.
 
     Raises:
@@ -67,16 +67,16 @@ def _by_name(path: Path, name: str, read: Callable[[], T]) -> T:
         return read()
     except InputError as error:
         if error.__cause__ is not None:  # Pillow's
-            raise _no_picture(name) from None
+            raise _no_image(name) from None
         raise InputError(str(error).replace(str(path), name)) from None
 
 
-def _no_picture(name: str) -> InputError:
-    return InputError(f"{name}: cannot be read as a picture; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
+def _no_image(name: str) -> InputError:
+    return InputError(f"{name}: cannot be read as a image; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
 
 
 def cut(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
-    """The middle of the picture at (height, width) ``size``; as much of it as the aspect ratio allows."""
+    """The middle of the image at (height, width) ``size``; as much of it as the aspect ratio allows."""
     height, width = size
     return ImageOps.fit(image, (width, height), resampling)
 
@@ -92,8 +92,8 @@ class Preparation:
         self.data = data
         self.labels = data.layout == "labels"
 
-    def picture(self, image: Image.Image, name: str) -> torch.Tensor:
-        """The input ``C x H x W`` for a picture, or for a label map in the colours of its classes.
+    def image(self, image: Image.Image, name: str) -> torch.Tensor:
+        """The input ``C x H x W`` for a image, or for a label map in the colours of its classes.
 
         Raises:
             InputError: A label map in other colours.
@@ -106,13 +106,13 @@ class Preparation:
         return self._encoded(ids_of_colours(colours, self.data.classes, self.data.void_id is not None, name))
 
     def upload(self, path: Path, name: str) -> torch.Tensor:
-        """The input ``C x H x W`` for a file: a picture, a label map of ids (grey or palette) or one in colours.
+        """The input ``C x H x W`` for a file: a image, a label map of ids (grey or palette) or one in colours.
 
         Raises:
             InputError: It cannot be read, or holds ids that mean nothing.
         """
         if not self.labels or not _by_name(path, name, lambda: holds_ids(path)):
-            return self.picture(open_picture(path, name), name)
+            return self.image(open_image(path, name), name)
         assert self.data.classes is not None
         scheme = LabelScheme(self.data.classes, self.data.void_id, self.data.remap)
         ids = _by_name(path, name, lambda: scheme.read(path))

@@ -37,7 +37,7 @@ def serve(
         host: Address to listen on.
         port: To listen on; 0: any free one.
         device: ``auto``, ``cpu`` or ``cuda``.
-        max_pixels: Largest picture that is read.
+        max_pixels: Largest image that is read.
         announce: Is told the address once the server is there, and whether others than users of this machine reach it.
 
     Raises:

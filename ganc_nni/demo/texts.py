@@ -20,7 +20,7 @@ FILMING = '<p class="told">Answering the webcam, frame by frame.</p>'
 def heading(pair: Pair) -> str:
     """The head of the page."""
     height, width = pair.data.image_size
-    kind = "label maps" if pair.data.layout == "labels" else "pictures"
+    kind = "label maps" if pair.data.layout == "labels" else "images"
     return (
         f"<h1>{escape(pair.name)}: teacher and compressed generator</h1>"
         f"<p>The generators of this run read {kind} of {width} x {height} pixels. Whatever you give is cut in the "
@@ -29,9 +29,9 @@ def heading(pair: Pair) -> str:
 
 
 def answers(pair: Pair, answer: Answer) -> str:
-    """Input and both answers as pictures, and what they cost.
+    """Input and both answers as images, and what they cost.
 
-    The pictures are in the text: Gradio would leave a file behind for each, ten a second from a webcam.
+    The images are in the text: Gradio would leave a file behind for each, ten a second from a webcam.
     """
     shown = (
         ("input, as it is read", answer.source),
@@ -54,12 +54,12 @@ def _figure(name: str, image: Image.Image) -> str:
 
 
 def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
-    """The table of both networks: time, pictures a second, MACs."""
+    """The table of both networks: time, images a second, MACs."""
     macs = {name: pair.summary.networks[name].macs_published for name in NAMES}
     before, after = (milliseconds[name] for name in NAMES)
     rows = (
-        ("ms a picture", [f"{milliseconds[name]:.2f}" for name in NAMES], speedup(before, after)),
-        ("pictures a second (FPS)", [f"{1000 / milliseconds[name]:.1f}" for name in NAMES], ""),
+        ("ms a image", [f"{milliseconds[name]:.2f}" for name in NAMES], speedup(before, after)),
+        ("images a second (FPS)", [f"{1000 / milliseconds[name]:.1f}" for name in NAMES], ""),
         (
             "MACs (published convention)",
             [short(macs[name]) for name in NAMES],
@@ -73,8 +73,8 @@ def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("figure", *NAMES, "ratio"))
     return (
         f"<table><caption>What an answer costs</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        f'<p class="note">Times: median of the last {REMEMBERED} pictures or fewer, one at a time, eager PyTorch on '
-        f"{escape(pair.where)}. MACs: multiply-accumulates a picture as the papers count them.</p>"
+        f'<p class="note">Times: median of the last {REMEMBERED} images or fewer, one at a time, eager PyTorch on '
+        f"{escape(pair.where)}. MACs: multiply-accumulates a image as the papers count them.</p>"
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of one network for other runtimes, each run back on pictures before it is written."""
+"""Files of one network for other runtimes, each run back on images before it is written."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class Deployable:
         architecture: The network's, for the files' metadata.
         network: Its own network, trained; is not changed.
         interface: How the files are called.
-        pictures: Batches of inputs with the interface, on which every file is run back.
-        calibration: Inputs with the interface, of training pictures, for int8.
+        images: Batches of inputs with the interface, on which every file is run back.
+        calibration: Inputs with the interface, of training images, for int8.
         opset: Version of ONNX's operators.
     """
 
     architecture: Architecture
     network: nn.Module
     interface: Interface
-    pictures: Sequence[Array]
+    images: Sequence[Array]
     calibration: Callable[[], Iterable[Array]] | None = None
     opset: int = 17
 
     def __post_init__(self) -> None:
         self.interface.check(self.architecture.config)
-        if not self.pictures:
-            raise InputError("no pictures to run the files on; expected at least one")
+        if not self.images:
+            raise InputError("no images to run the files on; expected at least one")
 
     @cached_property
     def wrapped(self) -> nn.Module:
@@ -79,14 +79,14 @@ class Deployable:
 
     @cached_property
     def tried(self) -> list[Array]:
-        """The pictures, then noise, then, if other sizes are accepted, more noise, larger by one step a side.
+        """The images, then noise, then, if other sizes are accepted, more noise, larger by one step a side.
 
         Noise, or a label map of random areas, keeps an instance norm from dividing by the spread of an even plane, so
-        that a wrong file is seen whatever the pictures are.
+        that a wrong file is seen whatever the images are.
         """
         steps, (height, width) = self.multiple, self.interface.size
         sizes = [(height, width), (height + steps, width + steps)][: 1 + self.interface.dynamic]
-        return [*self.pictures, *(self._noise(size) for size in sizes)]
+        return [*self.images, *(self._noise(size) for size in sizes)]
 
     def _noise(self, size: tuple[int, int]) -> Array:
         config, labels, random = self.architecture.config, self.interface.labels, np.random.default_rng(0)
@@ -171,14 +171,14 @@ def _made(
     if (wrong := judged & (apart.largest > limits)).any():
         worst = int(np.argmax(np.where(wrong, apart.largest, 0)))
         raise TrainingError(
-            f"{name}: its pictures differ from the network's by up to {apart.largest[worst]:.3g} grey levels; expected "
+            f"{name}: its images differ from the network's by up to {apart.largest[worst]:.3g} grey levels; expected "
             f"at most {limits[worst]:.2g}; not written: try another --opset, and report it with versions of torch and "
             "onnxruntime"
         )
     shown = judged if judged.any() else ~judged
     described = {
         **_described(network, key),
-        "pictures": sum(map(len, network.pictures)),
+        "pictures": sum(map(len, network.images)),
         "largest": float(apart.largest[shown].max()),
         "mean": float(apart.mean[shown].mean()),
         "rounding": float(network.rounding[shown].max()),
@@ -192,7 +192,7 @@ def _made(
 
 def _remark(network: Deployable, judged: npt.NDArray[np.bool_]) -> str:
     """What is to be known of the comparison; empty where every image counts."""
-    count = sum(map(len, network.pictures))
+    count = sum(map(len, network.images))
     left_out = ~judged[:count]
     if not left_out.any():
         return ""
@@ -200,7 +200,7 @@ def _remark(network: Deployable, judged: npt.NDArray[np.bool_]) -> str:
     why = f"rounding alone moves them by up to {largest:.3g} grey levels, so that every runtime makes others of them"
     if not judged.any():
         return f"not compared with the network: no input is left on which that means something; {why}"
-    return f"compared without {int(left_out.sum())} of {count} test pictures: {why}"
+    return f"compared without {int(left_out.sum())} of {count} test images: {why}"
 
 
 def _joined(failures: Sequence[InputError | TrainingError], written: Sequence[str]) -> InputError | TrainingError:

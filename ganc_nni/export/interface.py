@@ -82,7 +82,7 @@ class OfBytes(nn.Module):
 
     Args:
         network: The generator.
-        labels: What the channels of its label maps mean; None: it reads pictures.
+        labels: What the channels of its label maps mean; None: it reads images.
     """
 
     ids: Tensor
@@ -98,8 +98,8 @@ class OfBytes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Bytes to bytes; see :class:`Interface`."""
         x = x.permute(0, 3, 1, 2)
-        pictures = x.float() / 127.5 - 1 if self.labels is None else self._encode(x.int())
-        output = self.network(pictures).clamp(-1, 1)
+        images = x.float() / 127.5 - 1 if self.labels is None else self._encode(x.int())
+        output = self.network(images).clamp(-1, 1)
         return output.add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _encode(self, x: Tensor) -> Tensor:

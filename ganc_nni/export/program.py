@@ -22,7 +22,7 @@ def to_program(
 
     Args:
         network: In evaluation mode, on the CPU, with the interface.
-        example: An input of two pictures or more.
+        example: An input of two images or more.
         interface: Says whether height and width are fixed.
         multiple: What height and width are multiples of, if they are not fixed; at least twice that.
         metadata: Texts by name; ``torch.export.load`` gives them back as ``extra_files``.

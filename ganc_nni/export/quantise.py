@@ -42,7 +42,7 @@ def to_int8(model: Any, calibration: Iterable[Array]) -> Any:
 
     Activations: uint8, one scale a tensor, from the smallest and largest values of each calibration input, averaged.
     Weights: int8, one scale an output channel, in 7 bits, because processors without VNNI add two products in 16 bits.
-    The first, the last and the depthwise convolutions stay in float32: it brings the pictures closer (docs/deploy.md).
+    The first, the last and the depthwise convolutions stay in float32: it brings the images closer (docs/deploy.md).
 
     Args:
         model: In float32.

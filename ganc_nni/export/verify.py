@@ -1,4 +1,4 @@
-"""How far a file's pictures are from the network's, in grey levels."""
+"""How far a file's images are from the network's, in grey levels."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def difference(name: str, runner: Runner, network: Runner, inputs: Sequence[Arra
         wanted = network(x)
         if not np.isfinite(wanted).all():
             raise TrainingError(
-                f"{name}: the network's own pictures are not finite, its training has diverged; train it again with a "
+                f"{name}: the network's own images are not finite, its training has diverged; train it again with a "
                 "smaller learning_rate"
             )
         try:

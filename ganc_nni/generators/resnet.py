@@ -61,8 +61,8 @@ class ResnetGenerator(ModelSpace):
 
     Args:
         widths: The eight widths, ordered like :data:`LABELS`, before multiplication by :data:`MULTIPLIERS`.
-        in_channels: Channels of the input picture.
-        out_channels: Channels of the output picture.
+        in_channels: Channels of the input image.
+        out_channels: Channels of the output image.
         n_blocks: Residual blocks; at least 1.
         separable: Separable instead of full convolutions in the residual blocks ("mobile").
         affine: Instance norms with scale and shift, as some teachers have them; not for a model space.

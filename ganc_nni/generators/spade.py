@@ -30,7 +30,7 @@ FEATURE_LAYERS = ("head_0", "G_middle_1", "up_1")
 Upsampling: TypeAlias = Literal["normal", "more", "most"]
 
 DOUBLINGS: Mapping[str, int] = {"normal": 5, "more": 6, "most": 7}
-"""How often height and width double on the way from the latent map to the picture."""
+"""How often height and width double on the way from the latent map to the image."""
 
 
 class Spade(nn.Module):
@@ -124,7 +124,7 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeGenerator(ModelSpace):
-    """A small label map becomes a latent map, which residual blocks turn into a picture while it grows.
+    """A small label map becomes a latent map, which residual blocks turn into a image while it grows.
 
     Integers as ``widths`` make a network of plain torch layers: the teacher (eight times the same) or a deployable
     sub-generator. Choices make the model space, which the one-shot strategy turns into the supernet.
@@ -133,8 +133,8 @@ class SpadeGenerator(ModelSpace):
         widths: The eight widths, ordered like :data:`LABELS`, before multiplication by :data:`MULTIPLIERS`. The Spades
             of a layer have 2 x its width as hidden channels.
         in_channels: Channels of the label map: its one-hot classes and, if used, the boundary of instances.
-        out_channels: Channels of the picture.
-        upsampling: Height and width of the latent map are those of the picture divided by 2^5 ("normal"), 2^6 ("more")
+        out_channels: Channels of the image.
+        upsampling: Height and width of the latent map are those of the image divided by 2^5 ("normal"), 2^6 ("more")
             or 2^7 ("most", which adds a layer ``up_4`` of half the last width and takes integers only).
         separable: Separable instead of full convolutions for scale and shift ("mobile").
         spectral: Spectral norm on the blocks' convolutions, as in training a teacher; integers only. See
@@ -181,7 +181,7 @@ class SpadeGenerator(ModelSpace):
         return {name: module for name, module in self.named_children() if isinstance(module, SpadeBlock)}
 
     def latent_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the latent map of a picture.
+        """Height and width of the latent map of a image.
 
         Raises:
             ValueError: Height or width is no multiple of 2^5, 2^6 or 2^7, or the latent map of a separable network
@@ -207,7 +207,7 @@ class SpadeGenerator(ModelSpace):
         where ``fc`` and ``up_1`` are widths.
 
         Raises:
-            ValueError: The picture has another size than :meth:`latent_size` accepts.
+            ValueError: The image has another size than :meth:`latent_size` accepts.
         """
         labels, features = x, []
         x = self.fc(F.interpolate(labels, size=self.latent_size(*x.shape[2:])))

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ganc_nni.generators.layers import Width, conv, layer, norm
 
 LABELS = ("down_0", "down_1", "down_2", "down_3", "down_4", "up_0", "up_1", "up_2", "up_3")
-"""What the nine widths are called, in the order of a configuration string: as the picture passes them.
+"""What the nine widths are called, in the order of a configuration string: as the image passes them.
 
-Layers that make maps of a 32nd of the picture's size or less share ``down_4``, and those that double these ``up_0``.
+Layers that make maps of a 32nd of the image's size or less share ``down_4``, and those that double these ``up_0``.
 """
 
 MULTIPLIERS = (1, 2, 4, 8, 8, 8, 4, 2, 1)
@@ -49,7 +49,7 @@ class Double(nn.Module):
 
 
 class UnetGenerator(ModelSpace):
-    """Halves the picture ``n_downs`` times and doubles it as often, each time with a look at what it was before.
+    """Halves the image ``n_downs`` times and doubles it as often, each time with a look at what it was before.
 
     Integers as ``widths`` make a network of plain torch layers: the teacher (nine times the same) or a deployable
     sub-generator. Choices make the model space, which the one-shot strategy turns into the supernet. It is
@@ -60,8 +60,8 @@ class UnetGenerator(ModelSpace):
 
     Args:
         widths: The nine widths, ordered like :data:`LABELS`, before multiplication by :data:`MULTIPLIERS`.
-        in_channels: Channels of the input picture.
-        out_channels: Channels of the output picture.
+        in_channels: Channels of the input image.
+        out_channels: Channels of the output image.
         n_downs: Levels, 5 to 8; height and width are multiples of 2^n_downs.
         norm: "instance", without parameters, or "batch", with parameters and running statistics, after convolutions
             without bias: as ``--norm`` of the public code.
@@ -79,7 +79,7 @@ class UnetGenerator(ModelSpace):
         if len(widths) != len(LABELS):
             raise ValueError(f"a U-Net generator has {len(LABELS)} widths ({', '.join(LABELS)}), got {len(widths)}")
         if not DEPTHS[0] <= n_downs <= DEPTHS[1]:
-            raise ValueError(f"a U-Net generator halves the picture {DEPTHS[0]} to {DEPTHS[1]} times, got {n_downs}")
+            raise ValueError(f"a U-Net generator halves the image {DEPTHS[0]} to {DEPTHS[1]} times, got {n_downs}")
         self.n_downs = n_downs
         self.feature_layers = list(FEATURE_LAYERS)
         channels = [width * multiplier for width, multiplier in zip(widths, MULTIPLIERS, strict=True)]

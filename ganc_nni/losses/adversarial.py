@@ -97,8 +97,8 @@ class Adversary:
 
         Args:
             discriminator: Its parameters should not require gradients.
-            fake: What it judges, ``N x C x H x W``: the generated pictures, with their sources if it is conditional.
-            real: The same with real pictures; only read for feature matching, for which they are the truth.
+            fake: What it judges, ``N x C x H x W``: the generated images, with their sources if it is conditional.
+            real: The same with real images; only read for feature matching, for which they are the truth.
         """
         if self.lambda_feat == 0:
             (judged,) = judge(discriminator, fake)
@@ -130,14 +130,14 @@ def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
     return torch.stack(distances).mean()
 
 
-def judge(discriminator: Discriminator, *pictures: Tensor) -> list[Judgement]:
-    """One judgement for each batch of pictures; batches may differ in size."""
+def judge(discriminator: Discriminator, *images: Tensor) -> list[Judgement]:
+    """One judgement for each batch of images; batches may differ in size."""
     if isinstance(discriminator, PatchDiscriminator):
-        return [[discriminator.layers(batch)] for batch in pictures]
+        return [[discriminator.layers(batch)] for batch in images]
     # All at once, as published: the power iteration of the spectral norm goes on with every call.
-    sizes = [len(batch) for batch in pictures]
-    scales = [[layer.split(sizes) for layer in scale] for scale in discriminator(torch.cat(pictures))]
-    return [[[parts[i] for parts in scale] for scale in scales] for i in range(len(pictures))]
+    sizes = [len(batch) for batch in images]
+    scales = [[layer.split(sizes) for layer in scale] for scale in discriminator(torch.cat(images))]
+    return [[[parts[i] for parts in scale] for scale in scales] for i in range(len(images))]
 
 
 def over_scales(loss: Callable[..., Tensor], *judged: Judgement) -> Tensor:
@@ -146,7 +146,7 @@ def over_scales(loss: Callable[..., Tensor], *judged: Judgement) -> Tensor:
 
 
 def build_reconstruction(name: ReconstructionLoss, weights: Path | None = None) -> nn.Module:
-    """The distance of a generated picture to the one it should be: ``loss(generated, target)``, a scalar.
+    """The distance of a generated image to the one it should be: ``loss(generated, target)``, a scalar.
 
     Both are ``N x C x H x W`` in [-1, 1]. No gradient flows into ``target`` of the perceptual loss.
 

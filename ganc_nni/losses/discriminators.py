@@ -1,4 +1,4 @@
-"""What judges pictures: the PatchGAN of pix2pix and CycleGAN, and the multi-scale discriminator of GauGAN.
+"""What judges images: the PatchGAN of pix2pix and CycleGAN, and the multi-scale discriminator of GauGAN.
 
 State-dict keys are those of junyanz/pytorch-CycleGAN-and-pix2pix and of NVlabs/SPADE.
 """
@@ -21,12 +21,12 @@ WIDEST = 512
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of each patch of a picture whether it is real; 3 strided layers see patches of 70 x 70 pixels.
+    """Says of each patch of a image whether it is real; 3 strided layers see patches of 70 x 70 pixels.
 
     From pix2pix (arXiv 1611.07004, section 3.2.2) and CycleGAN (arXiv 1703.10593).
 
     Args:
-        in_channels: Channels of what is judged; a conditional discriminator reads source and picture concatenated.
+        in_channels: Channels of what is judged; a conditional discriminator reads source and image concatenated.
         width: Channels of the first layer (ndf); they double with each layer, up to 8 times.
         n_layers: Layers of stride 2; at least 1.
     """
@@ -47,25 +47,25 @@ class PatchDiscriminator(nn.Module):
         # A strided layer halves (rounding down), each of the two last layers takes one pixel away.
         self.smallest = 3 * 2**n_layers
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Judge every patch.
 
         Args:
-            pictures: ``N x in_channels x H x W`` in [-1, 1].
+            images: ``N x in_channels x H x W`` in [-1, 1].
 
         Returns:
             Logits, ``N x 1 x H/2^n_layers - 2 x W/2^n_layers - 2``; high means real.
 
         Raises:
-            InputError: The pictures are smaller than what the strides reduce to one patch.
+            InputError: The images are smaller than what the strides reduce to one patch.
         """
-        _check_size(pictures, self.smallest, "n_layers")
-        return self.model(pictures)
+        _check_size(images, self.smallest, "n_layers")
+        return self.model(images)
 
-    def layers(self, pictures: Tensor) -> list[Tensor]:
+    def layers(self, images: Tensor) -> list[Tensor]:
         """What every activation puts out, ``N x C x H' x W'``, and the logits last; see :meth:`forward`."""
-        _check_size(pictures, self.smallest, "n_layers")
-        features, x = [], pictures
+        _check_size(images, self.smallest, "n_layers")
+        features, x = [], images
         for layer in self.model:
             x = layer(x)
             if isinstance(layer, nn.LeakyReLU):
@@ -109,7 +109,7 @@ class MultiscaleDiscriminator(nn.Module):
     Spectral and instance norm are those of SPADE (arXiv 1903.07291, appendix A).
 
     Args:
-        in_channels: Channels of what is judged: label map and picture concatenated.
+        in_channels: Channels of what is judged: label map and image concatenated.
         width: Channels of the first layer (ndf); they double with each layer, up to :data:`WIDEST`.
         n_layers: Layers before the logits, all of stride 2 but the last (the first, if it is alone); at least 1.
         n_scales: Discriminators; each sees half the height and width of the one before. At least 1.
@@ -124,27 +124,27 @@ class MultiscaleDiscriminator(nn.Module):
             )
         for scale in range(n_scales):
             setattr(self, f"discriminator_{scale}", ScaleDiscriminator(in_channels, width, n_layers))
-        # 2 pixels a side stay 2 through every layer, and fewer are no picture for an instance norm.
+        # 2 pixels a side stay 2 through every layer, and fewer are no image for an instance norm.
         self.smallest = 2 ** (n_scales - 1) + 1
 
-    def forward(self, pictures: Tensor) -> list[list[Tensor]]:
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
         """Judge every patch at every scale.
 
         Args:
-            pictures: ``N x in_channels x H x W``.
+            images: ``N x in_channels x H x W``.
 
         Returns:
             For each scale, finest first, the features of its ``n_layers + 1`` layers, ``N x C x H' x W'``. The last
             are the logits, ``N x 1 x H' x W'``; high means real.
 
         Raises:
-            InputError: The pictures are too small for the coarsest scale.
+            InputError: The images are too small for the coarsest scale.
         """
-        _check_size(pictures, self.smallest, "n_scales")
+        _check_size(images, self.smallest, "n_scales")
         judged = []
         for discriminator in self.children():
-            judged.append(discriminator(pictures))
-            pictures = F.avg_pool2d(pictures, 3, stride=2, padding=1, count_include_pad=False)
+            judged.append(discriminator(images))
+            images = F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
         return judged
 
 
@@ -158,11 +158,11 @@ def build_discriminator(recipe: DiscriminatorRecipe, in_channels: int) -> Discri
     return MultiscaleDiscriminator(in_channels, recipe.width, recipe.n_layers, recipe.n_scales)
 
 
-def _check_size(pictures: Tensor, smallest: int, setting: str) -> None:
-    height, width = pictures.shape[-2:]
+def _check_size(images: Tensor, smallest: int, setting: str) -> None:
+    height, width = images.shape[-2:]
     if min(height, width) < smallest:
         raise InputError(
-            f"the discriminator needs pictures of at least {smallest} x {smallest} pixels, got {height} x {width}; "
+            f"the discriminator needs images of at least {smallest} x {smallest} pixels, got {height} x {width}; "
             f"enlarge data.image_size or lower discriminator.{setting}"
         )
 

@@ -1,4 +1,4 @@
-"""VGG19 as a judge of pictures, and the perceptual loss: distance in its features."""
+"""VGG19 as a judge of images, and the perceptual loss: distance in its features."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Vgg19(nn.Module):
     """The activations relu1_1 to relu5_1 of VGG19 (arXiv 1409.1556).
 
     The weights are buffers that no state dict holds: they follow the module to its device, are never trained, and do
-    not swell a checkpoint. Pictures are normalised as torchvision's weights expect; the reference implementations of
+    not swell a checkpoint. Images are normalised as torchvision's weights expect; the reference implementations of
     the losses feed them as they are.
 
     Args:
@@ -59,9 +59,9 @@ class Vgg19(nn.Module):
         for name, values in {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Look at pictures, ``N x C x H x W`` in [-1, 1]; C is 1 (repeated to grey RGB) or 3, H and W at least 16."""
-        x = ((pictures.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Look at images, ``N x C x H x W`` in [-1, 1]; C is 1 (repeated to grey RGB) or 3, H and W at least 16."""
+        x = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
         features = []
         for index in CONVOLUTIONS:
             if index in SLICE_WEIGHTS and index > 0:
@@ -98,7 +98,7 @@ class PerceptualLoss(nn.Module):
             target: The same shape and range; no gradient flows into it.
 
         Returns:
-            A scalar, 0 for equal pictures.
+            A scalar, 0 for equal images.
         """
         with torch.no_grad():
             wanted = self.vgg(target)

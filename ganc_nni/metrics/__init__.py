@@ -1,4 +1,4 @@
-"""What scores a generator: the Frechet distance between features of generated and of real pictures."""
+"""What scores a generator: the Frechet distance between features of generated and of real images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.distance import FrechetDistance
 from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
 from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
+from ganc_nni.metrics.image_files import ImageFiles, Resize
 from ganc_nni.metrics.inception import InceptionFeatures, usual_files
 from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
-from ganc_nni.metrics.pictures import PictureFiles, Resize
 from ganc_nni.metrics.statistics import (
-    Pictures,
+    Images,
     extract_features,
     load_origin,
     load_statistics,
@@ -30,9 +30,9 @@ __all__ = [
     "FeatureExtractor",
     "FrechetDistance",
     "Gaussian",
+    "ImageFiles",
+    "Images",
     "InceptionFeatures",
-    "PictureFiles",
-    "Pictures",
     "RandomFeatures",
     "Resize",
     "build_extractor",

@@ -1,4 +1,4 @@
-"""The Frechet distance of generated to real pictures as a torchmetrics metric."""
+"""The Frechet distance of generated to real images as a torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interva
 
 
 class FrechetDistance(Metric):
-    """Frechet distance (arXiv 1706.08500) of the pictures seen since the last reset to a real set; lower is better.
+    """Frechet distance (arXiv 1706.08500) of the images seen since the last reset to a real set; lower is better.
 
     Args:
         extractor: What makes the features, on its own device; clones share it, and it is no part of the state.
-        real: Statistics of the real pictures by the same extractor.
-        min_images: Fewest pictures that make a score, 2 or more.
-        targets: Features of the ground truth of the pictures, in their order, where there is one: for the interval.
+        real: Statistics of the real images by the same extractor.
+        min_images: Fewest images that make a score, 2 or more.
+        targets: Features of the ground truth of the images, in their order, where there is one: for the interval.
 
     Raises:
         InputError: The statistics were made with another number of features.
@@ -32,9 +32,9 @@ class FrechetDistance(Metric):
         >>> import torch
         >>> from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures
         >>> extractor = RandomFeatures()
-        >>> pictures = torch.rand(16, 3, 32, 32) * 2 - 1
-        >>> metric = FrechetDistance(extractor, Gaussian.from_features(extractor(pictures)))
-        >>> metric.update(pictures)
+        >>> images = torch.rand(16, 3, 32, 32) * 2 - 1
+        >>> metric = FrechetDistance(extractor, Gaussian.from_features(extractor(images)))
+        >>> metric.update(images)
         >>> round(metric.compute().item(), 6)
         0.0
     """
@@ -69,29 +69,29 @@ class FrechetDistance(Metric):
 
     @property
     def real(self) -> Gaussian:
-        """Statistics of the real pictures."""
+        """Statistics of the real images."""
         return self._shared.real
 
     def update(self, images: Tensor, first: int = 0) -> None:
-        """Add generated pictures, ``N x C x H x W`` in [-1, 1], C 1 or 3.
+        """Add generated images, ``N x C x H x W`` in [-1, 1], C 1 or 3.
 
-        Which pictures of their set they are, from ``first`` on, plays no part in a distance of sets.
+        Which images of their set they are, from ``first`` on, plays no part in a distance of sets.
 
         Raises:
-            ValueError: Pictures of another shape or type.
+            ValueError: Images of another shape or type.
         """
         self.features.append(self.extractor(images.to(self.extractor.device)).to(self.device))
 
     def compute(self) -> Tensor:
-        """The distance of all pictures since the last reset, a float64 scalar, 0 or more.
+        """The distance of all images since the last reset, a float64 scalar, 0 or more.
 
         Raises:
-            InputError: Fewer than ``min_images`` pictures.
+            InputError: Fewer than ``min_images`` images.
             ValueError: A feature is NaN or infinite.
         """
         features = self._seen()
         if len(features) < self.min_images:
-            raise InputError(f"got {len(features)} pictures to score; expected {self.min_images} or more")
+            raise InputError(f"got {len(features)} images to score; expected {self.min_images} or more")
         distance = frechet_distance(Gaussian.from_features(features), self.real)
         return torch.tensor(distance, dtype=torch.float64, device=self.device)
 

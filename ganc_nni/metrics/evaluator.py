@@ -1,4 +1,4 @@
-"""Scoring generators on a split: the same pictures, the same statistics, any number of generators."""
+"""Scoring generators on a split: the same images, the same statistics, any number of generators."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ganc_nni.core.distributed import share
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.core.threads import in_parts
-from ganc_nni.data import IGNORE_ID, LabelMaps, PictureSet, Split
+from ganc_nni.data import IGNORE_ID, ImageSet, LabelMaps, Split
 from ganc_nni.metrics import (
     FrechetDistance,
-    Pictures,
+    Images,
     build_extractor,
     extract_features,
     frechet_distance,
@@ -50,21 +50,21 @@ def check_size(recipe: MetricRecipe, split: Split, name: str) -> None:
     """Refuse a split that is too small for the metric.
 
     Raises:
-        InputError: Fewer than ``metric.min_images`` pictures in either domain.
+        InputError: Fewer than ``metric.min_images`` images in either domain.
     """
-    for pictures, domain in ((split.sources, "source"), (split.targets, "target")):
-        if len(pictures) < recipe.min_images:
-            lower = " or lower it" if len(pictures) >= 2 else ""  # its minimum
+    for images, domain in ((split.sources, "source"), (split.targets, "target")):
+        if len(images) < recipe.min_images:
+            lower = " or lower it" if len(images) >= 2 else ""  # its minimum
             raise InputError(
-                f"the {name} set has {len(pictures)} {domain} pictures, the metric {recipe.name} asks for "
-                f"{recipe.min_images} (metric.min_images); add pictures{lower}"
+                f"the {name} set has {len(images)} {domain} images, the metric {recipe.name} asks for "
+                f"{recipe.min_images} (metric.min_images); add images{lower}"
             )
 
 
 def translate(generator: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     """The generator's output for a batch ``N x C x H x W``, in parts on a CPU.
 
-    The kernel maps large activations afresh for every layer there, which takes as long as the arithmetic: 16 pictures
+    The kernel maps large activations afresh for every layer there, which takes as long as the arithmetic: 16 images
     of 256x256 in parts of 2 take less than half the time that they take at once (benchmarks/search.py).
     """
     if batch.device.type != "cpu":
@@ -105,7 +105,7 @@ class Result:
 _KEPT_BYTES = 1 << 30
 
 
-class Images:
+class GeneratedImages:
     """A generator's images of an evaluator's split, kept as far as they need less than 1 GiB.
 
     Args:
@@ -133,15 +133,15 @@ class Evaluator:
 
     Args:
         recipe: The metric.
-        split: Source pictures to translate, target pictures to compare with.
+        split: Source images to translate, target images to compare with.
         name: The split's name, for errors and results.
         device: Where generators and metric run.
-        cache: Folder for the statistics of the target pictures.
+        cache: Folder for the statistics of the target images.
         labelled: For miou and map: the segmenter, and the label maps of the sources in its classes.
         taught: Of inputs alone: the teacher's outputs for the sources, with which generated images are compared.
 
     Raises:
-        InputError: Too few pictures, or weights of the metric that are missing.
+        InputError: Too few images, or weights of the metric that are missing.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Evaluator:
         device: torch.device,
         cache: Path,
         labelled: tuple[Segmenter, Callable[[int], Tensor]] | None = None,
-        taught: Pictures | None = None,
+        taught: Images | None = None,
     ) -> None:
         check_size(recipe, split, name)
         self.recipe = recipe
@@ -182,7 +182,7 @@ class Evaluator:
         else:
             extractor = build_extractor(recipe, device)
 
-            def distance(images: Pictures) -> float:
+            def distance(images: Images) -> float:
                 return frechet_distance(real_statistics(extractor, images, recipe.batch_size, cache), real)
 
             real = real_statistics(extractor, taught or split.targets, recipe.batch_size, cache)
@@ -201,10 +201,10 @@ class Evaluator:
 
     @torch.inference_mode()
     def score(self, generator: Callable[[Tensor], Tensor], precision: Precision = "fp32") -> float:
-        """The metric of all source pictures translated by ``generator``, which is put into evaluation mode.
+        """The metric of all source images translated by ``generator``, which is put into evaluation mode.
 
         The generator computes in ``precision``, the metric in float32. On CUDA nothing waits for the device before the
-        last picture.
+        last image.
         """
         _to_evaluation(generator)
         metric, first = self.metric(), 0
@@ -212,13 +212,15 @@ class Evaluator:
             own = share(len(whole))  # where several processes score together, the metric puts their parts together
             if len(whole[own]) > 0:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    pictures = translate(generator, whole[own])
-                metric.update(pictures.float(), first + own.start)
+                    images = translate(generator, whole[own])
+                metric.update(images.float(), first + own.start)
             first += len(whole)
         return float(metric.compute())
 
     @torch.inference_mode()
-    def result(self, generator: Callable[[Tensor], Tensor] | Images, teacher: Images | None = None) -> Result:
+    def result(
+        self, generator: Callable[[Tensor], Tensor] | GeneratedImages, teacher: GeneratedImages | None = None
+    ) -> Result:
         """The score of all source images, with its interval and, if ``teacher`` is given, the fidelity to its images.
 
         In one process and in float32. Every image is generated once, those of ``teacher`` once for all generators that
@@ -228,7 +230,7 @@ class Evaluator:
             InputError: See :meth:`score`.
             ValueError: Images whose values are no numbers.
         """
-        own = generator if isinstance(generator, Images) else Images(generator)
+        own = generator if isinstance(generator, GeneratedImages) else GeneratedImages(generator)
         _to_evaluation(own.generator)
         metric = self._make(by_image=True).to(self.device)
         fidelity = None if teacher is None else FidelityScore().to(self.device)
@@ -259,7 +261,7 @@ class Evaluator:
         return self._ground_truth(other)
 
     @torch.inference_mode()
-    def _of(self, images: PictureSet) -> float:
+    def _of(self, images: ImageSet) -> float:
         metric, first = self.metric(), 0
         for batch in DataLoader(images, self.recipe.batch_size):
             metric.update(batch.to(self.device), first)
@@ -267,7 +269,7 @@ class Evaluator:
         return float(metric.compute())
 
     def _sources(self) -> Iterable[Tensor]:
-        """The source pictures in batches on the device, the next one prepared while one is in use.
+        """The source images in batches on the device, the next one prepared while one is in use.
 
         They are kept, but for label maps, which are large once they are encoded.
         """

@@ -1,4 +1,4 @@
-"""What turns pictures into the feature vectors whose Frechet distance is a score."""
+"""What turns images into the feature vectors whose Frechet distance is a score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class FeatureExtractor(nn.Module):
-    """A frozen network from pictures to one feature vector each; subclasses write ``features``.
+    """A frozen network from images to one feature vector each; subclasses write ``features``.
 
     It is always in evaluation mode, takes no gradients, and works in float32 also inside autocast.
 
@@ -19,7 +19,7 @@ class FeatureExtractor(nn.Module):
         title: The same in words; says whether the score is comparable with published ones.
         dims: Length d of a feature vector.
         weights_sha256: Hash of the weights, hexadecimal; statistics are only comparable where it is the same.
-        resize: How it resizes pictures: ``none``, or as another program that is named.
+        resize: How it resizes images: ``none``, or as another program that is named.
     """
 
     metric_name: str
@@ -29,10 +29,10 @@ class FeatureExtractor(nn.Module):
     resize: str = "none"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature vectors, ``N x dims`` float32, of pictures ``N x C x H x W`` in [-1, 1], C 1 (grey) or 3 (RGB).
+        """Feature vectors, ``N x dims`` float32, of images ``N x C x H x W`` in [-1, 1], C 1 (grey) or 3 (RGB).
 
         Raises:
-            ValueError: Pictures of another shape or not of a floating type.
+            ValueError: Images of another shape or not of a floating type.
         """
         if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
             raise ValueError(
@@ -42,12 +42,12 @@ class FeatureExtractor(nn.Module):
             return self.features(images.float().expand(-1, 3, -1, -1))
 
     def features(self, images: Tensor) -> Tensor:
-        """Feature vectors, ``N x dims``, of pictures ``N x 3 x H x W`` in [-1, 1], float32."""
+        """Feature vectors, ``N x dims``, of images ``N x 3 x H x W`` in [-1, 1], float32."""
         raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
-        """Where pictures have to be."""
+        """Where images have to be."""
         return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     def train(self, mode: bool = True) -> FeatureExtractor:
@@ -58,13 +58,13 @@ class FeatureExtractor(nn.Module):
 class RandomFeatures(FeatureExtractor):
     """A small random network that needs no file: good enough to rank, not FID.
 
-    Three strided convolutions see each picture beside its own fine detail. A feature vector holds the spatial means
-    of every layer (colour, contrast, texture) and the picture averaged over a 4 x 4 grid (rough layout).
+    Three strided convolutions see each image beside its own fine detail. A feature vector holds the spatial means
+    of every layer (colour, contrast, texture) and the image averaged over a 4 x 4 grid (rough layout).
     """
 
     _WIDTHS = (16, 24, 32)
     _GRID = 4
-    _DETAIL = 4.0  # brings fine detail, a quarter as strong in common pictures, up to the strength of colour
+    _DETAIL = 4.0  # brings fine detail, a quarter as strong in common images, up to the strength of colour
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 Two Gaussians are ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))`` apart (Heusel et al., arXiv 1706.08500). With
 factors ``S = R^T R`` the last trace is the sum of the singular values of ``R_a R_b^T``: the non-zero eigenvalues of
-``S_a S_b`` are their squares. Centred features are such a factor, so that with fewer pictures than features no d x d
+``S_a S_b`` are their squares. Centred features are such a factor, so that with fewer images than features no d x d
 matrix is ever made.
 """
 
@@ -63,7 +63,7 @@ class Gaussian:
         eigenvalues, vectors = torch.linalg.eigh(sigma)
         if eigenvalues[0] < -1e-4 * eigenvalues[-1].abs():
             raise ValueError(f"sigma has the negative eigenvalue {eigenvalues[0]:.3g}; expected a covariance matrix")
-        # Fewer pictures than features leave eigenvalues that are 0 but for rounding, of either sign.
+        # Fewer images than features leave eigenvalues that are 0 but for rounding, of either sign.
         kept = eigenvalues > eigenvalues[-1] * len(mu) * torch.finfo(torch.float64).eps
         root = (vectors[:, kept] * eigenvalues[kept].sqrt()).T
         return cls(mu, root.contiguous(), count)

@@ -43,7 +43,7 @@ _TITLES = {
 
 
 class InceptionFeatures(FeatureExtractor):
-    """Spatial means of an Inception v3 layer, the pictures resized to 299 x 299 (bilinear) as pytorch-fid does.
+    """Spatial means of an Inception v3 layer, the images resized to 299 x 299 (bilinear) as pytorch-fid does.
 
     Args:
         dims: 64 (first pooling), 192 (second pooling), 768 (Mixed_6e) or 2048 (Mixed_7c, what published FIDs use).

@@ -11,13 +11,13 @@ from ganc_nni.metrics.bootstrap import Interval, interval
 
 _REPLICATES = 1000
 
-_ROWS = 1024  # of a kernel matrix at once, so that memory grows with the number of pictures, not with its square
+_ROWS = 1024  # of a kernel matrix at once, so that memory grows with the number of images, not with its square
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
     """Squared maximum mean discrepancy under the kernel ``(x y / d + 1)^3``; on FID-Inception features: KID.
 
-    The unbiased estimate (section 4) over all pictures: what averaging over random subsets, as other implementations
+    The unbiased estimate (section 4) over all images: what averaging over random subsets, as other implementations
     do, converges to. It may be a little below 0; tables often print it times 100 or 1000.
 
     Args:
@@ -68,6 +68,6 @@ def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mean_of_pairs(x: Tensor) -> Tensor:
-    """The kernel's mean over pairs of different pictures."""
+    """The kernel's mean over pairs of different images."""
     with_itself = _kernel(x.square().sum(dim=1) / x.shape[1]).sum()
     return (_kernel_sum(x, x) - with_itself) / (len(x) * (len(x) - 1))

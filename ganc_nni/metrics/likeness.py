@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.bootstrap import LARGE, Interval, interval, replicates
 from ganc_nni.metrics.fidelity import DATA_RANGE, in_pairs
-from ganc_nni.metrics.statistics import Pictures
+from ganc_nni.metrics.statistics import Images
 
 BEST_PSNR = 100.0
 """Decibels of two images that are equal, where the formula has infinity."""
@@ -45,7 +45,7 @@ class Likeness(Metric):
     scores: list[Tensor]
 
     def __init__(
-        self, score: Literal["ssim", "psnr"], wanted: Pictures | Tensor, min_images: int = 1, **kwargs: Any
+        self, score: Literal["ssim", "psnr"], wanted: Images | Tensor, min_images: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.score: Literal["ssim", "psnr"] = score
@@ -67,7 +67,7 @@ class Likeness(Metric):
         """
         scores = self._seen()
         if len(scores) < self.min_images:
-            raise InputError(f"got {len(scores)} pictures to score; expected {self.min_images} or more")
+            raise InputError(f"got {len(scores)} images to score; expected {self.min_images} or more")
         return scores.mean()
 
     def interval(self) -> Interval | None:
@@ -101,7 +101,7 @@ def _of_each(score: Literal["ssim", "psnr"], images: Tensor, wanted: Tensor) -> 
 class _Shared:
     """Keeps the images out of a metric's state, and whole where the metric is copied."""
 
-    def __init__(self, wanted: Pictures | Tensor) -> None:
+    def __init__(self, wanted: Images | Tensor) -> None:
         self.wanted = wanted
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:

@@ -1,4 +1,4 @@
-"""mIoU, mAP and accuracies: does a segmentation network find in generated pictures what their label maps ask for?
+"""mIoU, mAP and accuracies: does a segmentation network find in generated images what their label maps ask for?
 
 Names. What the first version of GAN Compression (arXiv 2003.08936v1) calls mAP is what DRN's own script prints under
 that name (``test`` in segment.py of github.com/fyu/drn): the mean of the per-class IoU. Here that is ``miou``. ``map``
@@ -35,11 +35,11 @@ _PIXELS_AT_ONCE = 4 * 256 * 256  # on a CPU, see ganc_nni.metrics.evaluator.tran
 
 
 class SegmentationScore(Metric):
-    """How well the label maps of generated pictures are found in them again; higher is better.
+    """How well the label maps of generated images are found in them again; higher is better.
 
     Everything is counted at the resolution of the label maps, which may differ within a batch. Either the logits are
-    resized to it (bilinear, as DRN's script does; a segmenter trained on small pictures would not know large ones),
-    or the pictures are before they are segmented (bicubic, as DeepLab's script does): what the segmenter says.
+    resized to it (bilinear, as DRN's script does; a segmenter trained on small images would not know large ones),
+    or the images are before they are segmented (bicubic, as DeepLab's script does): what the segmenter says.
     Both filters are Pillow's: where they reduce, they average.
 
     - ``miou``: mean of the IoU of the classes that are in the truth or in the prediction. So does DRN's script. That
@@ -49,18 +49,18 @@ class SegmentationScore(Metric):
     - ``pixel_accuracy``: part of the pixels whose class is predicted.
     - ``class_accuracy``: mean over the classes in the truth of the part of their pixels that is predicted.
 
-    The state is three small tables, however many pictures there are. torchmetrics' own binned average precision goes
+    The state is three small tables, however many images there are. torchmetrics' own binned average precision goes
     through all scores once for each bin (50 times slower with 256 of them), and its mean has a 0 for every class that
     is not in the truth.
 
     Args:
-        segmenter: Segments the pictures on its own device; clones share it, and it is no part of the state.
-        ids: The label map of the i-th picture of the split, ``H x W`` int64, at its own resolution, in the
+        segmenter: Segments the images on its own device; clones share it, and it is no part of the state.
+        ids: The label map of the i-th image of the split, ``H x W`` int64, at its own resolution, in the
             segmenter's numbering of classes.
         ignore_id: Pixels of this label do not count.
         score: What :meth:`compute` returns.
-        min_images: Fewest pictures that make a score, 1 or more.
-        resizes: ``logits`` or ``pictures`` in place of what the segmenter says.
+        min_images: Fewest images that make a score, 1 or more.
+        resizes: ``logits`` or ``images`` in place of what the segmenter says.
         by_image: Keep the tables of each image, as long as there are fewer than 1000, for :meth:`interval`.
 
     Example:
@@ -69,9 +69,9 @@ class SegmentationScore(Metric):
         >>> from ganc_nni.metrics.segmenters import Segmenter
         >>> colours = Segmenter(torch.nn.Identity(), "red, green, blue", classes=3)
         >>> truth = torch.randint(3, (4, 16, 16))
-        >>> pictures = torch.nn.functional.one_hot(truth, 3).permute(0, 3, 1, 2) * 2.0 - 1
+        >>> images = torch.nn.functional.one_hot(truth, 3).permute(0, 3, 1, 2) * 2.0 - 1
         >>> metric = SegmentationScore(colours, lambda i: truth[i], ignore_id=255, score="miou")
-        >>> metric.update(pictures, first=0)
+        >>> metric.update(images, first=0)
         >>> metric.compute().item()
         1.0
     """
@@ -92,7 +92,7 @@ class SegmentationScore(Metric):
         ignore_id: int,
         score: Score = "miou",
         min_images: int = 1,
-        resizes: Literal["logits", "pictures"] | None = None,
+        resizes: Literal["logits", "images"] | None = None,
         by_image: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -122,15 +122,15 @@ class SegmentationScore(Metric):
 
     @property
     def segmenter(self) -> Segmenter:
-        """What segments the pictures."""
+        """What segments the images."""
         return self._shared.segmenter
 
     def update(self, images: Tensor, first: int) -> None:
-        """Add generated pictures, ``N x 3 x H x W`` in [-1, 1]; the first of them is number ``first`` of the split.
+        """Add generated images, ``N x 3 x H x W`` in [-1, 1]; the first of them is number ``first`` of the split.
 
         Raises:
             InputError: A label map with an id that the segmenter does not have.
-            ValueError: Pictures of another shape or type.
+            ValueError: Images of another shape or type.
         """
         # NaN is reported by compute: to look now would be to wait for CUDA
         self.broken += (~torch.isfinite(images).all()).to(self.device)
@@ -149,11 +149,11 @@ class SegmentationScore(Metric):
             first += len(part)
 
     def compute(self) -> Tensor:
-        """The chosen score of all pictures since the last reset, a float64 scalar in [0, 1].
+        """The chosen score of all images since the last reset, a float64 scalar in [0, 1].
 
         Raises:
-            InputError: Fewer than ``min_images`` pictures, or no pixel that has a label.
-            ValueError: Some picture had values that are NaN or infinite.
+            InputError: Fewer than ``min_images`` images, or no pixel that has a label.
+            ValueError: Some image had values that are NaN or infinite.
         """
         return torch.tensor(self._figures()[self.score], dtype=torch.float64, device=self.device)
 
@@ -161,8 +161,8 @@ class SegmentationScore(Metric):
         """``miou``, ``map``, ``pixel_accuracy`` and ``class_accuracy``, each in [0, 1]; of all ranks together.
 
         Raises:
-            InputError: Fewer than ``min_images`` pictures, or no pixel that has a label.
-            ValueError: Some picture had values that are NaN or infinite.
+            InputError: Fewer than ``min_images`` images, or no pixel that has a label.
+            ValueError: Some image had values that are NaN or infinite.
         """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
             return self._figures()
@@ -173,7 +173,7 @@ class SegmentationScore(Metric):
         None of 1000 images or more, or of fewer than two.
 
         Raises:
-            ValueError: Some picture had values that are NaN or infinite.
+            ValueError: Some image had values that are NaN or infinite.
         """
         count = len(self._tables)
         if not 2 <= count < LARGE:
@@ -192,13 +192,13 @@ class SegmentationScore(Metric):
         valid = (truth >= 0) & (truth < segmenter.classes) | (truth == self.ignore_id)
         if not valid.all():
             raise InputError(
-                f"the label map of picture {index} has id {truth[~valid][0]}; expected 0 to {segmenter.classes - 1}, "
+                f"the label map of image {index} has id {truth[~valid][0]}; expected 0 to {segmenter.classes - 1}, "
                 f"the classes of segmenter {segmenter.name}, or {self.ignore_id}, which does not count"
             )
         return truth
 
     def _count(self, logits: Tensor, truth: Tensor) -> None:
-        """Add one picture: logits ``classes x H x W``, and labels ``H x W`` on the CPU."""
+        """Add one image: logits ``classes x H x W``, and labels ``H x W`` on the CPU."""
         self.count += 1
         before = self._summed() if self.by_image else ()
         kept = (truth.flatten() != self.ignore_id).nonzero()[:, 0]
@@ -227,7 +227,7 @@ class SegmentationScore(Metric):
         if self.broken:
             raise ValueError("images: some values are NaN or infinite; has the generator diverged?")
         if self.count < self.min_images:
-            raise InputError(f"got {int(self.count)} pictures to score; expected {self.min_images} or more")
+            raise InputError(f"got {int(self.count)} images to score; expected {self.min_images} or more")
         confusion = self.confusion.cpu().double()  # rows: truth, columns: prediction
         right, truth = confusion.diag(), confusion.sum(dim=1)
         present = truth > 0

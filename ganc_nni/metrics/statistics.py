@@ -1,4 +1,4 @@
-"""Statistics of the real pictures: made once, then read from files that pytorch-fid can read and write too."""
+"""Statistics of the real images: made once, then read from files that pytorch-fid can read and write too."""
 
 from __future__ import annotations
 
@@ -26,55 +26,55 @@ _ORIGIN = "origin_"
 _DIGEST = "digest"
 
 
-class Pictures(Protocol):
-    """A set of pictures that knows a hash of its content."""
+class Images(Protocol):
+    """A set of images that knows a hash of its content."""
 
     def __len__(self) -> int:
-        """How many pictures."""
+        """How many images."""
 
     def __getitem__(self, index: int, /) -> Tensor:
-        """Picture ``C x H x W`` in [-1, 1], C 1 or 3."""
+        """Image ``C x H x W`` in [-1, 1], C 1 or 3."""
 
     def digest(self) -> str:
-        """Changes whenever a picture, or how it is prepared, changes."""
+        """Changes whenever a image, or how it is prepared, changes."""
 
 
 def extract_features(
-    extractor: FeatureExtractor, pictures: Pictures, batch_size: int, advance: Callable[[int], object] = lambda n: None
+    extractor: FeatureExtractor, images: Images, batch_size: int, advance: Callable[[int], object] = lambda n: None
 ) -> Tensor:
-    """Features of all pictures, ``N x dims`` float32 on the CPU.
+    """Features of all images, ``N x dims`` float32 on the CPU.
 
     Args:
         extractor: What makes the features.
-        pictures: The pictures.
+        images: The images.
         batch_size: At most so many, one after another and of the same size, are seen at once.
-        advance: Called with the number of pictures that were done.
+        advance: Called with the number of images that were done.
     """
     rows = []
-    for batch in batches_of_one_size((pictures[index] for index in range(len(pictures))), batch_size):
+    for batch in batches_of_one_size((images[index] for index in range(len(images))), batch_size):
         rows.append(extractor(batch.to(extractor.device)).cpu())
         advance(len(batch))
     return torch.cat(rows) if rows else torch.empty(0, extractor.dims)
 
 
 def real_statistics(
-    extractor: FeatureExtractor, pictures: Pictures, batch_size: int, cache: Path | None = None
+    extractor: FeatureExtractor, images: Images, batch_size: int, cache: Path | None = None
 ) -> Gaussian:
-    """Mean and covariance of the features of real pictures.
+    """Mean and covariance of the features of real images.
 
     Args:
         extractor: What makes the features.
-        pictures: The real pictures, two or more.
-        batch_size: Pictures at once.
-        cache: Folder in which the result is kept for the next time, by content of pictures and weights; None: nowhere.
+        images: The real images, two or more.
+        batch_size: Images at once.
+        cache: Folder in which the result is kept for the next time, by content of images and weights; None: nowhere.
 
     Raises:
-        InputError: Fewer than two pictures.
+        InputError: Fewer than two images.
         ValueError: A feature is NaN or infinite.
     """
-    if len(pictures) < 2:
-        raise InputError(f"got {len(pictures)} real pictures; a Frechet distance needs 2 or more")
-    path = None if cache is None else cache / f"{_key(extractor, pictures)}.npz"
+    if len(images) < 2:
+        raise InputError(f"got {len(images)} real images; a Frechet distance needs 2 or more")
+    path = None if cache is None else cache / f"{_key(extractor, images)}.npz"
     if path is not None and path.exists():
         try:
             gaussian = load_statistics(path)
@@ -83,7 +83,7 @@ def real_statistics(
             raise InputError(f"{path}: is not what was kept there, its hash differs; expected the hash in the file")
         except InputError as error:
             _log.warning("%s; the statistics are computed again", error)
-    gaussian = Gaussian.from_features(extract_features(extractor, pictures, batch_size))
+    gaussian = Gaussian.from_features(extract_features(extractor, images, batch_size))
     if path is not None:
         save_statistics(path, gaussian, {_DIGEST: _digest(path.stem, gaussian)})
     return gaussian
@@ -157,7 +157,7 @@ def _digest(key: str, gaussian: Gaussian) -> str:
     return summary.hexdigest()
 
 
-def _key(extractor: FeatureExtractor, pictures: Pictures) -> str:
+def _key(extractor: FeatureExtractor, images: Images) -> str:
     """All that the statistics depend on, in one hash."""
-    parts = (pictures.digest(), extractor.weights_sha256, str(extractor.dims), extractor.metric_name)
+    parts = (images.digest(), extractor.weights_sha256, str(extractor.dims), extractor.metric_name)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

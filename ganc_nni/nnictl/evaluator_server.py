@@ -1,4 +1,4 @@
-"""The evaluator process: holds supernet, pictures and statistics, and scores for all trials of its machine and GPU.
+"""The evaluator process: holds supernet, images and statistics, and scores for all trials of its machine and GPU.
 
 Trials start it through :mod:`ganc_nni.nnictl.evaluator_client`. Torch is loaded only when it already listens and
 watches for its own end, so that nobody has to wait for that to reach it, nor to be rid of it.

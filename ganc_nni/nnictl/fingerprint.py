@@ -1,6 +1,6 @@
 """Whether a machine that scores sub-generators works with what the tuner's machine means.
 
-The tuner writes down what it has: code, recipe, pictures, weights. A worker that has something else would report
+The tuner writes down what it has: code, recipe, images, weights. A worker that has something else would report
 scores that compare with nothing, so it refuses.
 """
 
@@ -34,7 +34,7 @@ _CURES = {
     "ganc_nni": "run the same checkout everywhere, nnictl the original and trialCommand the copy that NNI makes",
     "torch": "install requirements.txt in the environment that pythonPath names",
     "recipe": "every machine needs the same recipe and the same files that it names",
-    "pictures": "every machine needs the same data below GANC_DATA",
+    "images": "every machine needs the same data below GANC_DATA",
     "metric": "every machine needs the same metric weights",
     "weights": "the file is damaged, or GANC_RUNS does not lead to the same folder on every machine",
 }
@@ -77,7 +77,7 @@ def _before_training(run: Run) -> dict[str, str]:
         "ganc_nni": f"{__version__} {_source()}",
         "torch": torch.__version__.partition("+")[0],  # builds for CPU and CUDA may work together
         "recipe": inputs.without_images().key,
-        "pictures": _images(run, inputs),
+        "images": _images(run, inputs),
     }
 
 

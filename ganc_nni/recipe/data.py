@@ -85,7 +85,7 @@ class DataRecipe(Section):
                 raise ValueError(f"{strange[0]}: is for layout labels only; this is layout {self.layout}; remove it")
             return self
         if self.direction == "BtoA":
-            raise ValueError("direction BtoA: layout labels goes from label maps to pictures; remove it")
+            raise ValueError("direction BtoA: layout labels goes from label maps to images; remove it")
         if self.classes is None:
             raise ValueError("classes: is missing; layout labels needs the number of classes in the label maps")
         if self.void_id is not None and self.void_id < self.classes:

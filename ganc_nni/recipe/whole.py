@@ -93,7 +93,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _resident(self) -> Recipe:
         if self.acceleration.data_on_device and self.data.layout == "labels":
-            raise ValueError("acceleration.data_on_device is for pictures; data.layout is labels; set it to false")
+            raise ValueError("acceleration.data_on_device is for images; data.layout is labels; set it to false")
         return self
 
     @model_validator(mode="after")

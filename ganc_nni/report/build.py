@@ -94,7 +94,7 @@ def page(report: RunReport) -> str:
             if stage not in (*report.stages, "segmenter", "pretrain")  # not all runs have these
             and not (stage == "supernet" and "search" in report.stages)  # one that needed none
         ],
-        pixelated=bool(report.pictures) and report.pictures[0][0].width < 160,
+        pixelated=bool(report.images) and report.images[0][0].width < 160,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         duration=duration,
     )
@@ -135,7 +135,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         (
             f"{teacher.score:.3g} → {compressed.score:.3g}",
             summary.metric,
-            f"{direction} is better, {summary.test_pictures} test pictures{_known(summary)}",
+            f"{direction} is better, {summary.test_pictures} test images{_known(summary)}",
         ),
     ]
 
@@ -262,7 +262,7 @@ def _commands(report: RunReport) -> list[tuple[str, str]]:
     if report.summary is not None:
         height, width = report.summary.image_size
         use = [
-            f"ganc translate --generator {weights} --input PICTURES --output TRANSLATED",
+            f"ganc translate --generator {weights} --input IMAGES --output TRANSLATED",
             f"ganc profile --generator {weights} --size {height} {width}",
         ]
         groups.append(("The compressed generator at work", "\n".join(use)))

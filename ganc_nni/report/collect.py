@@ -22,7 +22,7 @@ from ganc_nni.report.curves import Curve, read_curves
 from ganc_nni.report.trials import Trials, read_trials
 from ganc_nni.stages import provenance
 from ganc_nni.stages.export import read_summary
-from ganc_nni.stages.images import Embedded, embed, embedded_pictures
+from ganc_nni.stages.images import Embedded, embed, embedded_images
 from ganc_nni.stages.provenance import Provenance
 
 STAGES = {
@@ -175,8 +175,8 @@ class RunReport:
         teacher_widths: By label; empty if not known.
         trials: What the search has tried; None before it.
         curves: Losses and scores of the stages that have been trained.
-        pictures: Test pictures, each in several versions.
-        montage: All test pictures in one, of runs of earlier versions.
+        images: Test images, each in several versions.
+        montage: All test images in one, of runs of earlier versions.
     """
 
     name: str
@@ -187,7 +187,7 @@ class RunReport:
     teacher_widths: Mapping[str, int]
     trials: Trials | None
     curves: dict[str, list[Curve]]
-    pictures: list[list[Embedded]]
+    images: list[list[Embedded]]
     montage: Embedded | None
 
     @property
@@ -231,8 +231,8 @@ def collect(folder: Path) -> RunReport:
     summary = read_comparison(folder)
     higher = last or summary
     architecture, export = folder / "architecture.json", folder / "export"
-    picture = export / "picture.png"
-    pictures = embedded_pictures(export / "pictures")
+    image = export / "picture.png"
+    images = embedded_images(export / "pictures")
     return RunReport(
         name=folder.resolve().name,
         stages=stages,
@@ -246,8 +246,8 @@ def collect(folder: Path) -> RunReport:
             higher is not None and higher.higher_is_better,
         ),
         curves={stage: read_curves(folder / stage / "tensorboard") for stage in STAGES},
-        pictures=pictures,
-        montage=embed("montage", picture, 1200) if picture.is_file() and not pictures else None,
+        images=images,
+        montage=embed("montage", image, 1200) if image.is_file() and not images else None,
     )
 
 

@@ -32,7 +32,7 @@ from ganc_nni.search.pareto import Caption, Front, Point, draw
 _log = logging.getLogger(__name__)
 
 REDRAW_SECONDS = 5.0
-"""Between two pictures at the least; drawing takes a fiftieth of the time at the most."""
+"""Between two images at the least; drawing takes a fiftieth of the time at the most."""
 
 
 _HOW_LONG = {"evaluations", "max_failures", "repeats", "timeout"}
@@ -75,7 +75,7 @@ class SearchRecord:
     """Keeps ``search/`` current: ``trials.csv``, its front in ``pareto.csv`` and ``pareto.png``; ``architecture.json``.
 
     The journal is the truth. The table is made from it, with the rows of searches that had no journal yet. It grows by
-    a line an evaluation, in one step; the other files are replaced in one step, the picture every few seconds.
+    a line an evaluation, in one step; the other files are replaced in one step, the image every few seconds.
 
     Args:
         run: The run.

@@ -1,4 +1,4 @@
-"""The files of a run: its exported network, on its own pictures, with its own metric."""
+"""The files of a run: its exported network, on its own images, with its own metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganc_nni.core.io import load_into, load_weights
 from ganc_nni.data import LabelMaps
-from ganc_nni.data.pictures import PictureSet
+from ganc_nni.data.image_sets import ImageSet
 from ganc_nni.export.files import Deployable, deploy
 from ganc_nni.export.interface import Interface, Labels
 from ganc_nni.export.verify import Array, Runner
@@ -22,10 +22,10 @@ DEFAULT: tuple[str, ...] = ("onnx",)
 """What a run writes by itself."""
 
 CHECKED = 8
-"""Test pictures on which every file is run back."""
+"""Test images on which every file is run back."""
 
 CALIBRATED = 32
-"""Training pictures from which int8 takes its ranges."""
+"""Training images from which int8 takes its ranges."""
 
 
 def deploy_run(
@@ -52,16 +52,16 @@ def deploy_run(
     return deploy(whole, formats, folder, lambda runner: _score(run, runner, as_bytes))
 
 
-def _input(pictures: PictureSet, index: int, as_bytes: bool) -> Array:
-    """Picture ``index`` without a batch axis."""
+def _input(images: ImageSet, index: int, as_bytes: bool) -> Array:
+    """Image ``index`` without a batch axis."""
     if not as_bytes:
-        return pictures[index].numpy()
-    pixels = np.asarray(pictures.image(index))
+        return images[index].numpy()
+    pixels = np.asarray(images.image(index))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def _batches(inputs: list[Array]) -> list[Array]:
-    """One picture, then the others at once in fours: more than one batch size."""
+    """One image, then the others at once in fours: more than one batch size."""
     return [np.stack(inputs[:1]), *(np.stack(inputs[i : i + 4]) for i in range(1, len(inputs), 4))]
 
 
@@ -74,9 +74,9 @@ def _score(run: Run, runner: Runner, as_bytes: bool) -> dict[str, float]:
     remaining = iter(range(len(run.data.test.sources)))
 
     def from_bytes(batch: Tensor) -> Tensor:
-        # the evaluator hands out the test pictures in order; boundaries of instances cannot be turned back into bytes
+        # the evaluator hands out the test images in order; boundaries of instances cannot be turned back into bytes
         pixels = np.stack([_input(run.data.test.sources, next(remaining), True) for _ in batch])
-        pictures = torch.from_numpy(runner(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return pictures.to(run.device)
+        images = torch.from_numpy(runner(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return images.to(run.device)
 
     return {f"{evaluator.metric_name}/test": evaluator.score(from_bytes)}

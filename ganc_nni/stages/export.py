@@ -23,12 +23,12 @@ from ganc_nni.core.io import load_into, load_weights, read_json, save_weights, w
 from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.data import Split, as_rgb
 from ganc_nni.generators.architecture import Architecture
-from ganc_nni.metrics.evaluator import Images
+from ganc_nni.metrics.evaluator import GeneratedImages
 from ganc_nni.metrics.verdict import verdict
 from ganc_nni.run import Run
 from ganc_nni.stages.deploy import deploy_run
 from ganc_nni.stages.held_out import held_out_scores
-from ganc_nni.stages.images import save_pictures
+from ganc_nni.stages.images import save_images
 from ganc_nni.training.loop import Report
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ WRITTEN = ("architecture.json", "compressed.safetensors", "summary.json")
 
 
 def export(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Write architecture, weights, picture and summary of the compressed generator; returns figures of the test set.
+    """Write architecture, weights, image and summary of the compressed generator; returns figures of the test set.
 
     Leaves in ``export/``: ``architecture.json``, ``compressed.pth``, ``compressed.safetensors`` (its metadata holds
     the architecture), ``compressed.onnx`` with ``files.json``, ``picture.png`` and ``summary.json``. Once weights and
@@ -53,7 +53,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     load_into(compressed, load_weights(source), source)
     networks = {"teacher": run.load_teacher().to(run.device), "compressed": compressed.to(run.device).eval()}
 
-    evaluator, teacher = run.evaluator("test"), Images(networks["teacher"])
+    evaluator, teacher = run.evaluator("test"), GeneratedImages(networks["teacher"])
     results = {"teacher": evaluator.result(teacher), "compressed": evaluator.result(networks["compressed"], teacher)}
     compressed_score = results["compressed"].score
     metrics = {**architecture.metrics, f"{evaluator.metric_name}/test": compressed_score}
@@ -104,10 +104,8 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         untouched,
         against_teacher,
     )
-    steps.run(
-        "comparison picture", lambda: draw_comparison(run.data.test, networks, run.device, folder / "picture.png")
-    )
-    steps.run("pictures", lambda: save_pictures(run.data.test, networks, run.device, folder / "pictures"))
+    steps.run("comparison image", lambda: draw_comparison(run.data.test, networks, run.device, folder / "picture.png"))
+    steps.run("pictures", lambda: save_images(run.data.test, networks, run.device, folder / "pictures"))
     summary = {
         "metric": evaluator.metric_name,
         "higher_is_better": run.recipe.metric.higher_is_better,
@@ -205,7 +203,7 @@ def latency_ms(network: nn.Module, x: Tensor, repeats: int = 20, warm_up: int = 
 def draw_comparison(
     split: Split, networks: Mapping[str, nn.Module], device: torch.device, path: Path, n_rows: int = 4
 ) -> None:
-    """A picture of test pictures, one a row: input, the output of each network, and the truth where there is one."""
+    """A image of test images, one a row: input, the output of each network, and the truth where there is one."""
     picks = split.spread(n_rows)
     n_rows = len(picks)
     sources = torch.stack([split.sources[index] for index in picks])
@@ -219,10 +217,10 @@ def draw_comparison(
     figure, axes = plt.subplots(
         n_rows, len(columns), figsize=(2 * len(columns), 2 * n_rows * height / width + 0.3), squeeze=False, dpi=128
     )
-    for column, (title, pictures) in enumerate(columns.items()):
+    for column, (title, images) in enumerate(columns.items()):
         axes[0][column].set_title(title)
         for row in range(n_rows):
-            axes[row][column].imshow((pictures[row].expand(3, -1, -1).permute(1, 2, 0) + 1) / 2)
+            axes[row][column].imshow((images[row].expand(3, -1, -1).permute(1, 2, 0) + 1) / 2)
             axes[row][column].axis("off")
     figure.tight_layout(pad=0.3)
     write_atomically(path, lambda temporary: figure.savefig(temporary))

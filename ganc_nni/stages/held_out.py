@@ -1,6 +1,6 @@
-"""How good the chosen sub-generator is on pictures that had no say in its choice.
+"""How good the chosen sub-generator is on images that had no say in its choice.
 
-The best of many scores is better than it deserves: some of it is luck with the pictures that scored it. So its score is
+The best of many scores is better than it deserves: some of it is luck with the images that scored it. So its score is
 taken once more on the test split, and, if the recipe asks for it, with other seeds, whose spread says how far to trust
 a difference.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ganc_nni.generators.architecture import Architecture
-from ganc_nni.metrics.evaluator import Evaluator, Images, Result
+from ganc_nni.metrics.evaluator import Evaluator, GeneratedImages, Result
 from ganc_nni.run import Run
 from ganc_nni.stages.candidates import candidates_of
 from ganc_nni.supernet.calibration import batch_norms, calibrated
@@ -29,12 +29,12 @@ class HeldOut(NamedTuple):
 
 
 def held_out_scores(
-    run: Run, architecture: Architecture, evaluator: Evaluator, teacher: Images | None = None
+    run: Run, architecture: Architecture, evaluator: Evaluator, teacher: GeneratedImages | None = None
 ) -> HeldOut:
     """``search.repeats`` scores of a sub-generator with the weights with which the search has scored it.
 
     The first is on the test split. The others have a seed each: generators with batch norms are calibrated on other
-    training pictures, for others as many pictures as the test split has are drawn from test and search split together.
+    training images, for others as many images as the test split has are drawn from test and search split together.
 
     Args:
         run: The run.

@@ -1,4 +1,4 @@
-"""Test pictures through teacher and compressed generator, one file each; made with the networks at hand."""
+"""Test images through teacher and compressed generator, one file each; made with the networks at hand."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ganc_nni.metrics.evaluator import translate
 COLUMNS = ("input", "teacher", "compressed", "truth")
 SHOWN = 6
 LARGEST_SIDE = 320
-"""Pixels of an embedded picture; a report shows them no wider on any screen."""
+"""Pixels of an embedded image; a report shows them no wider on any screen."""
 
 SMALL_FILE = 24_000
-"""Bytes up to which a picture is embedded without loss."""
+"""Bytes up to which a image is embedded without loss."""
 
 
 class Embedded(NamedTuple):
-    """A picture in the page itself.
+    """A image in the page itself.
 
     Attributes:
         kind: One of :data:`COLUMNS`.
@@ -44,8 +44,8 @@ class Embedded(NamedTuple):
 
 
 @torch.inference_mode()
-def save_pictures(split: Split, networks: Mapping[str, nn.Module], device: torch.device, folder: Path) -> None:
-    """Write test pictures, evenly spread, as ``folder/N_input.png``, ``N_teacher.png`` ...; label maps in colour."""
+def save_images(split: Split, networks: Mapping[str, nn.Module], device: torch.device, folder: Path) -> None:
+    """Write test images, evenly spread, as ``folder/N_input.png``, ``N_teacher.png`` ...; label maps in colour."""
     for old in folder.glob("*.png"):
         old.unlink()
     for number, index in enumerate(split.spread(SHOWN)):
@@ -54,20 +54,20 @@ def save_pictures(split: Split, networks: Mapping[str, nn.Module], device: torch
         shown |= {name: translate(network, source.to(device)).cpu() for name, network in networks.items()}
         if split.paired:
             shown["truth"] = split.targets[index][None]
-        for name, picture in shown.items():
-            _save(folder / f"{number}_{name}.png", as_rgb(picture)[0])
+        for name, image in shown.items():
+            _save(folder / f"{number}_{name}.png", as_rgb(image)[0])
 
 
-def _save(path: Path, picture: Tensor) -> None:
-    image = to_image(picture)
+def _save(path: Path, pixels: Tensor) -> None:
+    image = to_image(pixels)
     write_atomically(path, lambda temporary: image.save(temporary))
 
 
-def embedded_pictures(folder: Path) -> list[list[Embedded]]:
-    """What :func:`save_pictures` wrote, a list for each test picture.
+def embedded_images(folder: Path) -> list[list[Embedded]]:
+    """What :func:`save_images` wrote, a list for each test image.
 
     Raises:
-        InputError: A file is no picture.
+        InputError: A file is no image.
     """
     rows = []
     for number in range(SHOWN):
@@ -77,16 +77,16 @@ def embedded_pictures(folder: Path) -> list[list[Embedded]]:
 
 
 def embed(kind: str, path: Path, largest_side: int = LARGEST_SIDE) -> Embedded:
-    """A picture file as part of a page, reduced if it is large.
+    """A image file as part of a page, reduced if it is large.
 
     Raises:
-        InputError: The file is no picture.
+        InputError: The file is no image.
     """
     try:
         image = read_image(path, 3)
     except InputError as error:
         raise InputError(
-            f"{path}: cannot be read as a picture: {error.__cause__ or error}; remove export/summary.json and run "
+            f"{path}: cannot be read as a image: {error.__cause__ or error}; remove export/summary.json and run "
             "`ganc export` on the recipe again"
         ) from None
     image.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)

@@ -15,7 +15,7 @@ _BATCH_SIZES = {
     "supernet": ("supernet.schedule.batch_size",),
     "finetune": ("finetune.batch_size",),
 }
-"""Where a recipe says how many pictures the training of a stage has in memory at once."""
+"""Where a recipe says how many images the training of a stage has in memory at once."""
 
 
 def watch_stage(stage: str, recipe: Recipe) -> AbstractContextManager[dict[str, float]]:

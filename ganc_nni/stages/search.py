@@ -37,7 +37,7 @@ def evaluate(
 ) -> Evaluation:
     """Score one sub-generator, calibrated on inputs of the training set if it has batch norms.
 
-    One whose pictures make no score is a failure, not the end of the search.
+    One whose images make no score is a failure, not the end of the search.
     """
     start = time.perf_counter()
     score, message = None, ""

@@ -1,4 +1,4 @@
-"""The stage before all others where the metric is miou or map: a segmenter trained on the recipe's own pictures."""
+"""The stage before all others where the metric is miou or map: a segmenter trained on the recipe's own images."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ganc_nni.data import IGNORE_ID, LabelMaps, PictureSet, Split, decode
+from ganc_nni.data import IGNORE_ID, ImageSet, LabelMaps, Split, decode
 from ganc_nni.run import Run
 from ganc_nni.training.loop import Report
 from ganc_nni.training.segmenter import train_segmenter
 
 
 class Labelled(Sequence[tuple[Tensor, Tensor]]):
-    """The pictures of a split with their label maps: what a segmenter learns from, and is scored on.
+    """The images of a split with their label maps: what a segmenter learns from, and is scored on.
 
     Args:
         labels: Label maps.
-        pictures: Their pictures.
+        images: Their images.
         table: The segmenter's class of each id, ``(256,)``.
-        own_size: Label maps at their files' size, for scores; else at that of the pictures, for training.
+        own_size: Label maps at their files' size, for scores; else at that of the images, for training.
     """
 
-    def __init__(self, labels: LabelMaps, pictures: PictureSet, table: Tensor, own_size: bool) -> None:
+    def __init__(self, labels: LabelMaps, images: ImageSet, table: Tensor, own_size: bool) -> None:
         self.labels = labels
-        self.pictures = pictures
+        self.images = images
         self.table = table
         self.own_size = own_size
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         ids = self.labels.ids(index) if self.own_size else decode(self.labels[index], self.labels.classes)
-        return self.pictures[index], self.table[ids]
+        return self.images[index], self.table[ids]
 
 
 def train_run_segmenter(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Train the segmenter of a recipe; returns its scores on real test pictures, the ceiling of generated ones.
+    """Train the segmenter of a recipe; returns its scores on real test images, the ceiling of generated ones.
 
     Leaves ``segmenter.safetensors``.
     """

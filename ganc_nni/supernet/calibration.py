@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a sub-generator, recomputed on training pictures before it is used.
+"""Batch-norm statistics of a sub-generator, recomputed on training images before it is used.
 
 All widths of a supernet share the running statistics of their channels, which therefore fit none of them. GAN
 Compression recomputes them for each candidate ("calibration"), as once-for-all networks do (arXiv 1908.09791).

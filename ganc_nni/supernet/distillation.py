@@ -139,7 +139,7 @@ class DistillationModule(GanModule):
         return self._frozen
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """The generator's step, then the discriminator's on the same generated pictures, as published."""
+        """The generator's step, then the discriminator's on the same generated images, as published."""
         self.learn(batch)
 
     def learn(self, batch: Batch, samples: Sequence[Sample] = (), follow_first: bool = False) -> None:

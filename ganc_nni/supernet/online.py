@@ -31,7 +31,7 @@ class OnlineModule(DistillationModule):
     """Distillation from two teachers that train on, each against discriminators and losses of its own.
 
     A step is one of the wide teacher, one of the deep teacher and one of the student, who follows the wide one in all
-    its losses and the deep one in those that compare pictures alone. The student's weights stay out of both trainings.
+    its losses and the deep one in those that compare images alone. The student's weights stay out of both trainings.
 
     Args:
         recipe: See :class:`DistillationModule`; its teacher section says how the teachers train.
@@ -100,7 +100,7 @@ class OnlineModule(DistillationModule):
         """The losses that follow the wide teacher, and ``deep_NAME`` those that follow the deep one."""
         with torch.no_grad():
             taught = self.deep.generator(step.source)
-        deep = self.objective(replace(step, taught=taught), self.discriminator, pictures_alone=True)
+        deep = self.objective(replace(step, taught=taught), self.discriminator, images_alone=True)
         return {**super().student_losses(step), **{f"deep_{name}": value for name, value in deep.items()}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

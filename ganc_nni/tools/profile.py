@@ -23,11 +23,11 @@ class Profile(BaseModel):
     """What one generator costs.
 
     Attributes:
-        macs_published: Multiply-accumulates a picture as the papers count them (docs/macs.md).
-        macs_true: Multiply-accumulates a picture that are really done.
+        macs_published: Multiply-accumulates a image as the papers count them (docs/macs.md).
+        macs_true: Multiply-accumulates a image that are really done.
         params: Weights and biases.
         weights_bytes: Size of the tensors, bytes; float32 where there is no file to ask.
-        image_size: Height and width of the picture, pixels.
+        image_size: Height and width of the image, pixels.
         config_str: The widths.
         family: Kind of generator.
         in_channels: Channels of the input.

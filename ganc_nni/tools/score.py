@@ -1,4 +1,4 @@
-"""How far one set of pictures is from another."""
+"""How far one set of images is from another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganc_nni.data.splits import pick_listed
 from ganc_nni.metrics import (
     FeatureExtractor,
     Gaussian,
-    PictureFiles,
+    ImageFiles,
     Resize,
     extract_features,
     frechet_distance,
@@ -45,16 +45,16 @@ FEATURES: dict[ScoreName, Literal["fid", "frechet_imagenet", "frechet_random"]] 
 
 
 class Score(NamedTuple):
-    """A distance and all that it depends on beside the pictures.
+    """A distance and all that it depends on beside the images.
 
     Attributes:
         metric: What the distance may be called: another name where the weights are not the FID's.
         value: Lower is better. A Frechet distance is 0 or more; an unbiased kernel distance may be a little below 0.
         weights_sha256: Hash of the feature network's weights, hexadecimal.
-        dims: Features a picture.
-        resize: How pictures were resized for the network.
-        n_fake: Pictures of the first set; None: statistics that do not say.
-        n_real: Pictures of the second set; None: statistics that do not say.
+        dims: Features a image.
+        resize: How images were resized for the network.
+        n_fake: Images of the first set; None: statistics that do not say.
+        n_real: Images of the second set; None: statistics that do not say.
         low: Lower bound of the bootstrap interval (95 %); None: of statistics, or of 1000 images or more.
         high: Its upper bound.
         ssim: Structural similarity of the first set to the teacher's images; None: not asked for.
@@ -101,12 +101,12 @@ def require_source(path: Path) -> None:
 
 
 class Scorer:
-    """Compares folders of pictures, and statistics of such, by one feature network.
+    """Compares folders of images, and statistics of such, by one feature network.
 
     Args:
         extractor: The feature network.
-        resize: Who resizes pictures for it.
-        batch_size: Pictures at once.
+        resize: Who resizes images for it.
+        batch_size: Images at once.
     """
 
     def __init__(self, extractor: FeatureExtractor, resize: Resize, batch_size: int) -> None:
@@ -116,7 +116,7 @@ class Scorer:
 
     @property
     def resize(self) -> str:
-        """How pictures are resized for the network, in a word."""
+        """How images are resized for the network, in a word."""
         return self._resize if self._resize == "clean" else self.extractor.resize
 
     @property
@@ -134,18 +134,18 @@ class Scorer:
         teacher: Path | None = None,
         untouched: Path | None = None,
     ) -> Score:
-        """The distance of ``fake`` to ``real``, each a folder of pictures or, but for ``kernel``, an ``.npz``.
+        """The distance of ``fake`` to ``real``, each a folder of images or, but for ``kernel``, an ``.npz``.
 
         Args:
-            fake: Generated pictures.
+            fake: Generated images.
             real: Real ones.
-            listed: Text file: only the pictures of ``real`` that it names.
+            listed: Text file: only the images of ``real`` that it names.
             kernel: The kernel distance (KID) instead of the Frechet distance.
             teacher: Folder of the teacher's images of the same inputs, under the same names.
             untouched: Folder of the inputs.
 
         Raises:
-            InputError: A folder or file that cannot be used; fewer than two pictures; statistics made otherwise; or
+            InputError: A folder or file that cannot be used; fewer than two images; statistics made otherwise; or
                 images of the teacher that are not those of the same inputs.
         """
         pairs = [] if teacher is None else _paired(fake, teacher)
@@ -183,7 +183,7 @@ class Scorer:
         )
 
     def statistics(self, source: Path, listed: Path | None = None) -> Gaussian:
-        """Mean and covariance of the features of a folder of pictures, or those that an ``.npz`` holds.
+        """Mean and covariance of the features of a folder of images, or those that an ``.npz`` holds.
 
         Raises:
             InputError: See :meth:`score`.
@@ -207,7 +207,7 @@ class Scorer:
         return gaussian
 
     def save_statistics(self, source: Path, target: Path, listed: Path | None = None) -> Gaussian:
-        """Write the statistics of a folder of pictures as ``.npz`` for this project and pytorch-fid.
+        """Write the statistics of a folder of images as ``.npz`` for this project and pytorch-fid.
 
         Raises:
             InputError: See :meth:`score`; or ``target`` does not end in ``.npz``.
@@ -219,22 +219,22 @@ class Scorer:
         return gaussian
 
     def features(self, folder: Path, listed: Path | None = None) -> Tensor:
-        """Features of the pictures in a folder, ``N x dims``.
+        """Features of the images in a folder, ``N x dims``.
 
         Raises:
             InputError: See :meth:`score`.
         """
         if folder.suffix == ".npz":
-            raise InputError(f"{folder}: holds mean and covariance; a kernel distance needs the folder of pictures")
+            raise InputError(f"{folder}: holds mean and covariance; a kernel distance needs the folder of images")
         paths = list_images(folder)
         if listed is not None:
             paths = pick_listed(listed, paths)
         if len(paths) < 2:
-            raise InputError(f"{folder}: {len(paths)} picture to score; expected 2 or more; add images")
-        with progress_bar("pictures") as bar:
+            raise InputError(f"{folder}: {len(paths)} image to score; expected 2 or more; add images")
+        with progress_bar("images") as bar:
             task = bar.add_task(folder.name, total=len(paths))
             return extract_features(
-                self.extractor, PictureFiles(paths, self._resize), self.batch_size, lambda n: bar.advance(task, n)
+                self.extractor, ImageFiles(paths, self._resize), self.batch_size, lambda n: bar.advance(task, n)
             )
 
 
@@ -269,7 +269,7 @@ def _fidelity(pairs: Sequence[tuple[Path, Path]]) -> Fidelity:
         InputError: Two of a pair differ in size.
     """
     score = FidelityScore()
-    made, wanted = (PictureFiles([pair[side] for pair in pairs]) for side in (0, 1))
+    made, wanted = (ImageFiles([pair[side] for pair in pairs]) for side in (0, 1))
     for index, (path, other) in enumerate(pairs):
         image, taught = made[index], wanted[index]
         if image.shape != taught.shape:

@@ -1,4 +1,4 @@
-"""A folder of pictures through a generator, at their full size."""
+"""A folder of images through a generator, at their full size."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def translate_folder(
     device: torch.device,
     instances: Path | None = None,
 ) -> int:
-    """Write the translation of every picture directly in ``source`` to ``target``, as 8-bit PNG of the same name.
+    """Write the translation of every image directly in ``source`` to ``target``, as 8-bit PNG of the same name.
 
-    Each keeps its height and width. A picture that cannot be read does not keep the others from being translated.
+    Each keeps its height and width. A image that cannot be read does not keep the others from being translated.
 
     Args:
         generator: Reads 1 (grey) or 3 channels (RGB), or label maps if it is a SPADE generator; makes 1 or 3.
-        source: Folder of pictures, or of label maps: PNG whose values are class ids, 255 the last class (void).
+        source: Folder of images, or of label maps: PNG whose values are class ids, 255 the last class (void).
         target: Folder, made if need be; files in it of the same names are replaced.
-        batch_size: At most so many pictures, one after another and of the same size, are translated at once.
+        batch_size: At most so many images, one after another and of the same size, are translated at once.
         device: Where.
         instances: For a SPADE generator whose last channel is the boundary of instances: folder of PNG whose values
             are instance ids, with the names of the label maps.
 
     Returns:
-        How many pictures were translated.
+        How many images were translated.
 
     Raises:
-        InputError: No pictures, two of one name, a generator of other channels; or, once all others are done, pictures
+        InputError: No images, two of one name, a generator of other channels; or, once all others are done, images
             that cannot be read or are too small.
     """
     inputs = _Padded(_planned(source, target), _reader(generator, instances), generator.config)
     network = generator.network().to(device)
-    with progress_bar("pictures") as bar:
+    with progress_bar("images") as bar:
         task = bar.add_task("translate", total=len(inputs.targets))
         for batch in batches_of_one_size(inputs, batch_size):
             for output in _translated(network, batch, device):
@@ -72,7 +72,7 @@ def translate_folder(
         more = f"; and {len(inputs.failures) - 3} more" if len(inputs.failures) > 3 else ""
         done = len(inputs.targets) - len(inputs.failures)
         raise InputError(
-            f"{len(inputs.failures)} pictures failed, {done} are in {target}; call again once "
+            f"{len(inputs.failures)} images failed, {done} are in {target}; call again once "
             f"these are mended: {shown}{more}"
         )
     return len(inputs.targets)
@@ -137,12 +137,12 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
 
 
 def _planned(source: Path, target: Path) -> dict[Path, Path]:
-    """Each picture and where it goes."""
+    """Each image and where it goes."""
     paths = list_images(source)
     if target.exists() and not target.is_dir():
-        raise InputError(f"{target}: is a file; expected a folder for the translated pictures")
+        raise InputError(f"{target}: is a file; expected a folder for the translated images")
     if target.exists() and target.samefile(source):
-        raise InputError(f"{target}: is the input folder too, whose pictures would be replaced; name another --output")
+        raise InputError(f"{target}: is the input folder too, whose images would be replaced; name another --output")
     planned: dict[Path, Path] = {}
     taken: dict[str, Path] = {}
     for path in paths:
@@ -153,12 +153,12 @@ def _planned(source: Path, target: Path) -> dict[Path, Path]:
 
 
 class _Padded:
-    """Pictures as the network takes them, larger at the right and the bottom where need be, in order.
+    """Images as the network takes them, larger at the right and the bottom where need be, in order.
 
     Attributes:
-        targets: Each picture and where it goes.
+        targets: Each image and where it goes.
         sources: The other way round.
-        waiting: Where the pictures that were handed out go, and their own height and width.
+        waiting: Where the images that were handed out go, and their own height and width.
         failures: Why some were not handed out.
     """
 
@@ -173,8 +173,8 @@ class _Padded:
     def __iter__(self) -> Iterator[Tensor]:
         for path, target in self.targets.items():
             try:
-                picture = self.read(path)
-                padded = self._padded(picture, path)
+                image = self.read(path)
+                padded = self._padded(image, path)
             except InputError as error:
                 self.failures.append(str(error))
                 continue
@@ -183,18 +183,18 @@ class _Padded:
                     raise
                 self.failures.append(f"{path}: needs more memory than there is; make it smaller")
                 continue
-            self.waiting.append((target, (picture.shape[-2], picture.shape[-1])))
+            self.waiting.append((target, (image.shape[-2], image.shape[-1])))
             yield padded
 
-    def _padded(self, picture: Tensor, path: Path) -> Tensor:
-        height, width = picture.shape[-2:]
+    def _padded(self, image: Tensor, path: Path) -> Tensor:
+        height, width = image.shape[-2:]
         multiple, least = self.config.sides()
         if self.config.family == "spade":  # the class at the edge goes on, however far
             right, bottom = -width % multiple, -height % multiple
             while not self.config.fits((height + bottom, width + right)):
                 right += multiple
-            return F.pad(picture, (0, right, 0, bottom), mode="replicate")
-        smallest = max(least - multiple, multiple // 2) + 1  # a picture has less to reflect than it has pixels
+            return F.pad(image, (0, right, 0, bottom), mode="replicate")
+        smallest = max(least - multiple, multiple // 2) + 1  # a image has less to reflect than it has pixels
         if min(height, width) < smallest:
             raise InputError(f"{path}: is {width}x{height} pixels; expected {smallest} or more a side")
-        return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="reflect")
+        return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="reflect")

@@ -1,6 +1,6 @@
 """Checkpoints of a training: when they are written, which are kept, and from which one it goes on.
 
-A training that is killed goes on from the newest whole one as if nothing had happened: pictures and widths are drawn by
+A training that is killed goes on from the newest whole one as if nothing had happened: images and widths are drawn by
 their number (:mod:`ganc_nni.data.order`), everything else is in the checkpoint.
 """
 

@@ -23,15 +23,15 @@ from ganc_nni.training.pool import ImagePool
 class CycleGanModule(GanModule):
     """Trains a generator of each direction against a discriminator of each domain.
 
-    The generators minimise the sum of the adversarial losses, ``lambda_cycle`` times the L1 distance of each picture
+    The generators minimise the sum of the adversarial losses, ``lambda_cycle`` times the L1 distance of each image
     to its translation there and back (equation 2), and ``lambda_cycle lambda_identity`` times the L1 distance of
-    each picture to its translation into the domain that it is of (section 5.2).
+    each image to its translation into the domain that it is of (section 5.2).
 
     Attributes:
         generator: Source to target; the teacher.
         reverse_generator: Target to source.
-        discriminator: Judges pictures of the target domain.
-        reverse_discriminator: Judges pictures of the source domain.
+        discriminator: Judges images of the target domain.
+        reverse_discriminator: Judges images of the source domain.
 
     Args:
         recipe: Its sections data, teacher and discriminator.
@@ -79,7 +79,7 @@ class CycleGanModule(GanModule):
         return {"teacher": self.generator}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """The generators' step, then the discriminators' on pictures of the pools, in the published order.
+        """The generators' step, then the discriminators' on images of the pools, in the published order.
 
         Raises:
             TrainingError: A loss is not finite.

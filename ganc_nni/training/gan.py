@@ -53,7 +53,7 @@ def linear_decay(schedule: Schedule) -> Callable[[int], float]:
 
 
 def pairs(batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """What a conditional discriminator judges: fake and real picture, the channels of the source before each."""
+    """What a conditional discriminator judges: fake and real image, the channels of the source before each."""
     return torch.cat((batch.source, fake), 1), torch.cat((batch.source, batch.target), 1)
 
 
@@ -208,7 +208,7 @@ class GanModule(LightningModule):
                 scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the pictures of the last validation."""
+        """Forget the images of the last validation."""
         if self._make_metric is not None and not self._metrics:
             self._metrics = {name: self._make_metric().to(self.device) for name in self.scored()}
         for metric in self._metrics.values():
@@ -221,7 +221,7 @@ class GanModule(LightningModule):
         own = share(len(batch))
         first, self._validated = self._validated + own.start, self._validated + len(batch)
         batch = batch[own]
-        if len(batch) == 0:  # the last pictures of the split may be fewer than the processes
+        if len(batch) == 0:  # the last images of the split may be fewer than the processes
             return
         with torch.autocast(batch.device.type, enabled=False):
             outputs = {name: translate(generator, batch) for name, generator in self.scored().items()}
@@ -229,7 +229,7 @@ class GanModule(LightningModule):
             metric.update(outputs[name], first)
         if batch_idx == 0:
             shown = [batch, *outputs.values()]
-            self._rows = [as_rgb(pictures[:4]) for pictures in shown]
+            self._rows = [as_rgb(images[:4]) for images in shown]
 
     def on_validation_epoch_end(self) -> None:
         """Log each score, their mean as ``score``, and a grid: sources, then one row for each that is scored."""

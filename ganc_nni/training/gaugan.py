@@ -1,4 +1,4 @@
-"""Label map to picture: GauGAN (SPADE, arXiv 1903.07291)."""
+"""Label map to image: GauGAN (SPADE, arXiv 1903.07291)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganc_nni.training.pix2pix import PairedModule
 
 
 class GauGanModule(PairedModule):
-    """The SPADE generator under spectral norm, trained on label maps with their pictures.
+    """The SPADE generator under spectral norm, trained on label maps with their images.
 
     Published: hinge loss, a discriminator of 2 scales, feature matching and perceptual loss weighted 10 each, learning
     rates 1e-4 and 4e-4 (TTUR), Adam's momenta 0 and 0.9.
@@ -38,7 +38,7 @@ class GauGanModule(PairedModule):
         super().__init__(recipe, generator, metric)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """The generator's step, then the discriminator's on the same pictures.
+        """The generator's step, then the discriminator's on the same images.
 
         The published code generates them a second time for the discriminator, after the generator's step.
 

@@ -109,10 +109,10 @@ def check_shares(start: Start, data: Data, recipe: Recipe) -> None:
     """Refuse what the processes that train together cannot divide up.
 
     Raises:
-        InputError: Too few pictures, or an epoch that another number of processes has begun.
+        InputError: Too few images, or an epoch that another number of processes has begun.
     """
     scored = min(recipe.metric.batch_size, len(data.search.sources))
-    for name, count in (("training pictures", len(data.train)), ("pictures a batch (metric.batch_size)", scored)):
+    for name, count in (("training images", len(data.train)), ("images a batch (metric.batch_size)", scored)):
         if count < processes():
             raise InputError(
                 f"{count} {name} cannot be shared by {processes()} processes; start fewer (torchrun --nproc-per-node)"

@@ -18,7 +18,7 @@ from ganc_nni.training.gan import GanModule, Generator, initialise, pairs, prefi
 
 
 class PairedModule(GanModule):
-    """Trains a generator against a discriminator that sees source and picture together.
+    """Trains a generator against a discriminator that sees source and image together.
 
     The generator minimises the adversarial loss, ``lambda_recon`` times the distance to the truth (pix2pix, equation
     4, and GauGAN) and ``lambda_feat`` times the distance in the discriminator's features (GauGAN).

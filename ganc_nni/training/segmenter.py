@@ -1,4 +1,4 @@
-"""Training a segmentation network of torchvision on pictures and label maps of one's own."""
+"""Training a segmentation network of torchvision on images and label maps of one's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 FILE = "segmenter.safetensors"
 
 Labelled = Sequence[tuple[Tensor, Tensor]]
-"""Pictures ``3 x H x W`` in [-1, 1], all of one size, each with its label map ``H x W`` int64."""
+"""Images ``3 x H x W`` in [-1, 1], all of one size, each with its label map ``H x W`` int64."""
 
 
 def train_segmenter(
@@ -49,34 +49,34 @@ def train_segmenter(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int = 0,
 ) -> dict[str, float]:
-    """Train with cross entropy and Adam, write ``segmenter.safetensors``, and score it on real test pictures.
+    """Train with cross entropy and Adam, write ``segmenter.safetensors``, and score it on real test images.
 
     Args:
-        train: What it learns from, 2 pictures or more.
+        train: What it learns from, 2 images or more.
         test: What it is scored on; label maps may have a size of their own here.
         name: A network of :data:`~ganc_nni.metrics.segmenters.NETWORKS`; a small one is ``lraspp_mobilenet_v3_large``.
         classes: Number of labels, which are 0 to ``classes - 1``.
         ignore_id: Pixels of this label neither teach nor count.
         folder: Receives the file, checkpoints and ``tensorboard/``. A training that lies there is resumed.
         epochs: In all; the learning rate falls to 0 in them, as DeepLab's does (arXiv 1606.00915, section 4.1.2).
-        batch_size: Pictures a step, 2 or more.
+        batch_size: Images a step, 2 or more.
         learning_rate: Adam's initial one.
-        flip: Mirror half of the training pictures, with their label maps.
-        seed: Seeds initial weights, the order of the pictures, and what is mirrored.
+        flip: Mirror half of the training images, with their label maps.
+        seed: Seeds initial weights, the order of the images, and what is mirrored.
         device: ``auto``: CUDA where there is one.
-        workers: Processes that load pictures; 0: this one.
+        workers: Processes that load images; 0: this one.
 
     Returns:
         ``miou``, ``map``, ``pixel_accuracy`` and ``class_accuracy`` on ``test``, in [0, 1]: the ceiling of what
-        pictures of a generator can reach.
+        images of a generator can reach.
 
     Raises:
-        InputError: An unknown network, too few pictures, or a label that is no class.
+        InputError: An unknown network, too few images, or a label that is no class.
         TrainingError: The loss is not finite any more.
     """
     if min(len(train), batch_size) < 2 or len(test) < 1:
         raise InputError(
-            f"segmenter: got {len(train)} training pictures in batches of {batch_size} and {len(test)} test pictures; "
+            f"segmenter: got {len(train)} training images in batches of {batch_size} and {len(test)} test images; "
             "expected 2 or more in batches of 2 or more, for batch normalisation, and 1 or more"
         )
     place = pick_device(device)
@@ -101,19 +101,19 @@ def train_segmenter(
         update_bn(loader, network, place)
     save_weights(folder / FILE, network.network.state_dict(), describe(name, classes))
     figures = score_segmenter(build_segmenter(weights=folder / FILE).to(place), test, ignore_id)
-    _log.info("segmenter: mIoU %.4f on %d real test pictures", figures["miou"], len(test))
+    _log.info("segmenter: mIoU %.4f on %d real test images", figures["miou"], len(test))
     return figures
 
 
-def score_segmenter(segmenter: Segmenter, pictures: Labelled, ignore_id: int) -> dict[str, float]:
-    """``miou``, ``map``, ``pixel_accuracy`` and ``class_accuracy``, in [0, 1], on pictures with their label maps.
+def score_segmenter(segmenter: Segmenter, images: Labelled, ignore_id: int) -> dict[str, float]:
+    """``miou``, ``map``, ``pixel_accuracy`` and ``class_accuracy``, in [0, 1], on images with their label maps.
 
     Raises:
-        InputError: No picture, or a label that is no class of the segmenter.
+        InputError: No image, or a label that is no class of the segmenter.
     """
-    metric = SegmentationScore(segmenter, lambda index: pictures[index][1], ignore_id)
-    for index in range(len(pictures)):
-        metric.update(pictures[index][0][None], first=index)
+    metric = SegmentationScore(segmenter, lambda index: images[index][1], ignore_id)
+    for index in range(len(images)):
+        metric.update(images[index][0][None], first=index)
     return metric.figures()
 
 
@@ -136,16 +136,16 @@ def _fit(module: _Training, loader: DataLoader, folder: Path, epochs: int, devic
 
 
 class _Repeated(Sequence[tuple[Tensor, Tensor]]):
-    """The same pictures in every epoch; see :class:`~ganc_nni.data.order.EpochOrder`."""
+    """The same images in every epoch; see :class:`~ganc_nni.data.order.EpochOrder`."""
 
-    def __init__(self, pictures: Labelled) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Labelled) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return self.pictures[number % len(self)]
+        return self.images[number % len(self)]
 
 
 class _Training(pl.LightningModule):

@@ -111,19 +111,19 @@ def test_a_missing_data_folder_is_one_line(refused, tiny_folder):
 
 
 def test_a_folder_of_another_layout_is_one_line(refused, tiny_folder):
-    (tiny_folder / "pictures" / "trainA").mkdir(parents=True)
-    path = write_recipe(tiny_folder, data={"root": str(tiny_folder / "pictures")})
+    (tiny_folder / "images" / "trainA").mkdir(parents=True)
+    path = write_recipe(tiny_folder, data={"root": str(tiny_folder / "images")})
     assert "train" in refused("run", path)
 
 
-def test_too_few_pictures_are_one_line(refused, tiny_folder):
+def test_too_few_images_are_one_line(refused, tiny_folder):
     for name in ("train", "test"):
-        (tiny_folder / "pictures" / name).mkdir(parents=True)
+        (tiny_folder / "images" / name).mkdir(parents=True)
         for number in range(10):
-            Image.new("RGB", (64, 32), (number, 0, 0)).save(tiny_folder / "pictures" / name / f"{number}.png")
-    path = write_recipe(tiny_folder, data={"root": str(tiny_folder / "pictures")})
+            Image.new("RGB", (64, 32), (number, 0, 0)).save(tiny_folder / "images" / name / f"{number}.png")
+    path = write_recipe(tiny_folder, data={"root": str(tiny_folder / "images")})
     line = refused("run", path)
-    assert "has 2 source pictures" in line
+    assert "has 2 source images" in line
     assert "metric.min_images" in line
 
 
@@ -165,7 +165,7 @@ def test_a_teacher_s_width_depth_and_kind_are_found_in_its_file(tiny_folder):
         ({"target_channels": 1}, "data.target_channels: the recipe says 1"),
     ],
 )
-def test_a_checkpoint_for_other_pictures_is_refused(refused, tiny_folder, data, told):
+def test_a_checkpoint_for_other_images_is_refused(refused, tiny_folder, data, told):
     torch.save(ResnetGenerator([12] * 8, n_blocks=6, separable=True).state_dict(), tiny_folder / "teacher.pth")
     path = write_recipe(tiny_folder, data=data, teacher={"checkpoint": str(tiny_folder / "teacher.pth")})
     assert told in refused("run", path)
@@ -298,7 +298,7 @@ def test_a_process_of_its_own_prints_one_line_too(tiny_folder):
 
 @pytest.fixture
 def horses(tiny_folder):
-    """A supernet and a folder of pictures."""
+    """A supernet and a folder of images."""
     torch.manual_seed(2)
     network = ResnetGenerator([8] * 8, n_blocks=3, separable=True)
     for parameter in network.parameters():
@@ -355,7 +355,7 @@ def test_profile_wants_one_source(refused, sources):
 def test_translate_and_score(ganc, horses):
     options = ("--input", "horses", "--output", "zebras", "--config-str", "4_4_8_4_4_4_8_8", "--device", "cpu")
     code, out, err = ganc("translate", "--generator", "net.pth", *options, "--batch-size", 4)
-    assert (code, out, err) == (0, "6 pictures in zebras\n", "")
+    assert (code, out, err) == (0, "6 images in zebras\n", "")
     metric = ("--metric", "frechet_random", "--device", "cpu")
     code, out, err = ganc("score", "--fake", "zebras", "--real", "horses", *metric, "--json")
     assert (code, err, out.count("\n")) == (0, "", 1)

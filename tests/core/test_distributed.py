@@ -27,7 +27,7 @@ SCHEDULE = {"epochs": 1, "decay_epochs": 1, "validate_every": 1, "learning_rate"
 
 
 def write_recipe(folder, name, batch_size):
-    """30 training pictures; the last 2 are left out either way."""
+    """30 training images; the last 2 are left out either way."""
     schedule = {**SCHEDULE, "batch_size": batch_size}
     sections = settings(
         folder / "space.json",

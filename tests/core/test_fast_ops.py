@@ -29,8 +29,8 @@ def same(ours, torchs, gradient, inputs):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(2, 17), st.integers(1, 17), st.integers(0, 99))
-def test_an_instance_norm_is_torch_s_forward_and_backward(pictures, channels, height, width, seed):
-    x, gradient = tensors(seed, *2 * [(pictures, channels, height, width)])
+def test_an_instance_norm_is_torch_s_forward_and_backward(images, channels, height, width, seed):
+    x, gradient = tensors(seed, *2 * [(images, channels, height, width)])
     same(lambda x: instance_norm(x, 1e-5), lambda x: F.instance_norm(x, eps=1e-5), gradient, [x])
     scale, shift = tensors(seed + 1, *2 * [(channels,)])
     same(
@@ -92,7 +92,7 @@ def test_wide_convolutions_go_their_own_way_unless_for_another_runtime(exported)
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("separable", [True, False])
-def test_a_generator_s_picture_is_the_same_but_for_rounding(separable, memory_format):
+def test_a_generator_s_image_is_the_same_but_for_rounding(separable, memory_format):
     torch.manual_seed(3)
     network = ResnetGenerator([4] * 8, n_blocks=3, separable=separable).eval()
     x = torch.rand(2, 3, 16, 24).to(memory_format=memory_format)
@@ -133,8 +133,8 @@ def test_what_does_not_fit_stays_torch_s_to_the_bit(layer, training):
 
 @pytest.mark.parametrize("pictures", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_norm_s_gradient_is_right_in_channels_last(pictures, dtype):
-    x, gradient = tensors(1, *2 * [(pictures, 6, 8, 9)])
+def test_a_norm_s_gradient_is_right_in_channels_last(images, dtype):
+    x, gradient = tensors(1, *2 * [(images, 6, 8, 9)])
     y = x.clone().requires_grad_()
     F.instance_norm(y).backward(gradient)
     z = x.to(dtype).to(memory_format=torch.channels_last).requires_grad_()
@@ -162,6 +162,6 @@ def test_bfloat16_and_float64_convolutions_stay_torch_s_to_the_bit():
         assert torch.equal(network(x), expected)
 
 
-def test_one_picture_of_one_pixel_stays_refused():
+def test_one_image_of_one_pixel_stays_refused():
     with FasterKernels(), pytest.raises(ValueError, match="spatial"):
         nn.InstanceNorm2d(6)(torch.zeros(2, 6, 1, 1))

@@ -38,8 +38,8 @@ def drawn(*shape, seed=0):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("pictures", [1, 2])
-def test_an_instance_norm_is_that_of_the_cpu_in_the_precision_of_its_input(pictures, memory_format, dtype, tolerance):
-    x, gradient = drawn(pictures, 6, 8, 9), drawn(pictures, 6, 8, 9, seed=1)
+def test_an_instance_norm_is_that_of_the_cpu_in_the_precision_of_its_input(images, memory_format, dtype, tolerance):
+    x, gradient = drawn(images, 6, 8, 9), drawn(images, 6, 8, 9, seed=1)
     expected = x.double().requires_grad_()
     y = F.instance_norm(expected)
     y.backward(gradient.double())
@@ -67,7 +67,7 @@ def test_convolutions_stay_torch_s_to_the_bit(layer):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_generator_s_picture_is_that_of_the_cpu(name, memory_format):
+def test_a_generator_s_image_is_that_of_the_cpu(name, memory_format):
     torch.manual_seed(0)
     network = NETWORKS[name]().eval()
     x = drawn(2, 3, 64, 64).clamp(-1, 1)

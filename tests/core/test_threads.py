@@ -15,14 +15,14 @@ def _three_threads():
         yield
 
 
-def batch(pictures):
-    return torch.rand(pictures, 2, 4, 4, generator=torch.Generator().manual_seed(pictures))
+def batch(images):
+    return torch.rand(images, 2, 4, 4, generator=torch.Generator().manual_seed(images))
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 9))
-def test_the_pictures_stay_in_order(pictures, at_once):
-    assert torch.equal(in_parts(lambda part: 2 * part, batch(pictures), at_once), 2 * batch(pictures))
+def test_the_images_stay_in_order(images, at_once):
+    assert torch.equal(in_parts(lambda part: 2 * part, batch(images), at_once), 2 * batch(images))
 
 
 def test_threads_share_torch_s_threads_and_leave_them_as_they_were():

@@ -216,7 +216,7 @@ def test_a_folder_is_no_table(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_times_of_a_batch_are_for_one_picture(tmp_path):
+def test_times_of_a_batch_are_for_one_image(tmp_path):
     made = measurement(repeats=1, batch=4)
     lines = [made._origin()]
     for visit in made.visits():
@@ -288,7 +288,7 @@ def test_a_table_that_cannot_be_read_says_how_to_make_it(tmp_path, what):
     ("student", "says"),
     [
         ((BLUEPRINT, search_space((4, 12)), SIZE), "a search space of down_0 4/8, the recipe's has down_0 4/12"),
-        ((BLUEPRINT, SPACE, (64, 32)), "pictures of 32x32, the recipe's has 64x32"),
+        ((BLUEPRINT, SPACE, (64, 32)), "images of 32x32, the recipe's has 64x32"),
         (
             (ResnetConfig(n_blocks=6, separable=True), SPACE, SIZE),
             "a student of n_blocks 3, the recipe's has n_blocks 6",
@@ -309,7 +309,7 @@ def test_a_table_of_another_student_is_refused(tmp_path, student, says):
 def test_the_command_measures_a_recipe_s_student(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_space(tmp_path / "space.json", (4,))
-    recipe = tiny_settings("space.json", data={"root": "no pictures are needed"})
+    recipe = tiny_settings("space.json", data={"root": "no images are needed"})
     (tmp_path / "tiny.recipe.yml").write_text(yaml.safe_dump(recipe))
 
     def ganc(*arguments):

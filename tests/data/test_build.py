@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from pictures_on_disk import save_cityscapes, save_folder, save_labelled
+from images_on_disk import save_cityscapes, save_folder, save_labelled
 from tiny import real_data
 from torch import Tensor
 
@@ -11,9 +11,9 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.data import (
     IGNORE_ID,
     Data,
+    ImageSet,
     LabelMaps,
     PairedTrain,
-    PictureSet,
     ProceduralLabels,
     UnpairedTrain,
     build_data,
@@ -49,7 +49,7 @@ def labelled_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def sets(data: Data) -> list[tuple[PictureSet, PictureSet]]:
+def sets(data: Data) -> list[tuple[ImageSet, ImageSet]]:
     return [
         (data.train.sources, data.train.targets),
         (data.search.sources, data.search.targets),
@@ -57,19 +57,19 @@ def sets(data: Data) -> list[tuple[PictureSet, PictureSet]]:
     ]
 
 
-def same(one: PictureSet, other: PictureSet) -> bool:
+def same(one: ImageSet, other: ImageSet) -> bool:
     return len(one) == len(other) and all(torch.equal(x, y) for x, y in zip(one, other, strict=True))
 
 
-def overlap(one: PictureSet, other: PictureSet) -> bool:
-    paths = [{str(path) for path in getattr(pictures, "paths", ())} for pictures in (one, other)]
-    scenes = [set(getattr(pictures, "scenes", ())) for pictures in (one, other)]
+def overlap(one: ImageSet, other: ImageSet) -> bool:
+    paths = [{str(path) for path in getattr(images, "paths", ())} for images in (one, other)]
+    scenes = [set(getattr(images, "scenes", ())) for images in (one, other)]
     return bool(paths[0] & paths[1] or scenes[0] & scenes[1])
 
 
 def check_disjoint(data: Data) -> None:
     for side in (0, 1):
-        train, search, test = (pictures[side] for pictures in sets(data))
+        train, search, test = (images[side] for images in sets(data))
         assert not overlap(train, search)
         assert not overlap(train, test)
         assert not overlap(search, test)
@@ -209,7 +209,7 @@ def test_flip_and_seed_decide_how_training_images_are_shown(request: pytest.Fixt
 
 def test_a_paired_left_half_is_domain_a(paired_root: Path) -> None:
     data = build_data(recipe(root=paired_root, layout="paired"), seed=0)
-    assert [getattr(pictures, "half", None) for pictures in sets(data)[2]] == ["left", "right"]
+    assert [getattr(images, "half", None) for images in sets(data)[2]] == ["left", "right"]
 
 
 def test_val_serves_where_there_is_no_test_folder(paired_root: Path) -> None:
@@ -272,8 +272,8 @@ def test_an_image_that_goes_moves_no_other(request: pytest.FixtureRequest, layou
         return {
             f"{kind} {name}": part
             for part, one in enumerate((data.still, data.search))
-            for kind, pictures in (("source", one.sources), ("target", one.targets))
-            for name in pictures.names
+            for kind, images in (("source", one.sources), ("target", one.targets))
+            for name in images.names
         }
 
     before = sides()
@@ -312,7 +312,7 @@ def test_a_root_that_is_a_folder_too_high_is_told(tmp_path: Path) -> None:
 def test_an_empty_folder_is_named(unpaired_root: Path) -> None:
     for path in (unpaired_root / "testA").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="testA: holds no picture"):
+    with pytest.raises(InputError, match="testA: holds no image"):
         build_data(recipe(root=unpaired_root), seed=0)
 
 
@@ -325,8 +325,8 @@ def test_real_horse2zebra() -> None:
     data = build_data(recipe(root=real_data("datasets/horse2zebra"), image_size=(64, 64), load_size=None), seed=0)
     assert [(len(a), len(b)) for a, b in sets(data)] == [(857, 1064), (210, 270), (120, 140)]
     check_disjoint(data)
-    for pictures in sets(data)[2]:
-        check_item(pictures[0], 3, (64, 64))
+    for images in sets(data)[2]:
+        check_item(images[0], 3, (64, 64))
     for item in data.train[900][:2]:
         check_item(item, 3, (64, 64))
 
@@ -340,8 +340,8 @@ def test_real_facades() -> None:
     )
     assert [(len(a), len(b)) for a, b in sets(data)] == [(318, 318), (82, 82), (106, 106)]
     check_disjoint(data)
-    labels, photos = (torch.stack([pictures[index] for index in range(8)]) for pictures in sets(data)[2])
-    # label pictures are few flat, saturated colours: the blue channel dominates; photos are near grey
+    labels, photos = (torch.stack([images[index] for index in range(8)]) for images in sets(data)[2])
+    # label images are few flat, saturated colours: the blue channel dominates; photos are near grey
     assert (labels[:, 2] - labels[:, 0]).mean() > (photos[:, 2] - photos[:, 0]).mean() + 0.3
 
 

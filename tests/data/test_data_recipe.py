@@ -65,7 +65,7 @@ def test_the_procedural_classes_are_those_that_are_drawn() -> None:
         ({"remap": {True: 1}}, ["data.remap", "got {true: 1}", "expected a mapping of ids to ids"]),
         ({"remap": {"car": 1}}, ["data.remap", "'car'", "expected an integer"]),
         ({"structure": "ade20k"}, ["data.structure", "folders, cityscapes or coco"]),
-        ({"direction": "BtoA"}, ["direction BtoA", "from label maps to pictures"]),
+        ({"direction": "BtoA"}, ["direction BtoA", "from label maps to images"]),
         ({"search_list": ["a", "b"]}, ["search_list", "one list"]),
         ({"root": None}, ["classes 11", "without root", "with 4 classes", "set root"]),
         ({"root": None, "classes": None, "remap": {5: 1}}, ["remap", "without root"]),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from images_on_disk import noise
 from numpy.typing import NDArray
-from pictures_on_disk import noise
 from PIL import Image, ImageOps
 
 from ganc_nni.core.errors import InputError

@@ -72,11 +72,11 @@ def test_sizes_must_fit() -> None:
 
 
 def test_colours_differ_and_void_is_black() -> None:
-    picture = colorize(torch.arange(256).reshape(16, 16))
-    assert picture.shape == (3, 16, 16)
-    assert picture.min() == -1
-    assert picture.max() <= 1
-    colours = picture.flatten(1).T
+    image = colorize(torch.arange(256).reshape(16, 16))
+    assert image.shape == (3, 16, 16)
+    assert image.min() == -1
+    assert image.max() <= 1
+    colours = image.flatten(1).T
     assert len(colours.unique(dim=0)) == 256
     assert (colours[IGNORE_ID] == -1).all()
     few = (colours[:40] + 1) * 127.5

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_on_disk import noise, save_folder
+from images_on_disk import noise, save_folder
 from PIL import Image
 
 from ganc_nni.core.errors import InputError
@@ -13,7 +13,7 @@ from ganc_nni.data.images import EXTENSIONS, image_size, list_images, read_half,
 
 @pytest.mark.parametrize("extension", [*EXTENSIONS, "JPG", "Png", "TIFF"])
 def test_every_extension_in_any_case_is_listed_and_read(tmp_path: Path, extension: str) -> None:
-    path = tmp_path / f"picture.{extension}"
+    path = tmp_path / f"image.{extension}"
     noise(1).save(path)
     assert list_images(tmp_path) == [path]
     assert read_image(path, 3).size == (32, 32)
@@ -30,13 +30,13 @@ def test_other_and_hidden_files_and_folders_are_ignored_and_names_sorted(tmp_pat
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: no such folder; expected a folder of pictures .*jpg.*; check"):
+    with pytest.raises(InputError, match=r"nowhere: no such folder; expected a folder of images .*jpg.*; check"):
         list_images(tmp_path / "nowhere")
 
 
-def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(InputError, match=f"{tmp_path.name}: holds no picture"):
+    with pytest.raises(InputError, match=f"{tmp_path.name}: holds no image"):
         list_images(tmp_path)
 
 
@@ -48,7 +48,7 @@ def test_what_a_folder_holds_instead_is_told(tmp_path: Path) -> None:
         noise(1).save(tmp_path / name / "a.png")
     for name in ("a.heic", "b.HEIC", "notes", "c.svg"):
         (tmp_path / name).write_text("x")
-    told = r"holds no picture \(its sub-folders cats, dogs hold some; files are left out: (.*)\); expected"
+    told = r"holds no image \(its sub-folders cats, dogs hold some; files are left out: (.*)\); expected"
     with pytest.raises(InputError, match=told) as error:
         list_images(tmp_path)
     assert "2 with suffix .heic, 1 with suffix .svg, 1 without suffix" in str(error.value)
@@ -97,7 +97,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, extension: str, kept: float) 
     noise(1, (64, 64)).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(InputError, match=rf"cut.{extension}: cannot be read as a picture"):
+    with pytest.raises(InputError, match=rf"cut.{extension}: cannot be read as a image"):
         read_image(path, 3)
 
 
@@ -105,7 +105,7 @@ def test_the_size_is_height_and_width(tmp_path: Path) -> None:
     noise(1, (10, 14)).save(tmp_path / "a.jpg")
     assert image_size(tmp_path / "a.jpg") == (10, 14)
     (tmp_path / "b.jpg").write_bytes(b"none")
-    with pytest.raises(InputError, match=r"b.jpg: cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"b.jpg: cannot be read as a image"):
         image_size(tmp_path / "b.jpg")
 
 

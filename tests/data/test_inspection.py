@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures_on_disk import noise, patches, save_folder, save_labelled
+from images_on_disk import noise, patches, save_folder, save_labelled
 from PIL import Image
 
 from ganc_nni.core.errors import InputError
@@ -84,9 +84,9 @@ def damage(path: Path) -> None:
 
 
 FAULTS = {
-    "cut short": (damage, "cannot be read as a picture"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot be read as a picture"),
-    "no image": (lambda path: path.write_text("<html>"), "cannot be read as a picture"),
+    "cut short": (damage, "cannot be read as a image"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read as a image"),
+    "no image": (lambda path: path.write_text("<html>"), "cannot be read as a image"),
     "unknown white": (
         lambda path: Image.fromarray(np.full(SIZE, 9, np.uint16)).save(path),
         "holds values up to 9 in samples of 16 bits",
@@ -113,7 +113,7 @@ def test_all_faults_are_told_in_one_line_the_first_by_name(tmp_path: Path) -> No
         (tmp_path / folder / f"{folder}_2.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"^8 files cannot be used: .*; and 5 more$") as error:
         checked(tmp_path, "unpaired")
-    assert str(error.value).count("cannot be read as a picture") == 3
+    assert str(error.value).count("cannot be read as a image") == 3
     assert "\n" not in str(error.value)
 
 
@@ -127,7 +127,7 @@ def test_label_maps_are_checked_with_their_images(tmp_path: Path) -> None:
         checked(tmp_path, "labels", classes=5, instances=True)
     for told in (
         r"train_label/2.png: holds label id 7",
-        r"test_label/1.png: is 32 x 16 pixels; expected 32 x 32, the size of its picture",
+        r"test_label/1.png: is 32 x 16 pixels; expected 32 x 32, the size of its image",
         r"test_inst/0.png: is 16 x 32 pixels; expected 32 x 32",
     ):
         assert told in str(error.value)

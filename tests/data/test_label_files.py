@@ -24,7 +24,7 @@ def test_ids_come_as_they_are(tmp_path: Path, dtype: type, largest: int, ending:
     assert read_ids(saved(tmp_path / f"ids.{ending}", ids, dtype)).tolist() == ids
 
 
-def test_a_palette_picture_holds_indices_and_a_bilevel_one_0_and_1(tmp_path: Path) -> None:
+def test_a_palette_image_holds_indices_and_a_bilevel_one_0_and_1(tmp_path: Path) -> None:
     image = Image.frombytes("P", (3, 2), bytes([0, 3, 1, 2, 2, 0]))
     image.putpalette([50, 60, 70, 1, 2, 3, 255, 0, 255, 9, 9, 9])
     image.save(tmp_path / "palette.png")
@@ -37,9 +37,9 @@ def test_what_holds_no_exact_ids_is_refused(tmp_path: Path) -> None:
     grey = Image.new("L", (4, 4))
     grey.save(tmp_path / "grey.jpg")
     grey.convert("RGB").save(tmp_path / "colour.png")
-    with pytest.raises(InputError, match=r"grey.jpg: is a JPEG picture of mode L; expected .* PNG"):
+    with pytest.raises(InputError, match=r"grey.jpg: is a JPEG image of mode L; expected .* PNG"):
         read_ids(tmp_path / "grey.jpg")
-    with pytest.raises(InputError, match=r"colour.png: is a PNG picture of mode RGB; expected one whole number"):
+    with pytest.raises(InputError, match=r"colour.png: is a PNG image of mode RGB; expected one whole number"):
         read_ids(tmp_path / "colour.png")
     with pytest.raises(InputError, match=r"deep.tif: holds ids from -1 to 70000; expected 0 to 65535"):
         read_ids(saved(tmp_path / "deep.tif", [[-1, 70000]], np.int32))
@@ -49,7 +49,7 @@ def test_what_holds_no_exact_ids_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_file_is_named(tmp_path: Path, kept: float) -> None:
     path = saved(tmp_path / "cut.png", np.random.default_rng(0).integers(0, 9, (64, 64)))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    with pytest.raises(InputError, match=r"cut.png: cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"cut.png: cannot be read as a image"):
         read_ids(path)
 
 

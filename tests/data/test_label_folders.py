@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pictures_on_disk import noise, save_cityscapes, save_labelled
+from images_on_disk import noise, save_cityscapes, save_labelled
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data.label_files import LabelledFile
@@ -66,7 +66,7 @@ def test_cityscapes_is_read_as_it_is_downloaded(cityscapes: Path, instances: boo
 @pytest.mark.parametrize("kind", ["label", "img", "inst"])
 def test_a_missing_partner_is_named(flat: Path, kind: str) -> None:
     next((flat / f"train_{kind}").glob("1.*")).unlink()
-    what = {"label": "label map", "img": "picture", "inst": "instance map"}[kind]
+    what = {"label": "label map", "img": "image", "inst": "instance map"}[kind]
     owner = r"train_img/1\.jpg" if kind == "label" else r"train_label/1\.png"
     with pytest.raises(InputError, match=rf"{owner}: has no {what}; expected .*train_{kind}/1\.\*; add it") as error:
         find_labelled(flat, "folders", True)
@@ -78,14 +78,14 @@ def test_a_missing_partner_is_named(flat: Path, kind: str) -> None:
 def test_several_missing_partners_are_counted(flat: Path) -> None:
     for number in (0, 2):
         (flat / f"train_img/{number}.jpg").unlink()
-    with pytest.raises(InputError, match=r"train_label/0\.png: has no picture; .* \(2 files are like that\)"):
+    with pytest.raises(InputError, match=r"train_label/0\.png: has no image; .* \(2 files are like that\)"):
         find_labelled(flat, "coco", False)
 
 
 def test_a_missing_partner_in_cityscapes_is_named(cityscapes: Path) -> None:
     missing = "leftImg8bit/val/munster/munster_000001_000019_leftImg8bit.png"
     (cityscapes / missing).unlink()
-    with pytest.raises(InputError, match=rf"munster_000001_000019_gtFine_labelIds.png: has no picture.*{missing};"):
+    with pytest.raises(InputError, match=rf"munster_000001_000019_gtFine_labelIds.png: has no image.*{missing};"):
         find_labelled(cityscapes, "cityscapes", False)
 
 
@@ -101,7 +101,7 @@ def test_missing_folders_are_named_with_the_cure(flat: Path, tmp_path: Path) -> 
 
 def test_an_empty_folder_is_named(flat: Path) -> None:
     (flat / "test_img/0.jpg").unlink()
-    with pytest.raises(InputError, match="test_img: holds no picture"):
+    with pytest.raises(InputError, match="test_img: holds no image"):
         find_labelled(flat, "folders", False)
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures_on_disk import noise, patches, save_labelled
+from images_on_disk import noise, patches, save_labelled
 from PIL import Image
 from tiny import real_data
 from torch.utils.data import DataLoader
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.data import Augmentation, LabelFiles, LabelledFile, LabelScheme, PairedTrain, Pictures
+from ganc_nni.data import Augmentation, ImageFileSet, LabelFiles, LabelledFile, LabelScheme, PairedTrain
 from ganc_nni.data.encoding import IGNORE_ID, boundaries, decode, encode
 from ganc_nni.data.label_folders import find_labelled
 
@@ -45,7 +45,7 @@ def test_items_are_the_encoded_files(files: list[LabelledFile], instances: bool,
             numbers = pixels(file.instance) if instances and file.instance else None
             assert torch.equal(item, encode(pixels(file.label), 4, 4, numbers))
             assert torch.equal(item[:5].sum(0), torch.ones(SIZE))
-    with pytest.raises(IndexError, match="picture 3 of 3"):
+    with pytest.raises(IndexError, match="image 3 of 3"):
         maps[3]
 
 
@@ -55,7 +55,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> LabelledFile:
     folder = tmp_path_factory.mktemp("numbered")
     file = LabelledFile(folder / "label.png", folder / "picture.png", folder / "instance.png")
     Image.fromarray(patches(0, SIZE)).save(file.label)
-    noise(0, SIZE).save(file.picture)
+    noise(0, SIZE).save(file.image)
     Image.fromarray(np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE)).save(folder / "instance.png")
     return file
 
@@ -82,7 +82,7 @@ def test_ids_have_the_file_s_own_size(files: list[LabelledFile], cache: bool) ->
         assert torch.equal(ids, expected.masked_fill(expected == 4, maps.ignore_id))
         ids += 1  # what a caller does to them stays with the caller
     assert IGNORE_ID in maps.ids(0)
-    with pytest.raises(IndexError, match="picture -1 of 3"):
+    with pytest.raises(IndexError, match="image -1 of 3"):
         maps.ids(-1)
 
 
@@ -106,7 +106,7 @@ def test_sixteen_bits_of_instances_count(tmp_path: Path) -> None:
     numbers[4:, :4] = 26002  # equal in the high byte
     paths = LabelledFile(tmp_path / "label.png", tmp_path / "picture.png", tmp_path / "instance.png")
     Image.fromarray(ids).save(paths.label)
-    noise(0, (8, 8)).save(paths.picture)
+    noise(0, (8, 8)).save(paths.image)
     Image.fromarray(numbers).save(tmp_path / "instance.png")
     item = LabelFiles([paths], LabelScheme(1), (8, 8), instances=True)[0]
     assert torch.equal(item[-1], boundaries(torch.from_numpy(numbers.astype(np.int64))))
@@ -115,18 +115,18 @@ def test_sixteen_bits_of_instances_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("instances", [False, True])
-def test_crop_and_flip_keep_labels_and_pictures_aligned(tmp_path: Path, instances: bool, cache: bool) -> None:
+def test_crop_and_flip_keep_labels_and_images_aligned(tmp_path: Path, instances: bool, cache: bool) -> None:
     files = []
     for number in range(3):
-        # each id has its own grey, so that a picture tells its labels
+        # each id has its own grey, so that a image tells its labels
         ids = patches(number, SIZE, 0, 8)
-        paths = [tmp_path / f"{kind}{number}.png" for kind in ("label", "picture", "instance")]
+        paths = [tmp_path / f"{kind}{number}.png" for kind in ("label", "image", "instance")]
         for path, content in zip(paths, (ids, ids * 30, ids), strict=True):
             Image.fromarray(content).save(path)
         files.append(LabelledFile(*paths))
     maps = LabelFiles(files, LabelScheme(8), SIZE, instances, cache)
-    pictures = Pictures([file.picture for file in files], 1, SIZE, cache=cache)
-    train = PairedTrain(maps, pictures, Augmentation((20, 28)))
+    images = ImageFileSet([file.image for file in files], 1, SIZE, cache=cache)
+    train = PairedTrain(maps, images, Augmentation((20, 28)))
     looks = set()
     for number in range(45):
         source, target, _ = train[number]
@@ -139,10 +139,10 @@ def test_crop_and_flip_keep_labels_and_pictures_aligned(tmp_path: Path, instance
     assert len(looks) > 30
 
 
-def test_a_loader_stacks_label_maps_and_pictures(files: list[LabelledFile]) -> None:
+def test_a_loader_stacks_label_maps_and_images(files: list[LabelledFile]) -> None:
     maps = LabelFiles(files, SCHEME, SIZE, instances=True)
-    pictures = Pictures([file.picture for file in files], 3, SIZE)
-    train = PairedTrain(maps, pictures, Augmentation((16, 32)))
+    images = ImageFileSet([file.image for file in files], 3, SIZE)
+    train = PairedTrain(maps, images, Augmentation((16, 32)))
     (batch,) = DataLoader(train, batch_size=3, num_workers=1)
     assert batch.source.shape == (3, 6, 16, 32)
     assert batch.target.shape == (3, 3, 16, 32)
@@ -180,10 +180,10 @@ def test_the_digest_changes_with_a_file_and_with_every_option(tmp_path: Path) ->
 
 
 def broken(tmp_path: Path, label: tuple[int, int], instance: tuple[int, int], high: int = 4) -> LabelFiles:
-    paths = LabelledFile(tmp_path / "label.png", tmp_path / "picture.jpg", tmp_path / "instance.png")
+    paths = LabelledFile(tmp_path / "label.png", tmp_path / "image.jpg", tmp_path / "instance.png")
     Image.fromarray(patches(0, label, high - 1, high)).save(paths.label)
     Image.fromarray(patches(0, instance, 0, 9)).save(tmp_path / "instance.png")
-    noise(0, (20, 24)).save(paths.picture)
+    noise(0, (20, 24)).save(paths.image)
     return LabelFiles([paths], LabelScheme(4), (16, 16), instances=True)
 
 
@@ -192,9 +192,9 @@ def broken(tmp_path: Path, label: tuple[int, int], instance: tuple[int, int], hi
     [
         (
             {"label": (20, 28)},
-            r"label\.png: is 28 x 20 pixels; expected 24 x 20, the size of its picture .*picture\.jpg",
+            r"label\.png: is 28 x 20 pixels; expected 24 x 20, the size of its image .*image\.jpg",
         ),
-        ({"instance": (24, 24)}, r"instance\.png: is 24 x 24 pixels; expected 24 x 20, the size of its picture"),
+        ({"instance": (24, 24)}, r"instance\.png: is 24 x 24 pixels; expected 24 x 20, the size of its image"),
         ({"high": 6}, r"label\.png: holds label id 5 .* expected 0 to 3"),
     ],
 )
@@ -210,7 +210,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path, changes: dict[str, Any]
 def test_files_that_are_gone_are_named(tmp_path: Path) -> None:
     maps = broken(tmp_path, (20, 24), (20, 24))
     assert maps[0].shape == (5, 16, 16)
-    for name in ("instance.png", "picture.jpg", "label.png"):
+    for name in ("instance.png", "image.jpg", "label.png"):
         (tmp_path / name).unlink()
         with pytest.raises(InputError, match=name):
             maps[0]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures_on_disk import save_folder
+from images_on_disk import save_folder
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ganc_nni.core.errors import InputError, TrainingError
-from ganc_nni.data import Augmentation, PairedTrain, Pictures
+from ganc_nni.data import Augmentation, ImageFileSet, PairedTrain
 from ganc_nni.data.loading import loading
 
 
@@ -44,15 +44,15 @@ def use(dataset: Dataset, workers: int) -> None:
 def test_a_damaged_image_has_one_message_with_any_number_of_processes(tmp_path: Path) -> None:
     paths = save_folder(tmp_path / "a", 4)
     paths[2].write_bytes(paths[2].read_bytes()[:99])
-    pictures = Pictures(paths, 3, (32, 32))
-    train = PairedTrain(pictures, pictures, Augmentation((32, 32)))
+    images = ImageFileSet(paths, 3, (32, 32))
+    train = PairedTrain(images, images, Augmentation((32, 32)))
     messages = []
     for workers in (0, 1, 2):
         with pytest.raises(InputError) as error:
             use(train, workers)
         messages.append(str(error.value))
     assert len(set(messages)) == 1
-    assert messages[0].startswith(f"{paths[2]}: cannot be read as a picture")
+    assert messages[0].startswith(f"{paths[2]}: cannot be read as a image")
     assert "\n" not in messages[0]
 
 

@@ -36,7 +36,7 @@ def test_a_teacher_learns_the_same_from_them(tiny_folder):
 
 
 def test_label_maps_are_refused():
-    with pytest.raises(ValueError, match=r"acceleration.data_on_device is for pictures; data.layout is labels"):
+    with pytest.raises(ValueError, match=r"acceleration.data_on_device is for images; data.layout is labels"):
         Recipe.model_validate(
             {
                 "name": "labels",

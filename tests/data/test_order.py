@@ -14,7 +14,7 @@ def shown(length: int, seed: int, epoch: int, first: int = 0) -> list[int]:
 
 
 @given(lengths, seeds, epochs)
-def test_an_epoch_shows_each_picture_once(length: int, seed: int, epoch: int) -> None:
+def test_an_epoch_shows_each_image_once(length: int, seed: int, epoch: int) -> None:
     assert sorted(shown(length, seed, epoch)) == list(range(epoch * length, (epoch + 1) * length))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pictures_on_disk import noise, save_folder
+from images_on_disk import noise, save_folder
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data import Data, build_data

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from ganc_nni.data.encoding import IGNORE_ID, decode
 from ganc_nni.data.procedural import (
     Kind,
+    ProceduralImages,
     ProceduralLabels,
-    ProceduralPictures,
     draw_filled,
     draw_lines,
     label_map,
@@ -26,9 +26,7 @@ sizes = st.tuples(st.integers(16, 80), st.integers(16, 80))
 
 
 @given(seed=st.integers(-5, 2**31), number=st.integers(0, 10**6), size=sizes)
-def test_a_scene_holds_two_to_four_apart_shapes_inside_the_picture(
-    seed: int, number: int, size: tuple[int, int]
-) -> None:
+def test_a_scene_holds_two_to_four_apart_shapes_inside_the_image(seed: int, number: int, size: tuple[int, int]) -> None:
     shapes = scene(seed, number, size)
     assert 2 <= len(shapes) <= 4
     assert scene(seed, number, size) == shapes
@@ -49,20 +47,20 @@ def test_all_kinds_and_counts_occur() -> None:
 @pytest.mark.parametrize("domain", ["A", "B"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(32, 32), (24, 56)])
-def test_items_are_pictures_in_range_and_always_the_same(domain: str, channels: int, size: tuple[int, int]) -> None:
-    pictures = ProceduralPictures(domain, range(3), channels, size, seed=1)
-    again = ProceduralPictures(domain, range(3), channels, size, seed=1)
-    assert len(pictures) == 3
-    for one, other in zip(pictures, again, strict=True):
+def test_items_are_images_in_range_and_always_the_same(domain: str, channels: int, size: tuple[int, int]) -> None:
+    images = ProceduralImages(domain, range(3), channels, size, seed=1)
+    again = ProceduralImages(domain, range(3), channels, size, seed=1)
+    assert len(images) == 3
+    for one, other in zip(images, again, strict=True):
         assert one.shape == (channels, *size)
         assert -1 <= one.min() < one.max() <= 1
         assert torch.equal(one, other)
-    assert pictures.digest() == again.digest()
+    assert images.digest() == again.digest()
 
 
 def test_the_digest_tells_scenes_domains_seeds_and_channels_apart() -> None:
     digests = {
-        ProceduralPictures(domain, scenes, channels, (32, 32), seed).digest()
+        ProceduralImages(domain, scenes, channels, (32, 32), seed).digest()
         for domain in ("A", "B")
         for scenes in (range(2), range(1, 3))
         for channels in (1, 3)
@@ -71,16 +69,16 @@ def test_the_digest_tells_scenes_domains_seeds_and_channels_apart() -> None:
     assert len(digests) == 16
 
 
-def test_a_picture_depends_on_its_number_and_not_on_its_neighbours() -> None:
-    few = ProceduralPictures("B", [7], 3, (32, 32), seed=0)
-    many = ProceduralPictures("B", range(10), 3, (32, 32), seed=0)
+def test_a_image_depends_on_its_number_and_not_on_its_neighbours() -> None:
+    few = ProceduralImages("B", [7], 3, (32, 32), seed=0)
+    many = ProceduralImages("B", range(10), 3, (32, 32), seed=0)
     assert torch.equal(few[0], many[7])
     assert few.names == ("scene_00007.png",) == many.names[7:8]
 
 
 def test_pairs_show_the_same_scene() -> None:
-    a = ProceduralPictures("A", range(12), 3, (64, 64), seed=3)
-    b = ProceduralPictures("B", range(12), 3, (64, 64), seed=3)
+    a = ProceduralImages("A", range(12), 3, (64, 64), seed=3)
+    b = ProceduralImages("B", range(12), 3, (64, 64), seed=3)
     for number in range(12):
         vivid = (b[number].max(0).values - b[number].min(0).values) > 0.6
         for shape in scene(3, number, (64, 64)):
@@ -95,14 +93,14 @@ def test_every_kind_has_its_own_colour() -> None:
     strongest: dict[str, set[int]] = {}
     for number in range(40):
         shapes = scene(0, number, (64, 64))
-        picture = np.array(draw_filled(shapes, (64, 64)))
+        image = np.array(draw_filled(shapes, (64, 64)))
         for shape in shapes:
-            strongest.setdefault(shape.kind, set()).add(int(picture[int(shape.y), int(shape.x)].argmax()))
+            strongest.setdefault(shape.kind, set()).add(int(image[int(shape.y), int(shape.x)].argmax()))
     assert strongest == {"circle": {0}, "triangle": {1}, "rectangle": {2}}
 
 
 @pytest.mark.parametrize("draw", [draw_lines, draw_filled])
-def test_a_mirrored_scene_draws_the_mirrored_picture(draw: Callable[..., Image.Image]) -> None:
+def test_a_mirrored_scene_draws_the_mirrored_image(draw: Callable[..., Image.Image]) -> None:
     for number in range(8):
         shapes = scene(1, number, (64, 64))
         mirrored = [replace(shape, x=64 - shape.x, angle=-shape.angle) for shape in shapes]
@@ -116,7 +114,7 @@ def test_a_mirrored_scene_draws_the_mirrored_picture(draw: Callable[..., Image.I
 @pytest.mark.parametrize("instances", [False, True])
 def test_label_maps_show_the_kind_of_each_shape(void: bool, instances: bool) -> None:
     maps = ProceduralLabels(range(10), (64, 48), void, instances, seed=3)
-    assert maps.names == ProceduralPictures("B", range(10), 3, (64, 48), seed=3).names
+    assert maps.names == ProceduralImages("B", range(10), 3, (64, 48), seed=3).names
     assert maps.channels == 4 + void + instances
     for number, item in enumerate(maps):
         assert item.shape == (maps.channels, 64, 48)
@@ -136,11 +134,11 @@ def test_label_maps_show_the_kind_of_each_shape(void: bool, instances: bool) -> 
     assert torch.equal(again[4], maps[4])
 
 
-def test_label_maps_and_pictures_show_the_same_scene() -> None:
+def test_label_maps_and_images_show_the_same_scene() -> None:
     maps = ProceduralLabels(range(12), (64, 64), True, False, seed=3)
-    pictures = ProceduralPictures("B", range(12), 3, (64, 64), seed=3)
+    images = ProceduralImages("B", range(12), 3, (64, 64), seed=3)
     for number in range(12):
-        vivid = pictures[number].max(0).values - pictures[number].min(0).values
+        vivid = images[number].max(0).values - images[number].min(0).values
         ids = maps.ids(number)
         assert vivid[(ids > 0) & (ids < IGNORE_ID)].mean() > 0.8
         assert vivid[ids == 0].max() < 0.6

@@ -93,11 +93,11 @@ def test_a_side_that_stays_empty_is_refused(fraction: float, message: str) -> No
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_files_are_refused(count: int) -> None:
-    with pytest.raises(InputError, match=rf"holds {count} picture.*at least 2"):
+    with pytest.raises(InputError, match=rf"holds {count} image.*at least 2"):
         split_by_fraction(files(count), 0.5, 0)
 
 
-def test_a_list_names_exactly_the_search_pictures(tmp_path: Path) -> None:
+def test_a_list_names_exactly_the_search_images(tmp_path: Path) -> None:
     listing = tmp_path / "search.txt"
     listing.write_bytes("\ufeff# held out\r\n\r\n  003.jpg \r\n001.jpg\r\n001.jpg\r\n".encode())
     (split,) = split_by_list(listing, files(5)[::-1])
@@ -124,14 +124,14 @@ def test_an_unknown_name_is_named_with_its_list(tmp_path: Path) -> None:
 def test_a_list_that_leaves_a_part_empty_is_refused(tmp_path: Path, text: str, which: str) -> None:
     listing = tmp_path / "search.txt"
     listing.write_text(text)
-    with pytest.raises(InputError, match=rf"search.txt: names {which} picture of trainA"):
+    with pytest.raises(InputError, match=rf"search.txt: names {which} image of trainA"):
         split_by_list(listing, files(2))
 
 
 def test_a_list_for_one_of_two_folders_is_refused(tmp_path: Path) -> None:
     listing = tmp_path / "search.txt"
     listing.write_text("009.jpg\n")
-    with pytest.raises(InputError, match=r"names no picture of trainA; .* each of trainA, trainB"):
+    with pytest.raises(InputError, match=r"names no image of trainA; .* each of trainA, trainB"):
         split_by_list(listing, files(5), files(10, "trainB"))
 
 
@@ -172,7 +172,7 @@ def test_an_unreadable_list_is_named(tmp_path: Path, content: bytes | None) -> N
         split_by_list(listing, files(2))
 
 
-def test_listed_pictures_come_in_the_folder_s_order(tmp_path: Path) -> None:
+def test_listed_images_come_in_the_folder_s_order(tmp_path: Path) -> None:
     listing = tmp_path / "train2A.meta"
     listing.write_bytes(b"007.jpg\r\n\r\n003.jpg\r\n003.jpg\r\n")
     assert [path.name for path in pick_listed(listing, files(9))] == ["003.jpg", "007.jpg"]
@@ -180,7 +180,7 @@ def test_listed_pictures_come_in_the_folder_s_order(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train2A\.meta: names 099\.jpg, not found in trainA"):
         pick_listed(listing, files(9))
     listing.write_text("\n# none\n")
-    with pytest.raises(InputError, match=r"train2A\.meta: names no picture"):
+    with pytest.raises(InputError, match=r"train2A\.meta: names no image"):
         pick_listed(listing, files(9))
     with pytest.raises(InputError, match=r"nowhere\.meta: .* cannot be read"):
         pick_listed(tmp_path / "nowhere.meta", files(9))
@@ -192,5 +192,5 @@ def test_a_list_that_is_no_text_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "huge").touch()
     os.truncate(tmp_path / "huge", 1 << 40)
     for name in ("pipe", "folder", "huge"):
-        with pytest.raises(InputError, match=f"{name}: the list of pictures cannot be read: .*one file name a line"):
+        with pytest.raises(InputError, match=f"{name}: the list of images cannot be read: .*one file name a line"):
             split_by_list(tmp_path / name, files(5))

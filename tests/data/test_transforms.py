@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures_on_disk import noise
+from images_on_disk import noise
 from PIL import Image
 
 from ganc_nni.core.errors import InputError
@@ -44,7 +44,7 @@ def test_resize_to_the_same_size_changes_nothing() -> None:
 
 
 @given(size=st.tuples(sides, sides), spare=st.tuples(st.integers(0, 9), st.integers(0, 9)), seed=st.integers(0, 9999))
-def test_a_crop_is_a_part_of_the_picture_or_its_mirror_image(
+def test_a_crop_is_a_part_of_the_image_or_its_mirror_image(
     size: tuple[int, int], spare: tuple[int, int], seed: int
 ) -> None:
     loaded = size[0] + spare[0], size[1] + spare[1]
@@ -79,7 +79,7 @@ def test_draws_repeat_with_their_generator_and_need_no_other() -> None:
 
 
 @pytest.mark.parametrize("loaded", [(7, 8), (8, 7)])
-def test_a_crop_larger_than_the_picture_is_refused(loaded: tuple[int, int]) -> None:
+def test_a_crop_larger_than_the_image_is_refused(loaded: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=r"load_size .* is smaller than image_size \(8, 8\)"):
         Augmentation((8, 8)).draw(loaded, seeded(0))
 

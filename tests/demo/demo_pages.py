@@ -82,8 +82,8 @@ class Shown:
         """Input, teacher and compressed as data URIs."""
         return self.run("return [...document.querySelectorAll('#answers img')].map((e) => e.src)")
 
-    def pictures(self):
-        """The same as pictures."""
+    def images(self):
+        """The same as images."""
         contents = [base64.b64decode(source.partition(",")[2]) for source in self.sources()]
         return [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
 

@@ -562,7 +562,7 @@ def test_what_is_no_image_is_told(visitor, name):
     for number, value in ((FILE, file(upload(visitor, content))), (WEBCAM, in_url(content))):
         status, told = ask(visitor, number, value)
         assert status == 200
-        assert "cannot be read as a picture" in told
+        assert "cannot be read as a image" in told
         assert "Traceback" not in told
 
 
@@ -592,13 +592,13 @@ def test_out_of_memory_is_told_and_the_demo_lives_on(visitor, demo):
     pid = demo.process.pid
     before, told = resource.prlimit(pid, resource.RLIMIT_AS), [""]
     try:
-        while len(told) < 10 and "is too large for the memory of this machine; give a smaller picture" not in told[-1]:
+        while len(told) < 10 and "is too large for the memory of this machine; give a smaller image" not in told[-1]:
             # threads of earlier tests may still give back theirs, so what is used is looked at each time
             used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
             resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**26, before[1]))
             told.append(ask(visitor, FILE, file(image))[1])
     finally:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
-    assert "is too large for the memory of this machine; give a smaller picture" in told[-1], told
+    assert "is too large for the memory of this machine; give a smaller image" in told[-1], told
     assert all("Traceback" not in each for each in told)
     assert "Answered" in ask(visitor, FILE, file(upload(visitor, png())))[1]

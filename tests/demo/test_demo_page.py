@@ -1,4 +1,4 @@
-"""The page in a real browser: pictures in, answers out, nothing breaks."""
+"""The page in a real browser: images in, answers out, nothing breaks."""
 
 import json
 from contextlib import suppress
@@ -35,9 +35,9 @@ def page(shown, demo):
 
 def halves(size=(120, 60)):
     """Red left, blue right."""
-    picture = Image.new("RGB", size, "blue")
-    picture.paste("red", (0, 0, size[0] // 2, size[1]))
-    return picture
+    image = Image.new("RGB", size, "blue")
+    image.paste("red", (0, 0, size[0] // 2, size[1]))
+    return image
 
 
 def draw_line(shown):
@@ -48,22 +48,22 @@ def draw_line(shown):
     line.move_by_offset(50, 20).move_by_offset(-20, 40).release().perform()
 
 
-def test_the_first_picture_is_answered_at_once(page):
-    source, teacher, compressed = page.pictures()
+def test_the_first_image_is_answered_at_once(page):
+    source, teacher, compressed = page.images()
     assert source.size == teacher.size == compressed.size == (32, 32)
     assert page.status().startswith("Answered the example: teacher ")
     text = page.run("return document.querySelector('#answers').innerText")
-    for words in ("ms a picture", "FPS", "MACs (published convention)", "x less", "8.94 M"):
+    for words in ("ms a image", "FPS", "MACs (published convention)", "x less", "8.94 M"):
         assert words in text
     assert page.run("return document.querySelector('h1').innerText") == "tiny: teacher and compressed generator"
 
 
-def test_an_uploaded_picture_is_answered_by_both(page, tmp_path):
+def test_an_uploaded_image_is_answered_by_both(page, tmp_path):
     before = page.sources()
     halves().save(tmp_path / "halves.png")
     assert page.upload(tmp_path / "halves.png").startswith("Answered")
     page.wait(lambda: all(new != old for new, old in zip(page.sources(), before, strict=True)))
-    source = page.pictures()[0]
+    source = page.images()[0]
     assert source.getpixel((2, 16)) == (255, 0, 0)
     assert source.getpixel((29, 16)) == (0, 0, 255)
     again = page.sources()
@@ -72,7 +72,7 @@ def test_an_uploaded_picture_is_answered_by_both(page, tmp_path):
     page.wait(lambda: page.sources()[0] != again[0])
 
 
-def odd_pictures(folder):
+def odd_images(folder):
     """Files of many modes, and what is red in them."""
     halves().convert("RGBA").save(folder / "rgba.png")
     halves().convert("P").save(folder / "palette.png")
@@ -89,11 +89,11 @@ def odd_pictures(folder):
     "name", ["rgba.png", "palette.png", "cmyk.jpg", "exif.jpg", "grey.png", "deep.png", "small.webp"]
 )
 def test_pictures_of_any_kind_are_answered(page, tmp_path, name):
-    odd_pictures(tmp_path)
+    odd_images(tmp_path)
     before = page.sources()
     assert page.upload(tmp_path / name).startswith("Answered")
     page.wait(lambda: page.sources()[0] != before[0])
-    left, right = (np.array(page.pictures()[0].getpixel((x, 16)), dtype=int) for x in (2, 29))
+    left, right = (np.array(page.images()[0].getpixel((x, 16)), dtype=int) for x in (2, 29))
     if name in ("grey.png", "deep.png"):
         assert abs(left - 76).max() <= 2
         assert abs(right - 29).max() <= 2
@@ -102,7 +102,7 @@ def test_pictures_of_any_kind_are_answered(page, tmp_path, name):
         assert right[2] > right[0] + 50
 
 
-@pytest.mark.parametrize("content", [b"this is no picture", b"", "half"], ids=str)
+@pytest.mark.parametrize("content", [b"this is no image", b"", "half"], ids=str)
 def test_a_broken_upload_is_told_and_the_next_one_answered(page, tmp_path, content):
     halves().save(tmp_path / "good.png")
     good = (tmp_path / "good.png").read_bytes()
@@ -110,7 +110,7 @@ def test_a_broken_upload_is_told_and_the_next_one_answered(page, tmp_path, conte
     before = page.sources()
     told = page.upload(tmp_path / "<b>broken.png")
     assert told.startswith("No answer: ")
-    assert "cannot be read as a picture" in told
+    assert "cannot be read as a image" in told
     assert page.run("return document.querySelectorAll('#status b').length") == 0
     assert page.sources() == before
     assert page.upload(tmp_path / "good.png").startswith("Answered")
@@ -126,11 +126,11 @@ def test_too_many_pixels_are_told(page, tmp_path):
 
 def test_a_drawn_line_changes_both_answers(page):
     page.tab("Draw")
-    page.wait(lambda: np.asarray(page.pictures()[0]).min() == 255)  # white paper, no longer the example
+    page.wait(lambda: np.asarray(page.images()[0]).min() == 255)  # white paper, no longer the example
     before = page.sources()
     draw_line(page)
     page.wait(lambda: all(new != old for new, old in zip(page.sources(), before, strict=True)))
-    assert np.asarray(page.pictures()[0]).min() < 60
+    assert np.asarray(page.images()[0]).min() < 60
 
 
 def test_the_webcam_is_answered_live(page):
@@ -167,7 +167,7 @@ def test_a_label_map_from_a_file(shown, painting, tmp_path):
     before = page.sources()
     assert page.upload(tmp_path / "ids.png").startswith("Answered")
     page.wait(lambda: all(new != old for new, old in zip(page.sources(), before, strict=True)))
-    assert page.pictures()[0].getpixel((60, 10)) == (0, 0, 128)
+    assert page.images()[0].getpixel((60, 10)) == (0, 0, 128)
     Image.fromarray(ids + 9).save(tmp_path / "other.png")
     assert "other.png: holds label id 9, 12" in page.upload(tmp_path / "other.png")
     halves().save(tmp_path / "photo.png")

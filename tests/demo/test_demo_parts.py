@@ -15,7 +15,7 @@ from ganc_nni.data.decoding import flat
 from ganc_nni.data.transforms import to_image
 from ganc_nni.demo.pair import NAMES, Pair
 from ganc_nni.demo.palette import class_colours, ids_of_colours
-from ganc_nni.demo.prepare import Preparation, check_pixels, open_picture
+from ganc_nni.demo.prepare import Preparation, check_pixels, open_image
 from ganc_nni.demo.server import _temporary_files
 from ganc_nni.demo.texts import failure, figures, short, status
 from ganc_nni.recipe import DataRecipe
@@ -33,28 +33,28 @@ def label_preparation(**changes):
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]))
 def test_any_size_and_mode_becomes_the_input(width, height, mode):
-    source = preparation().picture(Image.new(mode, (width, height), 1), "it")
+    source = preparation().image(Image.new(mode, (width, height), 1), "it")
     assert source.shape == (3, *SIZE)
     assert -1 <= source.min() <= source.max() <= 1
 
 
 def test_the_middle_is_kept_and_nothing_is_squeezed():
-    picture = Image.new("RGB", (400, 400), "black")
-    picture.paste("white", (0, 100, 400, 300))  # the middle half is all that 2:1 shows
-    assert preparation().picture(picture, "it")[:, 1:-1].min() > 0.9
+    image = Image.new("RGB", (400, 400), "black")
+    image.paste("white", (0, 100, 400, 300))  # the middle half is all that 2:1 shows
+    assert preparation().image(image, "it")[:, 1:-1].min() > 0.9
     wide = Image.new("RGB", (800, 200), "black")
     wide.paste("white", (200, 0, 600, 200))
-    assert preparation().picture(wide, "it")[:, :, 1:-1].min() > 0.9
+    assert preparation().image(wide, "it")[:, :, 1:-1].min() > 0.9
 
 
-def test_a_picture_of_the_run_s_size_is_read_as_training_reads_it():
+def test_a_image_of_the_run_s_size_is_read_as_training_reads_it():
     pixels = np.random.default_rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    source = preparation().picture(Image.fromarray(pixels), "it")
+    source = preparation().image(Image.fromarray(pixels), "it")
     assert torch.equal(source, torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1))
 
 
 def test_grey_generators_read_grey():
-    assert preparation(source_channels=1).picture(Image.new("RGB", (50, 50), "red"), "it").shape == (1, *SIZE)
+    assert preparation(source_channels=1).image(Image.new("RGB", (50, 50), "red"), "it").shape == (1, *SIZE)
 
 
 def test_transparent_is_white():
@@ -63,15 +63,15 @@ def test_transparent_is_white():
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.uint16, 65535), (np.int32, 2**31 - 1), (np.float32, 1)])
-def test_deep_pictures_are_read_as_training_reads_them(tmp_path, dtype, white):
+def test_deep_images_are_read_as_training_reads_them(tmp_path, dtype, white):
     image = Image.fromarray((np.array([[0, 0.5, 1]]).repeat(3, 0) * white).astype(dtype))
     image.save(tmp_path / "deep.tif")
     source = preparation().upload(tmp_path / "deep.tif", "it")
-    assert torch.equal(source, preparation().picture(read_image(tmp_path / "deep.tif", 3), "it"))
+    assert torch.equal(source, preparation().image(read_image(tmp_path / "deep.tif", 3), "it"))
     assert (source.min(), source.max()) == (-1, 1)
 
 
-def test_a_white_that_cannot_be_known_is_refused_by_the_picture_s_name(tmp_path):
+def test_a_white_that_cannot_be_known_is_refused_by_the_image_s_name(tmp_path):
     Image.fromarray(np.full((8, 8), 9, np.float32)).save(tmp_path / "secret.tif")
     with pytest.raises(InputError, match=r"^mine\.tif: holds values from 9 to 9") as caught:
         preparation().upload(tmp_path / "secret.tif", "mine.tif")
@@ -82,17 +82,15 @@ def test_exif_says_which_side_is_up(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)
-    assert open_picture(tmp_path / "turned.jpg", "it").size == (10, 20)
+    assert open_image(tmp_path / "turned.jpg", "it").size == (10, 20)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
-def test_what_is_no_picture_is_called_by_its_name(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_what_is_no_image_is_called_by_its_name(tmp_path, content):
     path = tmp_path / "secret.png"
     path.write_bytes(content)
-    for call in (lambda: check_pixels(path, "mine.png", 100), lambda: open_picture(path, "mine.png")):
-        with pytest.raises(
-            InputError, match=r"^mine\.png: cannot be read as a picture; expected a whole PNG"
-        ) as caught:
+    for call in (lambda: check_pixels(path, "mine.png", 100), lambda: open_image(path, "mine.png")):
+        with pytest.raises(InputError, match=r"^mine\.png: cannot be read as a image; expected a whole PNG") as caught:
             call()
         assert "secret" not in str(caught.value)
 
@@ -114,7 +112,7 @@ def test_colours_lead_back_to_classes(classes, void, seed):
     ids = np.random.default_rng(seed).integers(0, classes + void, (5, 7))
     ids[ids == classes] = IGNORE_ID
     encoded = encode(torch.from_numpy(ids), classes, IGNORE_ID if void else None)
-    if encoded.shape[0] in (1, 3):  # as_rgb takes it for a picture
+    if encoded.shape[0] in (1, 3):  # as_rgb takes it for a image
         return
     image = to_image(as_rgb(encoded[None])[0])
     assert (ids_of_colours(image, classes, void, "it") == ids).all()
@@ -134,7 +132,7 @@ def test_soft_edges_belong_to_a_neighbour():
 
 def test_a_photo_is_no_label_map():
     with pytest.raises(InputError, match=r"photo: only 0% of it has the colour of a class; expected a label map"):
-        label_preparation().picture(Image.new("RGB", (40, 40), (200, 30, 90)), "photo")
+        label_preparation().image(Image.new("RGB", (40, 40), (200, 30, 90)), "photo")
 
 
 def test_ids_in_a_file_are_the_recipe_s(tmp_path):

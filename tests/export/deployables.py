@@ -50,7 +50,7 @@ def network(name, seed=0):
 
 
 def inputs(name, shape, batch=2, as_bytes=False, seed=0):
-    """Pictures or label maps, ``N x C x H x W`` or bytes."""
+    """Images or label maps, ``N x C x H x W`` or bytes."""
     random = np.random.default_rng(seed)
     if "spade" not in name:
         channels = BLUEPRINTS[name].in_channels
@@ -72,12 +72,12 @@ def inputs(name, shape, batch=2, as_bytes=False, seed=0):
 def deployable(name, dynamic=False, as_bytes=False, **changes):
     shape = size(name)
     interface = Interface(shape, dynamic, as_bytes, LABELLING if "spade" in name else None)
-    pictures = [inputs(name, shape, batch, as_bytes, seed=batch) for batch in (1, 3)]
+    images = [inputs(name, shape, batch, as_bytes, seed=batch) for batch in (1, 3)]
     settings = {
         "architecture": architecture(name),
         "network": network(name),
         "interface": interface,
-        "pictures": pictures,
+        "images": images,
         "calibration": lambda: [inputs(name, shape, 1, as_bytes, seed) for seed in range(4)],
     }
     return Deployable(**{**settings, **changes})

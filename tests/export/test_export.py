@@ -33,7 +33,7 @@ def content(name, dynamic=False, as_bytes=False, kind="onnx"):
 @pytest.mark.parametrize("name", BLUEPRINTS)
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
-def test_any_batch_and_size_give_the_network_s_picture(name, data):
+def test_any_batch_and_size_give_the_network_s_image(name, data):
     steps, _ = BLUEPRINTS[name].sides()
     times = st.integers(2, 3) if "spade" in name else st.integers(3, 12)
     shape = data.draw(times) * steps, data.draw(times) * steps
@@ -43,10 +43,10 @@ def test_any_batch_and_size_give_the_network_s_picture(name, data):
 
 
 @pytest.mark.parametrize("name", BLUEPRINTS)
-def test_bytes_are_what_pictures_become(name):
-    pixels, pictures = inputs(name, size(name), 3, as_bytes=True), inputs(name, size(name), 3)
+def test_bytes_are_what_images_become(name):
+    pixels, images = inputs(name, size(name), 3, as_bytes=True), inputs(name, size(name), 3)
     with torch.no_grad():
-        wanted = network(name)(torch.from_numpy(pictures)).add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
+        wanted = network(name)(torch.from_numpy(images)).add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
     found = onnx_runner(content(name, as_bytes=True), 1)(pixels)
     assert found.dtype == np.uint8
     assert np.abs(found - wanted).max() < 0.75  # rounded
@@ -178,7 +178,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     assert made.model  # of the network as it was
     with torch.no_grad():
         made.wrapped.model[-2].bias.add_(0.1)
-    with pytest.raises(TrainingError, match=r"compressed\.onnx: its pictures differ .* by up to \d"):
+    with pytest.raises(TrainingError, match=r"compressed\.onnx: its images differ .* by up to \d"):
         deploy(made, ["onnx"], tmp_path)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("compressed.onnx", b"old")]
 
@@ -190,8 +190,8 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]
 
 
-def test_int8_needs_pictures():
-    with pytest.raises(InputError, match="int8: no training pictures"):
+def test_int8_needs_images():
+    with pytest.raises(InputError, match="int8: no training images"):
         FORMATS["int8"].write(deployable("resnet", calibration=None))
     with pytest.raises(InputError, match="int8: "):
         FORMATS["int8"].write(deployable("resnet", calibration=list))
@@ -214,7 +214,7 @@ def test_a_program_that_could_not_take_the_run_s_own_size_is_refused():
 def test_a_network_that_has_broken_down_is_not_compared():
     broken = network_runner(nn.Conv2d(1, 1, 1).requires_grad_(False))
     x = np.full((1, 1, 4, 4), np.nan, np.float32)
-    with pytest.raises(TrainingError, match="file: the network's own pictures are not finite"):
+    with pytest.raises(TrainingError, match="file: the network's own images are not finite"):
         difference("file", np.nan_to_num, broken, [x])
 
 
@@ -317,17 +317,17 @@ EVEN = ["white", "black", "grey", "corner", "one pixel of 254"]
 @pytest.mark.parametrize("as_bytes", [False, True])
 @pytest.mark.parametrize("name", ["resnet", "mobile", "unet"])
 def test_even_images_fail_no_export(name, as_bytes, tmp_path):
-    pictures = [even(name, kind) for kind in EVEN]
+    images = [even(name, kind) for kind in EVEN]
     if not as_bytes:
-        pictures = [(x.transpose(0, 3, 1, 2) / np.float32(127.5) - 1).astype(np.float32) for x in pictures]
-    made = deploy(deployable(name, as_bytes=as_bytes, pictures=pictures), ["onnx"], tmp_path)
+        images = [(x.transpose(0, 3, 1, 2) / np.float32(127.5) - 1).astype(np.float32) for x in images]
+    made = deploy(deployable(name, as_bytes=as_bytes, images=images), ["onnx"], tmp_path)
     (described,) = made.values()
     assert described["pictures"] == 5
     assert described["largest"] <= (1 if as_bytes else 0.1)
     assert described["rounding"] <= CONDITIONED
     if name != "unet":  # whose innermost levels are too small to be even
         assert "compared without " in described["remark"]
-        assert "of 5 test pictures: rounding alone moves them by up to" in described["remark"]
+        assert "of 5 test images: rounding alone moves them by up to" in described["remark"]
     assert json.loads((tmp_path / "files.json").read_text()) == made
 
 
@@ -352,16 +352,16 @@ def corrupted(model, change):
     return changed
 
 
-@pytest.mark.parametrize("pictures", ["of all kinds", "even"])
+@pytest.mark.parametrize("images", ["of all kinds", "even"])
 @pytest.mark.parametrize("name", ["resnet", "unet", "spade"])
-def test_a_wrong_graph_is_refused_whatever_the_images_are(name, pictures, tmp_path):
+def test_a_wrong_graph_is_refused_whatever_the_images_are(name, images, tmp_path):
     changes = {}
-    if pictures == "even" and name != "spade":
+    if images == "even" and name != "spade":
         x = even(name, "white").transpose(0, 3, 1, 2) / np.float32(127.5) - 1
-        changes["pictures"] = [x.astype(np.float32)]
+        changes["images"] = [x.astype(np.float32)]
     made = deployable(name, **changes)
     made.__dict__["model"] = corrupted(made.model, lambda weight: weight + 0.1)
-    with pytest.raises(TrainingError, match=r"compressed\.onnx: its pictures differ from the network's by up to"):
+    with pytest.raises(TrainingError, match=r"compressed\.onnx: its images differ from the network's by up to"):
         deploy(made, ["onnx"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -382,7 +382,7 @@ def test_where_nothing_can_be_compared_the_file_has_a_remark(tmp_path):
 def test_a_file_that_cannot_be_made_does_not_keep_the_others(tmp_path):
     made = deployable("resnet", calibration=None)
     with pytest.raises(
-        InputError, match=r"int8: no training pictures .*; written: compressed\.onnx, compressed\.fp16\.onnx"
+        InputError, match=r"int8: no training images .*; written: compressed\.onnx, compressed\.fp16\.onnx"
     ):
         deploy(made, ["onnx", "int8", "fp16"], tmp_path)
     names = {"compressed.onnx", "compressed.fp16.onnx"}

@@ -12,7 +12,7 @@ from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, block_groups
 EIGHT = st.lists(st.sampled_from((4, 8)), min_size=8, max_size=8)
 
 
-def random_picture(*shape, seed=0):
+def random_image(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -47,9 +47,9 @@ def test_every_number_of_blocks(n_blocks):
     torch.manual_seed(0)
     network = ResnetGenerator([4, 4, 8, 4, 8, 4, 8, 4], n_blocks=n_blocks)
     assert network.feature_layers == [9, 9 + groups[0], 9 + groups[0] + groups[1], 9 + n_blocks]
-    picture = random_picture(2, 3, 32, 32)
-    output, features = network.forward_with_features(picture)
-    assert torch.equal(output, network(picture))
+    image = random_image(2, 3, 32, 32)
+    output, features = network.forward_with_features(image)
+    assert torch.equal(output, network(image))
     assert [tuple(feature.shape) for feature in features] == [(2, 32, 8, 8)] * 4
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(features))
 
@@ -67,7 +67,7 @@ def test_output_has_the_size_of_the_input_and_stays_in_range(widths, channels, s
     for parameter in network.parameters():
         nn.init.normal_(parameter, 0, 0.5)
     with torch.no_grad():
-        output = network(random_picture(2, channels[0], *size))
+        output = network(random_image(2, channels[0], *size))
     assert output.shape == (2, channels[1], *size)
     assert output.min() >= -1
     assert output.max() <= 1
@@ -102,10 +102,10 @@ def test_integers_make_plain_torch_layers(separable):
 def test_the_input_is_clamped():
     torch.manual_seed(2)
     network = ResnetGenerator([4] * 8, n_blocks=3)
-    picture = 3 * random_picture(1, 3, 32, 32)
-    assert torch.equal(network(picture), network(picture.clamp(-1, 1)))
-    output, features = network.forward_with_features(picture)
-    clamped, clamped_features = network.forward_with_features(picture.clamp(-1, 1))
+    image = 3 * random_image(1, 3, 32, 32)
+    assert torch.equal(network(image), network(image.clamp(-1, 1)))
+    output, features = network.forward_with_features(image)
+    clamped, clamped_features = network.forward_with_features(image.clamp(-1, 1))
     assert torch.equal(output, clamped)
     assert all(torch.equal(a, b) for a, b in zip(features, clamped_features, strict=True))
 
@@ -113,9 +113,9 @@ def test_the_input_is_clamped():
 def test_pictures_of_a_batch_do_not_mix():
     torch.manual_seed(3)
     network = ResnetGenerator([4] * 8, n_blocks=3)
-    pictures = random_picture(3, 3, 32, 32)
-    alone = torch.cat([network(picture[None]) for picture in pictures])
-    assert torch.allclose(network(pictures), alone, atol=1e-5)
+    images = random_image(3, 3, 32, 32)
+    alone = torch.cat([network(image[None]) for image in images])
+    assert torch.allclose(network(images), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 7, 9])

@@ -16,7 +16,7 @@ NINE = st.lists(st.sampled_from((4, 8)), min_size=9, max_size=9)
 NORMS = ("instance", "batch")
 
 
-def random_picture(*shape, seed=0):
+def random_image(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -54,11 +54,11 @@ def test_every_depth_and_its_distilled_layers(n_downs):
     widths = [4, 8, 4, 8, 12, 8, 4, 12, 8]
     network = randomise(UnetGenerator(widths, n_downs=n_downs), seed=1)
     side = 2**n_downs
-    picture = random_picture(2, 3, side, 2 * side)
+    image = random_image(2, 3, side, 2 * side)
     with torch.no_grad():
-        output, features = network.forward_with_features(picture)
-        assert torch.equal(output, network(picture))
-    assert output.shape == picture.shape
+        output, features = network.forward_with_features(image)
+        assert torch.equal(output, network(image))
+    assert output.shape == image.shape
     shapes = [(2, c, side // s, 2 * side // s) for c, s in ((16, 4), (64, 16), (64, 16), (24, 4))]
     assert [tuple(feature.shape) for feature in features] == shapes
     assert network.feature_channels == [shape[1] for shape in shapes]
@@ -92,7 +92,7 @@ def test_each_width_reaches_its_layers(widths, n_downs):
 def test_output_has_the_size_of_the_input_and_stays_in_range(widths, channels, size, norm):
     network = randomise(UnetGenerator(widths, *channels, n_downs=5, norm=norm), seed=2)
     with torch.no_grad():
-        output = network(random_picture(2, channels[0], *size))
+        output = network(random_image(2, channels[0], *size))
     assert output.shape == (2, channels[1], *size)
     assert output.abs().max() <= 1
     assert output.std() > 0
@@ -106,13 +106,13 @@ def test_integers_make_plain_torch_layers(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_pictures_of_a_batch_do_not_mix_and_a_picture_of_one_pixel_inside_is_alive(norm):
+def test_pictures_of_a_batch_do_not_mix_and_a_image_of_one_pixel_inside_is_alive(norm):
     network = randomise(UnetGenerator([4] * 9, n_downs=5, norm=norm), seed=3)
-    pictures = random_picture(3, 3, 32, 32)
+    images = random_image(3, 3, 32, 32)
     with torch.no_grad():
-        outputs = network(pictures)
-        alone = torch.cat([network(picture[None]) for picture in pictures])
-        innermost = network.encode_4(network.encode_3(network.encode_2(network.encode_1(network.encode_0(pictures)))))
+        outputs = network(images)
+        alone = torch.cat([network(image[None]) for image in images])
+        innermost = network.encode_4(network.encode_3(network.encode_2(network.encode_1(network.encode_0(images)))))
     assert torch.allclose(outputs, alone, atol=1e-5)
     assert innermost.shape[2:] == (1, 1)
     assert innermost.std() > 0
@@ -120,8 +120,8 @@ def test_pictures_of_a_batch_do_not_mix_and_a_picture_of_one_pixel_inside_is_ali
 
 def test_it_is_deterministic_in_training_too():
     network = UnetGenerator([4] * 9, n_downs=5).train()
-    picture = random_picture(1, 3, 32, 32)
-    assert torch.equal(network(picture), network(picture))
+    image = random_image(1, 3, 32, 32)
+    assert torch.equal(network(image), network(image))
 
 
 @pytest.mark.parametrize("count", [0, 8, 10])
@@ -145,7 +145,7 @@ def test_activated_frozen_and_deployable_are_equal_to_the_bit(norm, n_downs):
     )
     randomise(supernet, seed=4)
     random = torch.Generator().manual_seed(5)
-    x = random_picture(2, 3, 64, 64)
+    x = random_image(2, 3, 64, 64)
     whole = supernet.state_dict()
     for _ in range(20):
         sample = {label: choices[label][torch.randint(3, (), generator=random)] for label in LABELS}

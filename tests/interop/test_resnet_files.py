@@ -37,9 +37,9 @@ def generator(widths=(4,) * 8, seed=0, **options):
     return network.eval()
 
 
-def picture_of(network, picture=PICTURE):
+def image_of(network, image=PICTURE):
     with torch.inference_mode():
-        return network(picture)
+        return network(image)
 
 
 def without_dropout(state):
@@ -114,10 +114,10 @@ KINDS = {
 @pytest.mark.parametrize("n_blocks", [6, 9])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_gives_the_same_picture_to_the_bit(tmp_path, variant, kind, n_blocks):
+def test_every_variant_gives_the_same_image_to_the_bit(tmp_path, variant, kind, n_blocks):
     options = {**KINDS[kind], "n_blocks": n_blocks}
     network = generator(**options)
-    picture = PICTURE[:, : options.get("in_channels", 3)]
+    image = PICTURE[:, : options.get("in_channels", 3)]
     torch.save(VARIANTS[variant](network.state_dict()), tmp_path / "generator.pth")
     if "running" in variant and options.get("affine"):
         with pytest.raises(InputError, match=r"model\.\S*weight of shape .* belongs to a batch norm"):
@@ -131,7 +131,7 @@ def test_every_variant_gives_the_same_picture_to_the_bit(tmp_path, variant, kind
     assert file.config.separable == options.get("separable", False)
     assert file.config.in_channels == options.get("in_channels", 3)
     assert file.config.affine == options.get("affine", False)
-    assert torch.equal(picture_of(file.network(), picture), picture_of(network, picture))
+    assert torch.equal(image_of(file.network(), image), image_of(network, image))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_formats_are_told_apart_by_content(tmp_path, variant):
         (tmp_path / "safe.pth").write_bytes((tmp_path / "safe.safetensors").read_bytes())
         paths += [tmp_path / "safe.safetensors", tmp_path / "safe.pth"]
     for path in paths:
-        assert torch.equal(picture_of(read_generator(path).network()), picture_of(network))
+        assert torch.equal(image_of(read_generator(path).network()), image_of(network))
 
 
 @settings(max_examples=25, deadline=None)
@@ -177,7 +177,7 @@ def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_blocks, chan
 def test_shallow_generators_load(tmp_path, n_blocks):
     network = generator((4, 4, 4, 8, 8, 8, 4, 4), n_blocks=n_blocks)
     torch.save(network.state_dict(), tmp_path / "g.pth")
-    assert torch.equal(picture_of(read_generator(tmp_path / "g.pth").network()), picture_of(network))
+    assert torch.equal(image_of(read_generator(tmp_path / "g.pth").network()), image_of(network))
 
 
 @pytest.mark.parametrize("separable", [False, True])
@@ -185,7 +185,7 @@ def test_half_precision_loads_and_keeps_its_bits(tmp_path, separable):
     network = generator(n_blocks=3, separable=separable).half()
     torch.save(network.state_dict(), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
-    assert torch.equal(picture_of(file.network()), picture_of(network.float()))
+    assert torch.equal(image_of(file.network()), image_of(network.float()))
     save_generator(file, tmp_path / "h.pth", "ganc", SIZE)
     assert {value.dtype for value in load_weights(tmp_path / "h.pth").values()} == {torch.float16}
     assert file.weights_bytes == 2 * sum(value.numel() for value in network.parameters())
@@ -201,14 +201,14 @@ def test_a_sub_generator_is_what_the_supernet_computes(tmp_path_factory, widths,
     activate(supernet, sample)
     file = read_generator(path, "_".join(map(str, widths)))
     assert file.sample == sample
-    assert torch.equal(picture_of(file.network()), picture_of(supernet))
+    assert torch.equal(image_of(file.network()), image_of(supernet))
 
 
 def test_six_widths_name_a_sub_generator_too(tmp_path):
     torch.save(generator((8,) * 8, separable=True).state_dict(), tmp_path / "g.pth")
     six, eight = (read_generator(tmp_path / "g.pth", text) for text in ("4_8_8_4_8_4", "4_8_8_4_4_4_8_4"))
     assert six.sample == eight.sample
-    assert torch.equal(picture_of(six.network()), picture_of(eight.network()))
+    assert torch.equal(image_of(six.network()), image_of(eight.network()))
 
 
 def test_its_own_config_string_changes_nothing(tmp_path):
@@ -242,8 +242,8 @@ def test_every_file_of_a_run_is_a_generator(finished):
     chosen = Architecture.load(folder / "export" / "architecture.json")
     assert files["export/compressed.safetensors"].origin == chosen
     assert files["export/compressed.pth"].sample == files["finetune/last.ckpt"].sample == chosen.sample
-    pictures = [picture_of(files[f"export/compressed.{ending}"].network()) for ending in ("pth", "safetensors")]
-    assert torch.equal(*pictures)
+    images = [image_of(files[f"export/compressed.{ending}"].network()) for ending in ("pth", "safetensors")]
+    assert torch.equal(*images)
 
 
 def test_the_architecture_survives_conversion(finished, tmp_path):
@@ -268,7 +268,7 @@ def test_a_converted_file_carries_its_architecture(tmp_path):
     assert architecture.image_size == SIZE
     again = read_generator(tmp_path / "g.safetensors")
     assert again.origin == architecture
-    assert torch.equal(picture_of(again.network()), picture_of(file.network()))
+    assert torch.equal(image_of(again.network()), image_of(file.network()))
 
 
 @pytest.mark.parametrize(
@@ -490,11 +490,11 @@ def test_a_generator_of_a_stranger_computes_what_it_did(tmp_path, width, n_block
     torch.save(network.state_dict(), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
     assert file.cost(SIZE).params == sum(parameter.numel() for parameter in network.parameters())
-    assert (picture_of(file.network()) - picture_of(network)).abs().max() < 1e-5
+    assert (image_of(file.network()) - image_of(network)).abs().max() < 1e-5
     save_generator(file, tmp_path / "g.safetensors", "ganc", SIZE)
     again = read_generator(tmp_path / "g.safetensors")
     assert again.config == file.config
-    assert torch.equal(picture_of(again.network()), picture_of(file.network()))
+    assert torch.equal(image_of(again.network()), image_of(file.network()))
 
 
 def test_the_released_generator_is_recognised():

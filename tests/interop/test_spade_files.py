@@ -31,7 +31,7 @@ def generator(widths=(4,) * 8, seed=0, **options):
     return network.eval()
 
 
-def picture_of(network):
+def image_of(network):
     with torch.inference_mode():
         return network(LABELS_MAP)
 
@@ -71,7 +71,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_gives_the_same_picture(tmp_path, variant, kind):
+def test_every_variant_gives_the_same_image(tmp_path, variant, kind):
     options = KINDS[kind]
     network = generator(**options)
     torch.save(VARIANTS[variant](network.state_dict()), tmp_path / "g.pth")
@@ -80,7 +80,7 @@ def test_every_variant_gives_the_same_picture(tmp_path, variant, kind):
     assert (file.config.family, file.config.separable) == ("spade", options.get("separable", False))
     assert (file.config.in_channels, file.config.upsampling) == (5, "more")
     assert not any("_orig" in key for key in file.weights)
-    assert torch.equal(picture_of(file.network()), picture_of(network))
+    assert torch.equal(image_of(file.network()), image_of(network))
 
 
 @pytest.mark.parametrize("upsampling", ["normal", "more", "most"])
@@ -92,7 +92,7 @@ def test_upsampling_is_told_or_found(tmp_path, upsampling):
     again = read_generator(tmp_path / "g.safetensors")
     assert again.config.upsampling == upsampling
     if upsampling != "most":
-        assert torch.equal(picture_of(again.network()), picture_of(network))
+        assert torch.equal(image_of(again.network()), image_of(network))
         with pytest.raises(InputError, match=r"upsampling most was asked for; its tensors are those of more"):
             read_generator(tmp_path / "g.pth", upsampling="most")
 
@@ -107,7 +107,7 @@ def test_an_old_file_brings_the_folded_weights_along(tmp_path):
         network(LABELS_MAP)
     folded = {name: layer.weight for name, layer in network.named_modules() if hasattr(layer, "weight_orig")}
     torch.save({**state, **{f"{name}.weight": value.detach() for name, value in folded.items()}}, tmp_path / "g.pth")
-    assert torch.equal(picture_of(read_generator(tmp_path / "g.pth").network()), picture_of(network))
+    assert torch.equal(image_of(read_generator(tmp_path / "g.pth").network()), image_of(network))
 
 
 def test_vectors_that_do_not_fit_are_refused(tmp_path):
@@ -125,7 +125,7 @@ def test_a_sub_generator_has_the_first_channels(tmp_path):
     whole = network.state_dict()
     for key, value in file.weights.items():
         assert torch.equal(value, whole[key][tuple(slice(side) for side in value.shape)])
-    assert picture_of(file.network()).shape == (1, 3, *SIZE)
+    assert image_of(file.network()).shape == (1, 3, *SIZE)
 
 
 @pytest.mark.parametrize(

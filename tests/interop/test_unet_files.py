@@ -14,11 +14,11 @@ from ganc_nni.interop import read_generator, save_generator
 PUBLIC = "pytorch-CycleGAN-and-pix2pix"
 
 
-def picture(side=32, channels=3):
+def image(side=32, channels=3):
     return torch.rand((2, channels, side, side), generator=torch.Generator().manual_seed(5)) * 2 - 1
 
 
-def picture_of(network, x):
+def image_of(network, x):
     with torch.inference_mode():
         return network(x)
 
@@ -53,25 +53,25 @@ VARIANTS = {
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_public_files_give_the_public_picture(tmp_path, norm, variant):
+def test_public_files_give_the_public_image(tmp_path, norm, variant):
     state = public_state(4, 5, norm, in_channels=1, seed=1)
     torch.save(VARIANTS[variant](state), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
     assert file.config == UnetConfig(in_channels=1, n_downs=5, norm=norm)
     assert set(file.sample.values()) == {4}
-    x = picture(channels=1)
+    x = image(channels=1)
     expected = public_output(state, x)
-    assert torch.allclose(picture_of(file.network(), x), expected, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(image_of(file.network(), x), expected, rtol=1e-5, atol=1e-5)
     assert expected.std() > 0.01
 
 
 @pytest.mark.parametrize("n_downs", [5, 6, 7, 8])
-def test_every_depth_gives_the_public_picture(tmp_path, n_downs):
+def test_every_depth_gives_the_public_image(tmp_path, n_downs):
     state = public_state(4, n_downs, seed=2)
     torch.save(state, tmp_path / "g.pth")
-    x = picture(2**n_downs)
+    x = image(2**n_downs)
     assert torch.allclose(
-        picture_of(read_generator(tmp_path / "g.pth").network(), x), public_output(state, x), rtol=1e-5, atol=1e-5
+        image_of(read_generator(tmp_path / "g.pth").network(), x), public_output(state, x), rtol=1e-5, atol=1e-5
     )
 
 
@@ -79,9 +79,9 @@ def test_every_depth_gives_the_public_picture(tmp_path, n_downs):
 def test_files_of_old_torch_are_read(tmp_path, change, norm):
     state = public_state(norm=norm, seed=3)
     torch.save(change(state), tmp_path / "old.pth")
-    x = picture()
+    x = image()
     assert torch.allclose(
-        picture_of(read_generator(tmp_path / "old.pth").network(), x), public_output(state, x), rtol=1e-5, atol=1e-5
+        image_of(read_generator(tmp_path / "old.pth").network(), x), public_output(state, x), rtol=1e-5, atol=1e-5
     )
 
 
@@ -126,7 +126,7 @@ def test_a_sub_generator_of_a_public_file(tmp_path):
     whole = read_generator(tmp_path / "g.pth").weights
     plain = UnetGenerator([4, 8, 4, 8, 4, 8, 4, 8, 4], n_downs=5)
     plain.load_state_dict({key: whole[key][tuple(map(slice, v.shape))] for key, v in plain.state_dict().items()})
-    assert torch.equal(picture_of(file.network(), picture()), picture_of(plain.eval(), picture()))
+    assert torch.equal(image_of(file.network(), image()), image_of(plain.eval(), image()))
 
 
 def removed(key):

@@ -74,14 +74,14 @@ def test_table_holds_what_a_recipe_may_say(recipe):
         assert recipe(gan_loss=name).gan_loss == name
 
 
-def judged_pictures(count, channels=3):
+def judged_images(count, channels=3):
     return [torch.rand(2, channels, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(count)]
 
 
 @pytest.mark.parametrize("name", GAN_LOSSES)
 def test_one_scale_is_the_plain_loss(name):
     torch.manual_seed(0)
-    discriminator, loss, (fake, real) = PatchDiscriminator(3, 4, 2), GAN_LOSSES[name], judged_pictures(2)
+    discriminator, loss, (fake, real) = PatchDiscriminator(3, 4, 2), GAN_LOSSES[name], judged_images(2)
     adversary = Adversary(loss)
     losses = adversary.generator(discriminator, fake, real)
     assert losses == {"gan": loss.generator(discriminator(fake))}
@@ -93,9 +93,9 @@ def test_one_scale_is_the_plain_loss(name):
 def test_several_scales_are_averaged(name):
     torch.manual_seed(0)
     discriminator, loss = MultiscaleDiscriminator(3, 4, 3, n_scales=3).eval(), GAN_LOSSES[name]
-    fake, real = judged_pictures(2)
+    fake, real = judged_images(2)
     adversary = Adversary(loss)
-    fakes, reals = ([layers[-1] for layers in discriminator(pictures)] for pictures in (fake, real))
+    fakes, reals = ([layers[-1] for layers in discriminator(images)] for images in (fake, real))
     (key, value), *others = adversary.generator(discriminator, fake, real).items()
     assert (key, others) == ("gan", [])
     torch.testing.assert_close(value, sum(loss.generator(logits) for logits in fakes) / 3)
@@ -114,7 +114,7 @@ def test_feature_matching_by_hand():
 
 def test_feature_matching_is_weighted_and_zero_for_the_truth():
     torch.manual_seed(0)
-    discriminator, (fake, real) = MultiscaleDiscriminator(3, 4, 3).eval(), judged_pictures(2)
+    discriminator, (fake, real) = MultiscaleDiscriminator(3, 4, 3).eval(), judged_images(2)
     loss = GAN_LOSSES["hinge"]
     once, thrice = (Adversary(loss, lambda_feat=weight).generator(discriminator, fake, real) for weight in (1, 3))
     assert once["feat"] > 0
@@ -126,7 +126,7 @@ def test_feature_matching_is_weighted_and_zero_for_the_truth():
 
 def test_gradients_flow_to_the_side_that_learns():
     torch.manual_seed(0)
-    discriminator, (fake, real) = MultiscaleDiscriminator(3, 4, 3), judged_pictures(2)
+    discriminator, (fake, real) = MultiscaleDiscriminator(3, 4, 3), judged_images(2)
     fake.requires_grad_(), real.requires_grad_()
     adversary = Adversary(GAN_LOSSES["hinge"], lambda_feat=1)
     adversary.discriminator(discriminator, fake, real).backward()
@@ -143,8 +143,8 @@ def test_fake_and_real_are_judged_in_one_batch():
     discriminator, sizes = MultiscaleDiscriminator(3, 4, 3), []
     discriminator.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
     adversary = Adversary(GAN_LOSSES["hinge"], lambda_feat=1)
-    adversary.generator(discriminator, *judged_pictures(2))
-    adversary.discriminator(discriminator, *judged_pictures(2))
+    adversary.generator(discriminator, *judged_images(2))
+    adversary.discriminator(discriminator, *judged_images(2))
     assert sizes == [4, 4]
 
 
@@ -207,7 +207,7 @@ def perceptual(vgg19_file):
     return build_reconstruction("perceptual", vgg19_file)
 
 
-def pictures(seed, channels=3):
+def images(seed, channels=3):
     return torch.rand(2, channels, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -218,24 +218,24 @@ def test_perceptual_equals_torchvisions_network(perceptual, vgg19):
         ).view(3, 1, 1)
         return [vgg19[: end + 1](x.clone()) for end in (1, 6, 11, 20, 29)]
 
-    pairs = zip(features(pictures(0)), features(pictures(1)), (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), strict=True)
+    pairs = zip(features(images(0)), features(images(1)), (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), strict=True)
     expected = sum(weight * (a - b).abs().mean() for a, b, weight in pairs)
-    torch.testing.assert_close(perceptual(pictures(0), pictures(1)), expected)
+    torch.testing.assert_close(perceptual(images(0), images(1)), expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_perceptual_is_zero_for_equal_pictures_alone(perceptual, channels):
-    assert perceptual(pictures(0, channels), pictures(0, channels)) == 0
-    assert perceptual(pictures(0, channels), pictures(1, channels)) > 0
+def test_perceptual_is_zero_for_equal_images_alone(perceptual, channels):
+    assert perceptual(images(0, channels), images(0, channels)) == 0
+    assert perceptual(images(0, channels), images(1, channels)) > 0
 
 
 def test_grey_is_repeated_to_rgb(perceptual):
-    grey, other = pictures(0, 1), pictures(1, 1)
+    grey, other = images(0, 1), images(1, 1)
     torch.testing.assert_close(perceptual(grey, other), perceptual(grey.repeat(1, 3, 1, 1), other.repeat(1, 3, 1, 1)))
 
 
 def test_perceptual_gradient_flows_into_the_generated_alone(perceptual):
-    generated, target = pictures(0).requires_grad_(), pictures(1).requires_grad_()
+    generated, target = images(0).requires_grad_(), images(1).requires_grad_()
     perceptual(generated, target).backward()
     assert generated.grad.abs().sum() > 0
     assert target.grad is None
@@ -254,7 +254,7 @@ def test_perceptual_reads_safetensors_of_the_whole_network(perceptual, vgg19, tm
     whole = {f"features.{key}": value for key, value in vgg19.state_dict().items()}
     save_file({**whole, "classifier.6.bias": torch.zeros(1000)}, path)
     loss = build_reconstruction("perceptual", path)
-    assert loss(pictures(0), pictures(1)) == perceptual(pictures(0), pictures(1))
+    assert loss(images(0), images(1)) == perceptual(images(0), images(1))
 
 
 def test_perceptual_without_weights():
@@ -315,7 +315,7 @@ def test_downloaded_weights_are_used_again_if_they_are_the_published_ones(hub, v
         build_reconstruction("perceptual", DOWNLOAD)
     monkeypatch.setattr(perceptual_module, "PUBLISHED", published(vgg19_file))
     loss = build_reconstruction("perceptual", DOWNLOAD)
-    assert loss(pictures(0), pictures(1)) == perceptual(pictures(0), pictures(1))
+    assert loss(images(0), images(1)) == perceptual(images(0), images(1))
 
 
 def test_a_download_goes_to_torchs_cache_and_is_checked(hub, vgg19_file, monkeypatch):

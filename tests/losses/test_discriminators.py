@@ -33,12 +33,12 @@ def test_receptive_field(n_layers, patch):
     torch.manual_seed(0)
     discriminator = PatchDiscriminator(1, 4, n_layers).double()
     for index, module in enumerate(discriminator.model):
-        if isinstance(module, nn.InstanceNorm2d):  # its statistics see the whole picture
+        if isinstance(module, nn.InstanceNorm2d):  # its statistics see the whole image
             discriminator.model[index] = nn.Identity()
-    pictures = torch.randn(1, 1, 320, 352, dtype=torch.float64, requires_grad=True)
-    logits = discriminator(pictures)
+    images = torch.randn(1, 1, 320, 352, dtype=torch.float64, requires_grad=True)
+    logits = discriminator(images)
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
-    rows, columns = pictures.grad[0, 0].nonzero().T
+    rows, columns = images.grad[0, 0].nonzero().T
     assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (patch, patch)
 
 
@@ -50,7 +50,7 @@ def test_shape_of_logits(n_layers, height, width):
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
-def test_smallest_picture_works_and_a_smaller_one_names_it(n_layers):
+def test_smallest_image_works_and_a_smaller_one_names_it(n_layers):
     discriminator = PatchDiscriminator(1, 2, n_layers)
     side = 3 * 2**n_layers
     assert discriminator(torch.zeros(1, 1, side, 2 * side)).shape[2] == 1
@@ -97,24 +97,24 @@ def test_multiscale_hands_out_every_layer(n_layers, height, width):
 def test_a_coarser_scale_sees_the_mean_of_the_pixels_around():
     torch.manual_seed(0)
     discriminator = MultiscaleDiscriminator(1, 4, 2, n_scales=2).eval()
-    picture = torch.arange(36.0).view(1, 1, 6, 6) / 36
+    image = torch.arange(36.0).view(1, 1, 6, 6) / 36
     half = torch.stack(
         [
-            torch.stack([picture[0, 0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean() for x in range(0, 6, 2)])
+            torch.stack([image[0, 0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean() for x in range(0, 6, 2)])
             for y in range(0, 6, 2)
         ]
     )
     expected = discriminator.discriminator_1(half[None, None])
-    for got, want in zip(discriminator(picture)[1], expected, strict=True):
+    for got, want in zip(discriminator(image)[1], expected, strict=True):
         torch.testing.assert_close(got, want)
 
 
 def test_features_are_left_as_they_were_handed_out():
     torch.manual_seed(0)
     discriminator = MultiscaleDiscriminator(1, 4, 3, 1).eval()
-    pictures = torch.randn(1, 1, 16, 16)
-    x = pictures
-    for layer, features in zip(discriminator.discriminator_0.children(), discriminator(pictures)[0], strict=True):
+    images = torch.randn(1, 1, 16, 16)
+    x = images
+    for layer, features in zip(discriminator.discriminator_0.children(), discriminator(images)[0], strict=True):
         x = layer(x)
         assert torch.equal(features, x)
 
@@ -131,7 +131,7 @@ def test_spectral_norm_bounds_the_inner_convolutions():
 
 @pytest.mark.parametrize("n_scales", [1, 2, 3])
 @pytest.mark.parametrize("n_layers", [1, 4, 6])
-def test_smallest_picture_of_the_multiscale_one(n_layers, n_scales):
+def test_smallest_image_of_the_multiscale_one(n_layers, n_scales):
     discriminator = MultiscaleDiscriminator(1, 2, n_layers, n_scales)
     side = discriminator.smallest
     assert all(

@@ -49,7 +49,7 @@ def objective(vgg19_weights):
     return make
 
 
-def random_pictures(seed, count=2, channels=3, side=32):
+def random_images(seed, count=2, channels=3, side=32):
     random = torch.Generator().manual_seed(seed)
     return torch.rand(count, channels, side, side, generator=random) * 2 - 1
 
@@ -67,12 +67,12 @@ def mapping(wide, narrow):
 
 
 def new_step(student_channels=16, equal=False, paired=True):
-    taught, taught_features = random_pictures(1), random_features(2, 16)
+    taught, taught_features = random_images(1), random_features(2, 16)
     return Step(
-        source=random_pictures(0),
-        target=taught if equal else random_pictures(3),
+        source=random_images(0),
+        target=taught if equal else random_images(3),
         paired=paired,
-        fake=taught.clone() if equal else random_pictures(4),
+        fake=taught.clone() if equal else random_images(4),
         taught=taught,
         features=[x.clone() for x in taught_features] if equal else random_features(5, student_channels),
         taught_features=taught_features,
@@ -163,14 +163,14 @@ def test_every_loss_takes_the_widths_of_each_step(objective, key):
     supernet = supernet_of(space, 7)
     torch.manual_seed(8)
     teacher = ResnetGenerator([8] * 8, n_blocks=3)
-    source, mappings = random_pictures(9), [FeatureMapping(32, 32, 1) for _ in range(4)]
+    source, mappings = random_images(9), [FeatureMapping(32, 32, 1) for _ in range(4)]
     with torch.no_grad():
         taught, goals = teacher.forward_with_features(source)
     for sample in (space.smallest(), space.largest()):
         activate(supernet, sample)
         supernet.zero_grad()
         fake, features = supernet.forward_with_features(source)
-        step = Step(source, random_pictures(10), True, fake, taught, features, goals, mappings)
+        step = Step(source, random_images(10), True, fake, taught, features, goals, mappings)
         value(loss, step).backward()
         first = supernet.model[1].weight.grad
         assert first is not None
@@ -230,7 +230,7 @@ def test_kernel_alignment_equals_the_alignment_of_gram_matrices(objective):
     step = new_step(12)
 
     def flat(x):
-        return np.concatenate([picture.reshape(picture.shape[0], -1).T for picture in x.double().numpy()])
+        return np.concatenate([image.reshape(image.shape[0], -1).T for image in x.double().numpy()])
 
     expected = 0
     for ours, theirs in zip(step.features, step.taught_features, strict=True):
@@ -262,8 +262,8 @@ def test_ssim_equals_the_formula_of_its_paper(objective):
     for fake, taught in zip(step.fake.double().numpy(), step.taught.double().numpy(), strict=True):
         for x, y in zip(fake, taught, strict=True):
 
-            def blur(picture):
-                return gaussian_filter(picture, 1.5, mode="mirror", truncate=3.5)
+            def blur(image):
+                return gaussian_filter(image, 1.5, mode="mirror", truncate=3.5)
 
             mx, my = blur(x), blur(y)
             vx, vy, covariance = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
@@ -304,11 +304,11 @@ def test_total_variation_by_hand(objective):
 
 @pytest.mark.parametrize("side", [32, 20])
 def test_wavelet_bands_equal_products_with_haars_matrix(objective, side):
-    step = replace(new_step(), fake=random_pictures(4, side=side), taught=random_pictures(1, side=side))
+    step = replace(new_step(), fake=random_images(4, side=side), taught=random_images(1, side=side))
 
-    def bands(picture):
+    def bands(image):
         """Three levels, each a product with the orthonormal matrix of sums and differences from both sides."""
-        found, low = [], picture.double().numpy()
+        found, low = [], image.double().numpy()
         for _ in range(3):
             n = low.shape[-1]
             if n % 2:
@@ -324,8 +324,8 @@ def test_wavelet_bands_equal_products_with_haars_matrix(objective, side):
     assert value(objective(lambda_wavelet=1), step).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_haar_keeps_the_energy_and_leaves_flat_pictures_to_the_low_band(objective):
-    x = random_pictures(0)
+def test_haar_keeps_the_energy_and_leaves_flat_images_to_the_low_band(objective):
+    x = random_images(0)
     torch.testing.assert_close(sum(band.square().sum() for band in haar(x)), x.square().sum())
     step = replace(new_step(), taught=x, fake=x + 0.5)
     assert value(objective(lambda_wavelet=1), step).item() == pytest.approx(0, abs=1e-5)
@@ -341,8 +341,8 @@ def test_discriminator_features_by_hand(objective, paired, own, scales):
     else:
         loss = value(objective(judge, lambda_discriminator_features=1), step, other)
 
-    def layers(pictures):
-        shown = torch.cat((step.source, pictures), 1) if paired else pictures
+    def layers(images):
+        shown = torch.cat((step.source, images), 1) if paired else images
         if scales > 1:
             return judge(shown)
         found, x = [], shown
@@ -402,8 +402,8 @@ def test_intermediate_features_are_equation_2_of_gan_compression():
     learnt, taught = random_features(1, 4), random_features(2, 6)
     torch.manual_seed(3)
     mappings = [FeatureMapping(4, 6, 1) for _ in learnt]
-    pictures = random_pictures(0)
-    step = Step(pictures, pictures, False, pictures, pictures, learnt, taught, mappings)
+    images = random_images(0)
+    step = Step(images, images, False, images, images, learnt, taught, mappings)
     expected = 0.0
     for mapping, ours, theirs in zip(mappings, learnt, taught, strict=True):
         weight = mapping.weight.detach().double()[:, :, 0, 0]

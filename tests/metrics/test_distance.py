@@ -8,25 +8,25 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.metrics import FrechetDistance, Gaussian, RandomFeatures, frechet_distance
 
 
-def pictures(count: int, seed: int) -> Tensor:
+def images(count: int, seed: int) -> Tensor:
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 @pytest.fixture
 def metric() -> FrechetDistance:
     extractor = RandomFeatures()
-    return FrechetDistance(extractor, Gaussian.from_features(extractor(pictures(20, 1))), min_images=4)
+    return FrechetDistance(extractor, Gaussian.from_features(extractor(images(20, 1))), min_images=4)
 
 
 def test_batches_accumulate_and_reset_forgets(metric: FrechetDistance) -> None:
-    fake = pictures(10, 2)
+    fake = images(10, 2)
     expected = frechet_distance(Gaussian.from_features(metric.extractor(fake)), metric.real)
     for batch in fake.split(3):
         metric.update(batch)
     assert metric.compute().item() == pytest.approx(expected)
 
     metric.reset()
-    metric.update(pictures(10, 3))
+    metric.update(images(10, 3))
     other = metric.compute().item()
     assert other != pytest.approx(expected)
 
@@ -41,15 +41,15 @@ def test_contract(metric: FrechetDistance) -> None:
     assert metric.is_differentiable is False
 
 
-def test_too_few_pictures_say_how_many(metric: FrechetDistance) -> None:
-    metric.update(pictures(3, 2))
+def test_too_few_images_say_how_many(metric: FrechetDistance) -> None:
+    metric.update(images(3, 2))
 
-    with pytest.raises(InputError, match="got 3 pictures to score; expected 4 or more"):
+    with pytest.raises(InputError, match="got 3 images to score; expected 4 or more"):
         metric.compute()
 
 
-def test_no_pictures_say_so_too(metric: FrechetDistance) -> None:
-    with pytest.warns(UserWarning, match="before the ``update``"), pytest.raises(InputError, match="got 0 pictures"):
+def test_no_images_say_so_too(metric: FrechetDistance) -> None:
+    with pytest.warns(UserWarning, match="before the ``update``"), pytest.raises(InputError, match="got 0 images"):
         metric.compute()
 
 
@@ -68,7 +68,7 @@ def test_statistics_of_another_extractor_are_refused() -> None:
 def test_the_extractor_is_shared_and_no_state(metric: FrechetDistance) -> None:
     metric.persistent(True)
     clone = metric.clone()
-    clone.update(pictures(5, 2))
+    clone.update(images(5, 2))
 
     assert clone.extractor is metric.extractor
     assert clone.real is metric.real
@@ -80,7 +80,7 @@ def test_the_extractor_is_shared_and_no_state(metric: FrechetDistance) -> None:
 
 
 def test_it_can_be_pickled(metric: FrechetDistance) -> None:
-    metric.update(pictures(5, 2))
+    metric.update(images(5, 2))
     again = pickle.loads(pickle.dumps(metric))
 
     assert again.compute().item() == pytest.approx(metric.compute().item())

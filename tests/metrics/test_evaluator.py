@@ -8,7 +8,7 @@ from tiny import GAUGAN, Waits, recipe
 from torch.utils.data import Dataset
 
 from ganc_nni.data import IGNORE_ID, Split
-from ganc_nni.metrics.evaluator import Evaluator, Images, _ahead
+from ganc_nni.metrics.evaluator import Evaluator, GeneratedImages, _ahead
 from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import MetricRecipe
 from ganc_nni.run import Run
@@ -35,9 +35,9 @@ def test_batches_come_in_order_each_before_it_is_asked_for():
 def test_an_error_in_a_batch_reaches_who_asks():
     def broken():
         yield torch.zeros(1)
-        raise OSError("no such picture")
+        raise OSError("no such image")
 
-    with pytest.raises(OSError, match="no such picture"):
+    with pytest.raises(OSError, match="no such image"):
         list(_ahead(broken()))
 
 
@@ -68,11 +68,11 @@ def test_bf16_scores_nearly_the_same_and_changes_nothing(finished_copy):
     assert evaluator.score(supernet) == full
 
 
-def test_nothing_waits_for_the_device_before_the_last_picture(finished_copy):
+def test_nothing_waits_for_the_device_before_the_last_image(finished_copy):
     run = Run(recipe("space.json"))
     evaluator, supernet = run.evaluator("search"), run.load_supernet()
     activate(supernet, run.space.smallest())
-    evaluator.score(supernet)  # reads the pictures
+    evaluator.score(supernet)  # reads the images
     metric = evaluator.metric()
     with torch.inference_mode(), Waits() as waits:
         for batch in evaluator._sources():
@@ -134,7 +134,7 @@ def test_a_result_says_what_is_known_of_its_score(finished_copy, monkeypatch):
     run = Run(recipe("space.json"))
     evaluator, test = run.evaluator("test"), run.data.test
     network, darker = Counted(lambda x: x), Counted(lambda x: x - 0.5)
-    teacher = Images(network)
+    teacher = GeneratedImages(network)
     first = evaluator.result(teacher)
     assert first.score == evaluator.score(lambda x: x) == pytest.approx(evaluator.untouched())
     assert (first.fidelity, first.images) == (None, len(test.sources))

@@ -7,7 +7,7 @@ from ganc_nni.metrics import Gaussian, RandomFeatures, frechet_distance
 
 
 def scenes(count: int, seed: int, size: int = 48) -> Tensor:
-    """Pictures of a striped disc on a gradient: colour, texture and layout."""
+    """Images of a striped disc on a gradient: colour, texture and layout."""
     generator = torch.Generator().manual_seed(seed)
     hue, place, tilt = (torch.rand(count, channels, 1, 1, generator=generator) for channels in (3, 2, 1))
     y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
@@ -58,11 +58,11 @@ def test_random_features_see_layout(extractor: RandomFeatures) -> None:
 
 
 def test_random_features_are_the_same_for_the_same_seed(extractor: RandomFeatures) -> None:
-    pictures = scenes(2, seed=4)
+    images = scenes(2, seed=4)
     again, other = RandomFeatures(seed=0), RandomFeatures(seed=1)
 
     assert again.weights_sha256 == extractor.weights_sha256 != other.weights_sha256
-    assert torch.equal(again(pictures), extractor(pictures))
+    assert torch.equal(again(images), extractor(images))
     # Fixed for good: another value would silently part scores from those of earlier runs and of other machines.
     assert extractor.weights_sha256.startswith("34a78bd85bf6")
 
@@ -92,19 +92,19 @@ def test_grey_counts_as_equal_channels(extractor: RandomFeatures) -> None:
 
 
 def test_extractors_stay_frozen_and_in_float32(extractor: RandomFeatures) -> None:
-    pictures = scenes(2, seed=6).requires_grad_()
+    images = scenes(2, seed=6).requires_grad_()
     torch.nn.Sequential(extractor).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        features = extractor(pictures)
+        features = extractor(images)
 
     assert not extractor.training
     assert not features.requires_grad
-    assert torch.equal(features, extractor(pictures))
+    assert torch.equal(features, extractor(images))
 
 
 @pytest.mark.parametrize(
     "images", [torch.zeros(3, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)]
 )
-def test_other_pictures_are_refused(extractor: RandomFeatures, images: Tensor) -> None:
+def test_other_images_are_refused(extractor: RandomFeatures, images: Tensor) -> None:
     with pytest.raises(ValueError, match="expected floats, N x C x H x W with C 1 or 3"):
         extractor(images)

@@ -39,7 +39,7 @@ def test_equals_pytorch_fid(dims: int, extra: int, seed: int, shift: float) -> N
 
 
 @pytest.mark.parametrize(("fakes", "reals"), [(5, 12), (12, 5), (8, 100), (100, 8)])
-def test_equals_pytorch_fid_with_fewer_pictures_than_features(fakes: int, reals: int) -> None:
+def test_equals_pytorch_fid_with_fewer_images_than_features(fakes: int, reals: int) -> None:
     a, b = features(fakes, 32, 1), features(reals, 32, 2, 0.3)
 
     assert ours(a, b) == pytest.approx(reference(a, b), abs=1e-3)

@@ -36,7 +36,7 @@ def stem() -> State:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
@@ -49,34 +49,34 @@ def saved(path: Path, state: State) -> Path:
 
 
 def test_equals_pytorch_fid_on_the_same_weights(
-    tmp_path: Path, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = pictures[:1]
+    image = images[:1]
     state = random_state(2048)
     path = saved(tmp_path / "random.pth", state)
     complete = {**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: complete)
     reference = pytorch_fid.inception.InceptionV3(output_blocks=range(4)).eval()
-    expected = [adaptive_avg_pool2d(block, 1).flatten(1) for block in reference(picture / 2 + 0.5)]
+    expected = [adaptive_avg_pool2d(block, 1).flatten(1) for block in reference(image / 2 + 0.5)]
 
     for dims, features in zip(inception.DIMS, expected, strict=True):
         extractor = InceptionFeatures(dims, path)
 
-        found = extractor(picture)
+        found = extractor(image)
 
         assert found.shape == features.shape == (1, dims)
         assert features.std() > 0.01
         torch.testing.assert_close(found, features, atol=1e-3, rtol=1e-4)
 
 
-def test_both_formats_and_half_precision_load(tmp_path: Path, stem: State, pictures: Tensor) -> None:
+def test_both_formats_and_half_precision_load(tmp_path: Path, stem: State, images: Tensor) -> None:
     torch_file = InceptionFeatures(64, saved(tmp_path / "a.pth", stem))
     safe_file = InceptionFeatures(64, saved(tmp_path / "a.safetensors", stem))
     half = InceptionFeatures(64, saved(tmp_path / "b.pth", {key: value.half() for key, value in stem.items()}))
 
-    assert torch.equal(torch_file(pictures), safe_file(pictures))
-    torch.testing.assert_close(half(pictures), safe_file(pictures), atol=1e-2, rtol=1e-2)
-    assert half(pictures).dtype == torch.float32
+    assert torch.equal(torch_file(images), safe_file(images))
+    torch.testing.assert_close(half(images), safe_file(images), atol=1e-2, rtol=1e-2)
+    assert half(images).dtype == torch.float32
 
 
 def test_only_the_needed_blocks_are_built(tmp_path: Path, stem: State) -> None:
@@ -158,11 +158,11 @@ def test_making_it_leaves_global_randomness_alone(tmp_path: Path, stem: State) -
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_imagenet_weights_reach_768(pictures: Tensor) -> None:
+def test_imagenet_weights_reach_768(images: Tensor) -> None:
     path = real_data(f"weights/{inception.IMAGENET_HEAD.name}")
 
     for dims in (64, 192, 768):
-        features = InceptionFeatures(dims, path, "frechet_imagenet")(pictures)
+        features = InceptionFeatures(dims, path, "frechet_imagenet")(images)
         assert features.shape == (2, dims)
         assert torch.isfinite(features).all()
         assert features.std() > 0

@@ -25,5 +25,5 @@ def test_likeness_is_known_for_known_images():
     assert scores["psnr", 0.02] == pytest.approx(40, abs=1e-3)
     metric = Likeness("ssim", images, min_images=2)
     metric.update(images[:1], first=0)
-    with pytest.raises(InputError, match="got 1 pictures to score; expected 2 or more"):
+    with pytest.raises(InputError, match="got 1 images to score; expected 2 or more"):
         metric.compute()

@@ -63,10 +63,10 @@ def test_sizes_of_the_logits() -> None:
         drn, deeplab = DrnD105(classes=5), DeepLabV2(classes=5)
     for size in ((32, 48), (33, 57), (64, 8)):
         height, width = ((side + 7) // 8 for side in size)
-        pictures = torch.zeros(2, 3, *size, device="meta")
+        images = torch.zeros(2, 3, *size, device="meta")
 
-        assert drn(pictures).shape == (2, 5, 8 * height, 8 * width)
-        found = deeplab(pictures).shape
+        assert drn(images).shape == (2, 5, 8 * height, 8 * width)
+        found = deeplab(images).shape
         assert found[:2] == (2, 5)
         assert all(0 <= had - wanted <= 1 for had, wanted in zip(found[2:], (height, width), strict=True))
 
@@ -83,12 +83,12 @@ def test_drn_enlarges_its_logits_bilinearly() -> None:
 
 def test_deeplab_takes_the_largest_logits_of_three_scales() -> None:
     class Brightness(nn.Module):
-        """A feature map at an eighth; channel 0 is large for large pictures, channel 1 for small ones."""
+        """A feature map at an eighth; channel 0 is large for large images, channel 1 for small ones."""
 
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            self.seen.append(tuple(pictures.shape[-2:]))
-            area = torch.tensor(float(pictures.shape[-2:].numel()))
-            return torch.stack([area, -area]).reshape(1, 2, 1, 1).expand(1, 2, *(s // 8 for s in pictures.shape[-2:]))
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.seen.append(tuple(images.shape[-2:]))
+            area = torch.tensor(float(images.shape[-2:].numel()))
+            return torch.stack([area, -area]).reshape(1, 2, 1, 1).expand(1, 2, *(s // 8 for s in images.shape[-2:]))
 
     with torch.device("meta"):
         network = DeepLabV2(classes=2)

@@ -19,18 +19,18 @@ def test_counts_are_bincount_s():
         assert torch.equal(counted.cpu(), times * torch.bincount(cells, minlength=12).view(3, 4))
 
 
-@pytest.mark.parametrize("resizes", ["logits", "pictures"])
+@pytest.mark.parametrize("resizes", ["logits", "images"])
 def test_figures_are_those_of_the_cpu(resizes):
     random = torch.Generator().manual_seed(0)
     truth = torch.randint(4, (5, 24, 20), generator=random)
     truth[truth == 3] = 255
-    pictures = torch.rand(5, 3, 12, 10, generator=random) * 2 - 1
+    images = torch.rand(5, 3, 12, 10, generator=random) * 2 - 1
     found = []
     for device in ("cpu", "cuda"):
         segmenter = Segmenter(nn.Identity(), "red, green, blue", classes=3).to(device)
         metric = SegmentationScore(segmenter, lambda index: truth[index], 255, resizes=resizes).to(device)
-        metric.update(pictures[:3].to(device), first=0)
-        metric.update(pictures[3:].to(device), first=3)
+        metric.update(images[:3].to(device), first=0)
+        metric.update(images[3:].to(device), first=3)
         found.append(metric.figures())
     assert found[1] == pytest.approx(found[0], abs=1e-3)
     assert 0.05 < found[0]["miou"] < 0.95

@@ -28,7 +28,7 @@ class Palette(nn.Module):
 
 
 class Known(nn.Module):
-    """The logits of every picture are known beforehand; a picture's first value says which it is."""
+    """The logits of every image are known beforehand; a image's first value says which it is."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Known(nn.Module):
 
 
 def painted(ids: Tensor) -> Tensor:
-    """The picture of a label map."""
+    """The image of a label map."""
     return nn.functional.one_hot(ids, 3).permute(0, 3, 1, 2) * 2.0 - 1
 
 
@@ -219,7 +219,7 @@ def test_label_maps_of_different_sizes_in_a_batch() -> None:
     truth = [torch.tensor([[0, 1], [2, 0]]), torch.tensor([[1, 2]])]
     small = painted(torch.tensor([[[0, 1], [2, 0]], [[1, 2], [1, 2]]]))
     large = [truth[0].repeat_interleave(6, 0).repeat_interleave(10, 1), truth[1].repeat_interleave(20, 1)]
-    for resizes in ("logits", "pictures"):
+    for resizes in ("logits", "images"):
         metric = colours(large, resizes=resizes)
         metric.update(small, first=0)
         figures = metric.figures()
@@ -232,7 +232,7 @@ def test_label_maps_of_different_sizes_in_a_batch() -> None:
     assert int(metric.confusion.sum()) == 4 + 2
 
 
-@pytest.mark.parametrize("resizes", ["logits", "pictures"])
+@pytest.mark.parametrize("resizes", ["logits", "images"])
 def test_what_is_resized(resizes: str) -> None:
     class Sizes(Palette):
         seen: list[tuple[int, int]]
@@ -271,7 +271,7 @@ def test_either_score_by_name(score: str) -> None:
     assert metric.higher_is_better is True
 
 
-def test_better_pictures_score_higher() -> None:
+def test_better_images_score_higher() -> None:
     truth = torch.randint(3, (4, 16, 16), generator=torch.Generator().manual_seed(0))
     noise = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     for score in ("miou", "map"):
@@ -284,13 +284,13 @@ def test_better_pictures_score_higher() -> None:
         assert values[0] == 1.0
 
 
-def test_too_few_pictures_say_how_many() -> None:
+def test_too_few_images_say_how_many() -> None:
     metric = colours(torch.zeros(3, 2, 2, dtype=torch.int64), min_images=4)
     metric.update(torch.zeros(3, 3, 2, 2), first=0)
 
-    with pytest.raises(InputError, match="got 3 pictures to score; expected 4 or more"):
+    with pytest.raises(InputError, match="got 3 images to score; expected 4 or more"):
         metric.compute()
-    with pytest.raises(InputError, match="got 3 pictures to score; expected 4 or more"):
+    with pytest.raises(InputError, match="got 3 images to score; expected 4 or more"):
         metric.figures()
 
 
@@ -308,7 +308,7 @@ def test_an_id_that_is_no_class_is_named(wrong: int) -> None:
     truth[7, 1, 0] = wrong
     metric = colours(truth)
 
-    with pytest.raises(InputError, match=f"picture 7 has id {wrong}; expected 0 to 2, .* palette, or 255"):
+    with pytest.raises(InputError, match=f"image 7 has id {wrong}; expected 0 to 2, .* palette, or 255"):
         metric.update(torch.zeros(2, 3, 2, 2), first=6)
 
 

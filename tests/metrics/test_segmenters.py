@@ -17,7 +17,7 @@ SMALL = "lraspp_mobilenet_v3_large"
 PUBLISHED = {"drn_d_105": 19, "deeplab_v2_resnet101": 182}
 
 
-def pictures(count: int = 2, height: int = 32, width: int = 40) -> Tensor:
+def images(count: int = 2, height: int = 32, width: int = 40) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -45,13 +45,13 @@ def test_every_network_of_the_table_can_be_built(name: str, tmp_path: Path) -> N
     path = tmp_path / "weights.pth"
     torch.save(hollow(name, 5), path)
     segmenter = build_segmenter(name, 5, path)
-    logits = segmenter(pictures(1, 36, 44))
+    logits = segmenter(images(1, 36, 44))
 
     assert logits.shape == (1, 5, 36, 44)
     assert logits.dtype == torch.float32
     assert (segmenter.name, segmenter.classes) == (name, 5)
     assert segmenter.weights_sha256 == file_sha256(path)
-    assert segmenter.resizes == ("pictures" if name == "deeplab_v2_resnet101" else "logits")
+    assert segmenter.resizes == ("images" if name == "deeplab_v2_resnet101" else "logits")
 
 
 def test_the_table_has_all_of_torchvision() -> None:
@@ -85,24 +85,24 @@ def test_the_file_says_what_it_is(trained) -> None:
     segmenter = build_segmenter(weights=path)
 
     assert (segmenter.name, segmenter.classes) == (SMALL, 4)
-    assert torch.equal(segmenter(pictures()), network(pictures()))
+    assert torch.equal(segmenter(images()), network(images()))
     assert build_segmenter(SMALL, 4, path).weights_sha256 == segmenter.weights_sha256
 
 
-def test_torchvisions_network_sees_normalised_pictures(trained) -> None:
+def test_torchvisions_network_sees_normalised_images(trained) -> None:
     network, path = trained
     reference = network.network
-    inputs = transforms.normalize((pictures() + 1) / 2, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    inputs = transforms.normalize((images() + 1) / 2, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
     expected = reference(inputs)["out"]
-    assert torch.allclose(build_segmenter(weights=path)(pictures()), expected, atol=1e-5)
+    assert torch.allclose(build_segmenter(weights=path)(images()), expected, atol=1e-5)
 
 
 def test_drn_sees_normalised_rgb() -> None:
     kind = NETWORKS["drn_d_105"]
-    expected = transforms.normalize((pictures() + 1) / 2, list(kind.mean), list(kind.std))
+    expected = transforms.normalize((images() + 1) / 2, list(kind.mean), list(kind.std))
 
-    assert torch.allclose(SegmentationNetwork(kind, nn.Identity())(pictures()), expected, atol=1e-6)
+    assert torch.allclose(SegmentationNetwork(kind, nn.Identity())(images()), expected, atol=1e-6)
     assert kind.mean == pytest.approx((0.2901, 0.3281, 0.2870), abs=1e-4)
 
 
@@ -125,22 +125,22 @@ def test_half_precision_files_make_float32(trained, tmp_path: Path) -> None:
 
 def test_segmenters_stay_frozen_and_in_float32(trained) -> None:
     segmenter = build_segmenter(weights=trained[1])
-    images = pictures().requires_grad_()
+    batch = images().requires_grad_()
     nn.Sequential(segmenter).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = segmenter(images)
+        logits = segmenter(batch)
 
     assert not segmenter.training
     assert not any(module.training for module in segmenter.modules())
     assert not any(value.requires_grad for value in segmenter.parameters())
     assert not logits.requires_grad
-    assert torch.equal(logits, segmenter(images.double()))
+    assert torch.equal(logits, segmenter(batch.double()))
 
 
 @pytest.mark.parametrize(
     "images", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)]
 )
-def test_other_pictures_are_refused(images: Tensor) -> None:
+def test_other_images_are_refused(images: Tensor) -> None:
     with pytest.raises(ValueError, match="expected floats, N x 3 x H x W"):
         Segmenter(nn.Identity(), "none", 3)(images)
 

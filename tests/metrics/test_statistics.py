@@ -31,17 +31,17 @@ class Counting(RandomFeatures):
 
 
 class Noise:
-    """Pictures that hold nothing; their digest is their seed."""
+    """Images that hold nothing; their digest is their seed."""
 
     def __init__(self, count: int = 10, seed: int = 0) -> None:
-        self.pictures = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        self.images = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int, /) -> Tensor:
-        return self.pictures[index]
+        return self.images[index]
 
     def digest(self) -> str:
         return str(self.seed)
@@ -53,10 +53,10 @@ def gaussian() -> Gaussian:
 
 
 def test_batches_change_nothing() -> None:
-    extractor, pictures = Counting(), Noise(10)
+    extractor, images = Counting(), Noise(10)
 
-    whole = Gaussian.from_features(RandomFeatures()(pictures.pictures))
-    batched = real_statistics(extractor, pictures, batch_size=4)
+    whole = Gaussian.from_features(RandomFeatures()(images.images))
+    batched = real_statistics(extractor, images, batch_size=4)
 
     assert extractor.calls == 3
     assert batched.count == 10
@@ -121,8 +121,8 @@ def test_a_cache_that_does_not_hold_what_was_kept_there_is_made_again(
     assert extractor.calls == calls + 1
 
 
-def test_too_few_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match=r"got 1 real pictures; .* needs 2 or more"):
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(InputError, match=r"got 1 real images; .* needs 2 or more"):
         real_statistics(RandomFeatures(), Noise(1), 4)
 
 

@@ -51,13 +51,13 @@ def test_the_same_passes(noted):
         "ganc_nni",
         "torch",
         "recipe",
-        "pictures",
+        "images",
         "metric",
         "weights",
     }
 
 
-@pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe", "pictures", "metric", "weights"])
+@pytest.mark.parametrize("key", ["ganc_nni", "torch", "recipe", "images", "metric", "weights"])
 def test_another_version_of_anything_refuses(noted, refused, key):
     change(noted, machine="tuner-1", **{key: "0123456789abcdef"})
     message = refused(fingerprint.check, new_run())
@@ -86,11 +86,11 @@ def test_the_hash_of_the_code_is_of_its_content(noted, refused, monkeypatch, tmp
         fingerprint._source.cache_clear()
 
 
-def test_other_settings_or_pictures_refuse(noted, refused):
+def test_other_settings_or_images_refuse(noted, refused):
     assert "another version of recipe" in refused(fingerprint.check, new_run(search={"budget": 3.4e6}))
     fewer = new_run(data={"procedural_images": 44})
     change(noted, recipe=fingerprint._before_training(fewer)["recipe"])
-    assert "another version of pictures" in refused(fingerprint.check, fewer)
+    assert "another version of images" in refused(fingerprint.check, fewer)
 
 
 def test_a_damaged_supernet_refuses(noted, refused):
@@ -129,8 +129,8 @@ def test_an_evaluator_that_differs_gives_the_run_up(noted, monkeypatch):
     space, journal = new_run().space, Journal(noted.parent / "journal")
     assert "default" in Scorer(path).answer(space.smallest(), lambda seconds: None)
     before = journal.read()
-    change(noted, pictures="0")
+    change(noted, images="0")
     answer = Scorer(path).answer(space.largest(), lambda seconds: None)
-    assert "another version of pictures" in answer["error"]
+    assert "another version of images" in answer["error"]
     assert (noted.parents[1] / "error.txt").read_text() == f"{answer['error']}\n"
     assert journal.read() == before  # it is no failure of the sub-generator

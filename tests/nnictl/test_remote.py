@@ -97,7 +97,7 @@ class RemoteExperiment(Experiment):
         for name in (*CODE, ".nniignore"):
             source, target = ROOT / name, folder / "code" / name
             shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-        for name in ("runs/old/supernet", "datasets/horses", ".venv/bin", "tests", "pictures"):
+        for name in ("runs/old/supernet", "datasets/horses", ".venv/bin", "tests", "images"):
             (folder / "code" / name).mkdir(parents=True)
             (folder / "code" / name / "large").write_bytes(bytes(1_000_000))
         super().__init__(folder / "code", tiny_recipe())
@@ -195,7 +195,7 @@ def test_only_code_is_copied(done: RemoteExperiment) -> None:
 
 def test_machines_compare_themselves_with_the_tuner(done: RemoteExperiment) -> None:
     noted = json.loads((done.run_folder / "search" / "identity.json").read_text())
-    assert {"ganc_nni", "pictures", "supernet"} <= noted.keys()
+    assert {"ganc_nni", "images", "weights"} <= noted.keys()
 
 
 def test_nothing_is_left_on_the_machines(done: RemoteExperiment) -> None:

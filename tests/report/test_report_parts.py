@@ -19,7 +19,7 @@ from ganc_nni.report.charts import Axis, loss_chart, scatter
 from ganc_nni.report.curves import Curve
 from ganc_nni.report.trials import Trials
 from ganc_nni.search.pareto import Point
-from ganc_nni.stages.images import embedded_pictures, save_pictures
+from ganc_nni.stages.images import embedded_images, save_images
 from ganc_nni.stages.provenance import recipe_text
 
 FIGURES = st.floats(-1e9, 1e9, allow_nan=False)
@@ -42,22 +42,22 @@ def test_label_maps_are_shown_in_colour(tmp_path):
     made = Recipe.model_validate({"name": "labels", **settings("space.json", **labels)})
     split = build_data(made.data, 3).test
     network = SpadeGenerator([4] * 8, in_channels=made.data.in_channels, upsampling="normal").eval()
-    save_pictures(split, {"teacher": network, "compressed": network}, torch.device("cpu"), tmp_path)
-    rows = embedded_pictures(tmp_path)
+    save_images(split, {"teacher": network, "compressed": network}, torch.device("cpu"), tmp_path)
+    rows = embedded_images(tmp_path)
     assert [[each.kind for each in row] for row in rows] == [["input", "teacher", "compressed", "truth"]] * 6
-    with Image.open(tmp_path / "0_input.png") as picture:
-        assert picture.tobytes() == to_image(as_rgb(split.sources[0][None])[0]).tobytes()
-        assert len(picture.getcolors()) > 2
+    with Image.open(tmp_path / "0_input.png") as image:
+        assert image.tobytes() == to_image(as_rgb(split.sources[0][None])[0]).tobytes()
+        assert len(image.getcolors()) > 2
 
 
-def test_large_pictures_are_embedded_small_and_unpaired_ones_have_no_truth(tmp_path):
+def test_large_images_are_embedded_small_and_unpaired_ones_have_no_truth(tmp_path):
     made = recipe("space.json", data={"layout": "unpaired", "image_size": [512, 1024]})
     split = build_data(made.data, 0).test
     torch.manual_seed(5)
     noise = torch.nn.Conv2d(3, 3, 1)
     (tmp_path / "9_input.png").write_text("of an earlier export")
-    save_pictures(split, {"teacher": noise, "compressed": noise}, torch.device("cpu"), tmp_path)
-    rows = embedded_pictures(tmp_path)
+    save_images(split, {"teacher": noise, "compressed": noise}, torch.device("cpu"), tmp_path)
+    rows = embedded_images(tmp_path)
     assert {each.kind for row in rows for each in row} == {"input", "teacher", "compressed"}
     assert {(each.width, each.height) for row in rows for each in row} == {(320, 160)}
     assert sum(len(each.uri) for row in rows for each in row) < 1_000_000

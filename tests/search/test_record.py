@@ -123,21 +123,21 @@ def test_the_front_s_table_is_part_of_all_trials(tiny_folder, evaluations):
 def test_the_front_is_drawn(tiny_folder, monkeypatch):
     run = Run(recipe("space.json"))
     record = SearchRecord(run, "frechet_random")
-    picture = run.folder / "search" / "pareto.png"
+    path = run.folder / "search" / "pareto.png"
     record.draw()
-    assert not picture.exists()  # nothing to show yet
+    assert not path.exists()  # nothing to show yet
     samples = all_samples(run.space)
     record.add(Evaluation(samples[0], 3.0))
-    assert not picture.exists()  # a picture a few seconds is enough
+    assert not path.exists()  # a image a few seconds is enough
     record.add(Evaluation(samples[1], None, message="broken"))
     record.draw()
-    with Image.open(picture) as image:
+    with Image.open(path) as image:
         assert image.size == (792, 528)
-    first = picture.read_bytes()
+    first = path.read_bytes()
     for number, sample in enumerate(samples[2:]):
         record.add(Evaluation(sample, 4.0 + number % 7 if number else 1e6))
     record.draw()
-    assert picture.read_bytes() != first
+    assert path.read_bytes() != first
 
 
 def test_the_journal_is_the_truth_and_rows_without_it_stay(tiny_folder):

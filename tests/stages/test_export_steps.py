@@ -45,8 +45,8 @@ def again():
         ),
         ("latency_ms", "latency of teacher", MemoryError(), "out of memory (MemoryError); lower data.image_size"),
         ("held_out_scores", "scores of the chosen sub-generator", LookupError("nobody is here"), "nobody is here"),
-        ("draw_comparison", "comparison picture", ValueError("of a kind\nthat is new"), "of a kind that is new"),
-        ("save_pictures", "pictures", RuntimeError("no colours"), "no colours"),
+        ("draw_comparison", "comparison image", ValueError("of a kind\nthat is new"), "of a kind that is new"),
+        ("save_images", "pictures", RuntimeError("no colours"), "no colours"),
     ],
 )
 def test_a_step_that_fails_is_left_out_with_a_remark(finished_copy, monkeypatch, capsys, step, name, error, told):
@@ -69,12 +69,12 @@ def test_a_step_that_fails_is_left_out_with_a_remark(finished_copy, monkeypatch,
 
 def test_a_full_disk_is_told_after_the_summary_is_written(finished_copy, monkeypatch):
     def fail(*_):
-        raise CannotWrite("pictures: cannot be written: No space left on device")
+        raise CannotWrite("images: cannot be written: No space left on device")
 
     before = json.loads((FOLDER / "export" / "summary.json").read_text())
     (FOLDER / "export" / "summary.json").unlink()
     with monkeypatch.context() as broken:
-        broken.setattr(module, "save_pictures", fail)
+        broken.setattr(module, "save_images", fail)
         with pytest.raises(CannotWrite, match="No space left"):
             again()
     summary = json.loads((FOLDER / "export" / "summary.json").read_text())
@@ -102,7 +102,7 @@ def test_a_run_whose_test_images_are_even_is_finished(finished_copy, monkeypatch
     images[0, :3, :3], images[1, 16, 16], images[2], images[3] = 80, 254, 0, 128
     checked = iter(range(8))
 
-    def even(pictures, index, as_bytes):
+    def even(of_set, index, as_bytes):
         pixels = images[next(checked)]
         return pixels if as_bytes else (pixels.transpose(2, 0, 1) / np.float32(127.5) - 1).astype(np.float32)
 
@@ -111,7 +111,7 @@ def test_a_run_whose_test_images_are_even_is_finished(finished_copy, monkeypatch
     files = json.loads((FOLDER / "export" / "files.json").read_text())
     assert files["compressed.onnx"]["largest"] <= 1
     remark = files["compressed.onnx"]["remark"]
-    assert "of 8 test pictures: rounding alone moves them" in remark
+    assert "of 8 test images: rounding alone moves them" in remark
     assert json.loads((FOLDER / "export" / "summary.json").read_text())["remarks"] == {"compressed.onnx": remark}
 
 

@@ -61,7 +61,7 @@ def test_every_stage_leaves_what_it_promises(run):
     assert (summary["metric"], summary["higher_is_better"]) == ("miou", True)
     assert all(0 <= row["score"] <= 1 for row in summary["networks"].values())
     assert (run.folder / "export" / "picture.png").stat().st_size > 1000
-    calibrations = summary["chosen"]["repeats"]  # on other training pictures each
+    calibrations = summary["chosen"]["repeats"]  # on other training images each
     assert len(calibrations) == 2
     assert summary["chosen"]["stdev"] == pytest.approx(abs(calibrations[0] - calibrations[1]) / 2**0.5)
 
@@ -123,9 +123,9 @@ def test_the_teacher_has_no_spectral_norm_left(run):
     assert not any("_orig" in key for key in file.weights)
 
 
-def training_number(pictures, image):
-    """Which of the pictures it is."""
-    (number,) = [index for index in range(len(pictures)) if torch.equal(pictures[index], image)]
+def training_number(images, image):
+    """Which of the images it is."""
+    (number,) = [index for index in range(len(images)) if torch.equal(images[index], image)]
     return number
 
 
@@ -146,7 +146,7 @@ def test_the_higher_of_before_and_after_is_exported(run):
     assert run.evaluator("search").score(network) == pytest.approx(max(record["before"], record["after"]), rel=1e-9)
 
 
-def test_calibration_pictures_are_spread_over_the_training_set(tiny_folder):
+def test_calibration_images_are_spread_over_the_training_set(tiny_folder):
     run = gaugan()
     batches = run.calibration()
     assert sum(map(len, batches)) == 8
@@ -169,7 +169,7 @@ def test_calibration_pictures_are_spread_over_the_training_set(tiny_folder):
         ({"segmenter": {"network": "unet"}}, r"segmenter: got 'unet'; valid: drn_d_105"),
         ({"segmenter": {"classes": {0: 9}}}, r"segmenter.classes: class 0 of the label maps would be 9"),
         ({"segmenter": {"weights": "none.pth"}}, r"none.pth: no such file"),
-        ({"metric": {"min_images": 30}}, r"the search set has 8 source pictures"),
+        ({"metric": {"min_images": 30}}, r"the search set has 8 source images"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_training(tmp_path, monkeypatch, changes, told):

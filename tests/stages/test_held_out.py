@@ -1,4 +1,4 @@
-"""The chosen sub-generator on pictures that had no say in its choice."""
+"""The chosen sub-generator on images that had no say in its choice."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_repeats_differ_and_come_again(finished_copy):
     assert scores(2) == three[:2]
 
 
-def test_a_redrawn_split_is_as_large_has_no_picture_twice_and_keeps_pairs(tiny_folder):
+def test_a_redrawn_split_is_as_large_has_no_image_twice_and_keeps_pairs(tiny_folder):
     data = Run(recipe("space.json")).data
     truth = {
         split.sources[index].numpy().tobytes(): split.targets[index].numpy().tobytes()
@@ -39,9 +39,9 @@ def test_a_redrawn_split_is_as_large_has_no_picture_twice_and_keeps_pairs(tiny_f
         for index in range(len(split.sources))
     }
     redrawn = data.test.redrawn(data.search, 1)
-    sources = [picture.numpy().tobytes() for picture in redrawn.sources]
+    sources = [image.numpy().tobytes() for image in redrawn.sources]
     assert len(sources) == len(set(sources)) == len(data.test.sources)
-    assert [truth[source] for source in sources] == [picture.numpy().tobytes() for picture in redrawn.targets]
+    assert [truth[source] for source in sources] == [image.numpy().tobytes() for image in redrawn.targets]
 
 
 def test_digests_tell_redrawn_splits_apart(tiny_folder):

@@ -60,7 +60,7 @@ def test_too_little_memory_is_one_line_with_a_cure(use, stage, key):
     assert len(message) < 400
 
 
-def test_one_picture_at_a_time_cannot_be_lowered():
+def test_one_image_at_a_time_cannot_be_lowered():
     sections = {"finetune": {"batch_size": 1}, "metric": {"batch_size": 1}}
     wanted = recipe("space.json", **sections)
     with pytest.raises(TrainingError, match=r"; lower data.image_size \(now 32x32\)"), watch_stage("finetune", wanted):
@@ -196,7 +196,7 @@ COMMANDS = {
     "translate": (
         ["--generator", "g.safetensors", "--input", "in", "--output", "o"],
         in_pillow,
-        "4 pictures failed, 0 are in o; call again once these are mended: in/0.png: needs more memory than there is",
+        "4 images failed, 0 are in o; call again once these are mended: in/0.png: needs more memory than there is",
     ),
     "benchmark": (
         ["--teacher", "g.safetensors", "--compressed", "g.safetensors", "--size", "32", "32", "--ways", "eager"],
@@ -253,6 +253,6 @@ def test_one_image_too_large_does_not_keep_the_others(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ResnetGenerator, "forward", forward)
     file = read_generator(tmp_path / "g.pth")
-    with pytest.raises(InputError, match=r"1 pictures failed, 3 are in .*c\.png: 64x64 pixels need more memory"):
+    with pytest.raises(InputError, match=r"1 images failed, 3 are in .*c\.png: 64x64 pixels need more memory"):
         translate_folder(file, tmp_path / "in", tmp_path / "out", 4, torch.device("cpu"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "d.png"]

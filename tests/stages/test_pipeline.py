@@ -128,8 +128,8 @@ def test_all_stages_leave_what_they_promise(finished_copy):
     final = Architecture.load(folder / "export" / "architecture.json")
     assert final.sample == architecture.sample
     assert final.metrics["frechet_random/test"] == run.record("export")["score"]
-    with Image.open(folder / "export" / "picture.png") as picture:
-        picture.verify()
+    with Image.open(folder / "export" / "picture.png") as image:
+        image.verify()
     with safe_open(folder / "export" / "compressed.safetensors", "pt") as file:
         assert Architecture.model_validate_json(file.metadata()["architecture"]) == final
     assert [path for path in folder.rglob(".*") if path.is_file()] == []

@@ -81,10 +81,10 @@ def test_scores_are_those_of_the_cpu_and_bf16_nearly_the_same(run):
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-def test_nothing_waits_for_the_device_before_the_last_picture(run):
+def test_nothing_waits_for_the_device_before_the_last_image(run):
     supernet, evaluator = run.load_supernet(), run.evaluator("search")
     activate(supernet, run.space.smallest())
-    evaluator.score(supernet)  # reads the pictures
+    evaluator.score(supernet)  # reads the images
     metric = evaluator.metric()
     with torch.inference_mode():
         torch.cuda.set_sync_debug_mode("error")

@@ -99,7 +99,7 @@ def test_the_commands_know_it(run, capsys, monkeypatch, tmp_path):
     for name in ("picture.png", "low.png"):
         (tmp_path / name[:-4]).mkdir()
         shutil.move(name, tmp_path / name[:-4] / name)
-    ganc("translate", "--generator", tmp_path / "ours.safetensors", "--input", tmp_path / "picture", "--output", "fake")
+    ganc("translate", "--generator", tmp_path / "ours.safetensors", "--input", tmp_path / "image", "--output", "fake")
     with Image.open("fake/picture.png") as made:
         assert made.size == (40, 17)
     with pytest.raises(InputError, match=r"low\.png: is 40x16 pixels; expected 17 or more a side"):
@@ -123,9 +123,9 @@ def test_cyclegan_trains_two_of_them(run):
     module = CycleGanModule(pix2pix(data=data, teacher={"lambda_identity": 0}).recipe, None)
     there, back = module.generator, module.reverse_generator
     assert all(isinstance(network, UnetGenerator) for network in (there, back))
-    picture = torch.zeros(1, 1, 32, 32)
-    assert there(picture).shape == (1, 3, 32, 32)
-    assert back(there(picture)).shape == picture.shape
+    image = torch.zeros(1, 1, 32, 32)
+    assert there(image).shape == (1, 3, 32, 32)
+    assert back(there(image)).shape == image.shape
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_statistics_are_the_mean_over_batches_whatever_they_were():
     assert norm.momentum == 0.1
 
 
-def test_without_batch_norm_or_pictures_nothing_changes():
+def test_without_batch_norm_or_images_nothing_changes():
     torch.manual_seed(7)
     network = ResnetGenerator([4] * 8, n_blocks=3)
     calibrate(network, [torch.rand(1, 3, 32, 32)])

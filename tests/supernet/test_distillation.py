@@ -257,7 +257,7 @@ def test_losses_of_a_spade_student_are_the_published_ones(spade_run):
     student = spade_run.student_config.build(list(spade_run.space.smallest().values()))
     module.set_model(student)
     pairs = [spade_run.data.train[i] for i in range(3)]
-    source, target = (torch.stack(pictures) for pictures in zip(*(pair[:2] for pair in pairs), strict=True))
+    source, target = (torch.stack(images) for images in zip(*(pair[:2] for pair in pairs), strict=True))
 
     def expected():
         teacher, discriminator = spade_run.load_teacher(), copy.deepcopy(module.discriminator)

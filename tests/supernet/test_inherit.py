@@ -44,9 +44,9 @@ def test_the_largest_subgenerator_is_the_teacher(kind, dtype):
     inherit(student, teacher, order)
     activate(student, dict(zip(labels, widest, strict=True)))
     with torch.no_grad():
-        for picture in images(kind, seed=6, dtype=dtype):
+        for image in images(kind, seed=6, dtype=dtype):
             (output, features), (taught, taught_features) = (
-                network.forward_with_features(picture) for network in (student, teacher)
+                network.forward_with_features(image) for network in (student, teacher)
             )
             tolerance = 1e-9 if dtype == torch.float64 else 1e-5
             assert (output - taught).abs().max() < tolerance

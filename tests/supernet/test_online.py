@@ -76,7 +76,7 @@ def test_the_deep_teacher_is_as_wide_as_the_student_and_deeper(tiny_folder):
     assert deep.feature_channels == student.feature_channels
 
 
-def test_the_deep_teacher_is_followed_in_pictures_alone(tiny_folder):
+def test_the_deep_teacher_is_followed_in_images_alone(tiny_folder):
     run = new_run(lambda_wavelet=1, lambda_kernel_alignment=1)
     train_teacher(run)
     module = new_module(run)

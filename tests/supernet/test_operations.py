@@ -22,7 +22,7 @@ def supernet():
     return supernet_of(SPACE, seed=5)
 
 
-def picture(seed, batch=2):
+def image(seed, batch=2):
     return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -40,7 +40,7 @@ def first_channels(weight, shape):
 @settings(max_examples=12, deadline=None)
 @given(sample=SAMPLES, seed=st.integers(0, 1000))
 def test_activated_frozen_and_deployable_are_equal_to_the_bit(supernet, sample, seed):
-    x = picture(seed)
+    x = image(seed)
     with torch.no_grad():
         activate(supernet, sample)
         output, features = supernet.forward_with_features(x)
@@ -72,12 +72,12 @@ def test_activation_leaves_the_weights_untouched(supernet, samples):
     with torch.no_grad():
         for sample in samples:
             activate(supernet, sample)
-            supernet(picture(1))
+            supernet(image(1))
         activate(supernet, samples[0])
-        again = supernet(picture(1))
+        again = supernet(image(1))
         activate(supernet, samples[-1])
         activate(supernet, samples[0])
-        assert torch.equal(supernet(picture(1)), again)
+        assert torch.equal(supernet(image(1)), again)
     assert all(torch.equal(before[key], value) for key, value in supernet.state_dict().items())
 
 
@@ -88,7 +88,7 @@ def test_gradients_are_the_sub_generator_s_and_reach_nothing_else(supernet, samp
     activate(supernet, sample)
     for network in (supernet, plain):
         network.zero_grad(set_to_none=True)
-        network(picture(2)).square().mean().backward()
+        network(image(2)).square().mean().backward()
     expected = dict(plain.named_parameters())
     reached = 0
     for key, parameter in supernet.named_parameters():
@@ -118,7 +118,7 @@ def test_full_convolutions_work_too():
     plain = ResnetGenerator([sample[label] for label in LABELS], in_channels=1, out_channels=1, n_blocks=4)
     plain.load_state_dict(supernet.freeze(sample).state_dict())
     activate(supernet, sample)
-    x = picture(3)[:, :1, :16]
+    x = image(3)[:, :1, :16]
     assert torch.equal(supernet(x), plain(x))
 
 
@@ -250,6 +250,6 @@ def test_a_convolution_without_bias_can_be_frozen():
     )
     frozen = supernet.freeze({"width": 2})
     activate(supernet, {"width": 2})
-    x = picture(12)
+    x = image(12)
     assert torch.equal(frozen(x), supernet(x))
     assert list(frozen.state_dict()) == ["layer.weight"]

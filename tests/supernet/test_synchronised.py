@@ -14,7 +14,7 @@ from ganc_nni.supernet.distillation import make_supernet
 from ganc_nni.supernet.sampling import activate
 
 SIZES = (3, 2)
-"""Pictures of each process: not the same number."""
+"""Images of each process: not the same number."""
 
 
 class Normalised(nas_nn.ModelSpace):
@@ -33,18 +33,18 @@ def step(width, affine, batches):
     for parameter in network.parameters():
         nn.init.uniform_(parameter)
     activate(network, {"width": width})
-    pictures = [batch.clone().requires_grad_() for batch in batches]
-    outputs = [network(each) for each in pictures]
+    images = [batch.clone().requires_grad_() for batch in batches]
+    outputs = [network(each) for each in images]
     for output in outputs:
         # not a sum, whose gradient normalisation takes away
         (output.pow(3) * torch.arange(1, output[0].numel() + 1).view(output[0].shape)).sum().backward()
     gradients = [parameter.grad for parameter in network.parameters()]
-    return [*(x.detach() for x in outputs), *(x.grad for x in pictures)], gradients, dict(network.named_buffers())
+    return [*(x.detach() for x in outputs), *(x.grad for x in images)], gradients, dict(network.named_buffers())
 
 
 def batches(width):
-    pictures = torch.rand(sum(SIZES), width, 4, 6, generator=torch.Generator().manual_seed(1)) * 3 + 100
-    return pictures.double().split(SIZES)
+    images = torch.rand(sum(SIZES), width, 4, 6, generator=torch.Generator().manual_seed(1)) * 3 + 100
+    return images.double().split(SIZES)
 
 
 def work(rank, folder):

@@ -17,8 +17,8 @@ from ganc_nni.tools.score import FEATURES, ScoreName, Scorer
 from ganc_nni.tools.translate import translate_folder
 
 
-def save_pictures(folder, count, seed=0, size=(24, 32), spread=255, ending="png"):
-    """Random pictures with some structure, so that sets of other seeds are apart."""
+def save_images(folder, count, seed=0, size=(24, 32), spread=255, ending="png"):
+    """Random images with some structure, so that sets of other seeds are apart."""
     folder.mkdir()
     random = torch.Generator().manual_seed(seed)
     for number in range(count):
@@ -30,7 +30,7 @@ def save_pictures(folder, count, seed=0, size=(24, 32), spread=255, ending="png"
 
 @pytest.fixture
 def folders(tmp_path):
-    return save_pictures(tmp_path / "fake", 12, 1, spread=200), save_pictures(tmp_path / "real", 15, 2)
+    return save_images(tmp_path / "fake", 12, 1, spread=200), save_images(tmp_path / "real", 15, 2)
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +52,16 @@ def test_every_score_that_may_be_asked_for_has_its_features():
     assert get_args(ScoreName) == tuple(FEATURES)
 
 
-@pytest.mark.filterwarnings("ignore:Matrix is singular")  # pytorch-fid's root of it, for few pictures
+@pytest.mark.filterwarnings("ignore:Matrix is singular")  # pytorch-fid's root of it, for few images
 @pytest.mark.parametrize(("dims", "ending"), [(64, "png"), (64, "jpg"), (64, "pgm"), (768, "png")])
 def test_equals_pytorch_fid_s_own_path(tmp_path, monkeypatch, random_inception, dims, ending):
     path, complete = random_inception
-    folders = [save_pictures(tmp_path / str(i), 6 + i, i, ending="png" if ending == "pgm" else ending) for i in (0, 1)]
+    folders = [save_images(tmp_path / str(i), 6 + i, i, ending="png" if ending == "pgm" else ending) for i in (0, 1)]
     if ending == "pgm":  # grey ones
-        for picture in [picture for folder in folders for picture in folder.iterdir()]:
-            with Image.open(picture) as image:
-                image.convert("L").save(picture.with_suffix(".pgm"))
-            picture.unlink()
+        for file in [file for folder in folders for file in folder.iterdir()]:
+            with Image.open(file) as image:
+                image.convert("L").save(file.with_suffix(".pgm"))
+            file.unlink()
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: complete)
     network = pytorch_fid.inception.InceptionV3([pytorch_fid.inception.InceptionV3.BLOCK_INDEX_BY_DIM[dims]]).eval()
     moments = [compute_statistics_of_path(str(folder), network, 4, dims, "cpu", num_workers=0) for folder in folders]
@@ -113,9 +113,9 @@ def test_statistics_made_otherwise_are_refused(tmp_path, random_inception, folde
 
 
 def test_sizes_may_differ_within_a_folder(tmp_path, random_inception):
-    one = save_pictures(tmp_path / "one", 4)
+    one = save_images(tmp_path / "one", 4)
     for index, size in enumerate(((20, 20), (31, 17), (24, 32))):
-        for path in save_pictures(tmp_path / f"extra{index}", 2, 5 + index, size).iterdir():
+        for path in save_images(tmp_path / f"extra{index}", 2, 5 + index, size).iterdir():
             path.rename(one / f"{index}_{path.name}")
     extractor = InceptionFeatures(64, random_inception[0])
     alone, together = (Scorer(extractor, "pytorch-fid", n).features(one) for n in (1, 8))
@@ -123,26 +123,26 @@ def test_sizes_may_differ_within_a_folder(tmp_path, random_inception):
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
-def test_a_list_picks_real_pictures(tmp_path, folders):
+def test_a_list_picks_real_images(tmp_path, folders):
     scorer = Scorer(RandomFeatures(), "pytorch-fid", 4)
     listing = tmp_path / "some.meta"
     listing.write_text("003.png\n001.png\n\n002.png\n")
     score = scorer.score(*folders, listing)
     assert score.n_real == 3
-    assert score.value == scorer.score(folders[0], save_pictures_of(folders[1], tmp_path / "three", (1, 2, 3))).value
+    assert score.value == scorer.score(folders[0], save_images_of(folders[1], tmp_path / "three", (1, 2, 3))).value
     scorer.save_statistics(folders[1], tmp_path / "three.npz", listing)
     assert scorer.score(folders[0], tmp_path / "three.npz").value == pytest.approx(score.value)
     with pytest.raises(InputError, match=r"some\.meta: .* holds statistics"):
         scorer.score(folders[0], tmp_path / "three.npz", listing)
     listing.write_text("# nothing\n")
-    with pytest.raises(InputError, match=r"some\.meta: names no picture"):
+    with pytest.raises(InputError, match=r"some\.meta: names no image"):
         scorer.score(*folders, listing)
     listing.write_text("001.png\nmissing.png\n")
     with pytest.raises(InputError, match=r"some\.meta: names missing\.png, not found in .*real"):
         scorer.score(*folders, listing)
 
 
-def save_pictures_of(folder, target, numbers):
+def save_images_of(folder, target, numbers):
     target.mkdir()
     for number in numbers:
         (target / f"{number:03}.png").write_bytes((folder / f"{number:03}.png").read_bytes())
@@ -156,7 +156,7 @@ def test_kernel_distance(folders, resize, told):
     assert (score.metric, score.resize, score.n_fake, score.n_real) == ("kid_random", told, 12, 15)
     assert score.value > 0.001
     assert scorer.score(*folders).metric == "frechet_random"
-    halves = folders[0], save_pictures_of(folders[0], folders[0].parent / "half", range(6))
+    halves = folders[0], save_images_of(folders[0], folders[0].parent / "half", range(6))
     assert scorer.score(*halves, kernel=True).value < score.value
 
 
@@ -184,8 +184,8 @@ def test_a_set_is_at_no_distance_from_itself(folders):
     [
         (lambda folder: folder / "nowhere", "nowhere: no such folder"),
         (lambda folder: folder / "nowhere.npz", "nowhere.npz: no such file"),
-        (lambda folder: save_pictures(folder / "single", 1), "single: 1 picture to score; expected 2 or more"),
-        (lambda folder: broken(folder / "broken"), "001.png: cannot be read as a picture"),
+        (lambda folder: save_images(folder / "single", 1), "single: 1 image to score; expected 2 or more"),
+        (lambda folder: broken(folder / "broken"), "001.png: cannot be read as a image"),
         (lambda folder: write(folder / "text.npz", b"text"), "text.npz: "),
         (lambda folder: write(folder / "text.txt", b"text"), "text.txt: is a file; expected a folder"),
     ],
@@ -204,7 +204,7 @@ def write(path, content):
 
 
 def broken(folder):
-    save_pictures(folder, 3)
+    save_images(folder, 3)
     (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:60])
     return folder
 
@@ -236,7 +236,7 @@ def horse2zebra(tmp_path_factory):
     root, made = zebras.parents[2], tmp_path_factory.mktemp("horse2zebra")
     (made / "first.meta").write_text("\n".join(sorted(path.name for path in zebras.iterdir())[:300]))
     threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)  # large pictures: the one slow test that gains from it
+    torch.set_num_threads(os.cpu_count() or 1)  # large images: the one slow test that gains from it
     scorer = Scorer(InceptionFeatures(768, root / HEAD, "frechet_imagenet"), "clean", 20)
     assert scorer.save_statistics(zebras, made / "first.npz", made / "first.meta").count == 300
     yield root, lambda folder: scorer.score(folder, made / "first.npz")
@@ -262,7 +262,7 @@ def test_teacher_and_inputs_say_how_good_the_score_is(tmp_path, folders, monkeyp
     """The generated images are the teacher's, a little off; the inputs are far away."""
     monkeypatch.setattr("ganc_nni.metrics.frechet.replicates", lambda count: 50)
     fake, real = folders
-    teacher, inputs = tmp_path / "teacher", save_pictures(tmp_path / "inputs", 10, 3, spread=60)
+    teacher, inputs = tmp_path / "teacher", save_images(tmp_path / "inputs", 10, 3, spread=60)
     teacher.mkdir()
     for path in fake.iterdir():
         pixels = np.asarray(Image.open(path))

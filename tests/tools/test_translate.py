@@ -31,10 +31,10 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def save(folder, **pictures):
-    """Pictures by name, of (height, width)."""
+def save(folder, **images):
+    """Images by name, of (height, width)."""
     folder.mkdir(exist_ok=True)
-    for seed, (name, size) in enumerate(pictures.items()):
+    for seed, (name, size) in enumerate(images.items()):
         Image.fromarray(noise(*size, seed)).save(folder / f"{name}.png")
     return folder
 
@@ -46,7 +46,7 @@ def opened(path):
 
 
 def expected(file, path):
-    """What the network makes of a picture that is padded by reflection at right and bottom."""
+    """What the network makes of a image that is padded by reflection at right and bottom."""
     pixels = torch.from_numpy(np.array(opened(path))).permute(2, 0, 1)[None]
     height, width = pixels.shape[-2:]
     padded = F.pad(pixels / 127.5 - 1, (0, -width % 4, 0, -height % 4), mode="reflect")
@@ -56,22 +56,22 @@ def expected(file, path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_every_picture_at_its_own_size(tmp_path, batch_size):
+def test_every_image_at_its_own_size(tmp_path, batch_size):
     file = generator_file(tmp_path)
     sizes = {"a": (32, 32), "b": (32, 32), "c": (32, 32), "d": (33, 30), "e": (31, 32), "f": (32, 32), "g": (5, 61)}
     source = save(tmp_path / "in", **sizes)
     assert translate_folder(file, source, tmp_path / "out" / "deep", batch_size, CPU) == 7
     found = {path.stem: np.array(opened(path)) for path in (tmp_path / "out" / "deep").iterdir()}
-    assert {name: picture.shape for name, picture in found.items()} == {n: (*size, 3) for n, size in sizes.items()}
-    for name, picture in found.items():
-        assert np.abs(picture - expected(file, source / f"{name}.png")).max() <= 0.51
-        assert picture.std() > 1
+    assert {name: image.shape for name, image in found.items()} == {n: (*size, 3) for n, size in sizes.items()}
+    for name, image in found.items():
+        assert np.abs(image - expected(file, source / f"{name}.png")).max() <= 0.51
+        assert image.std() > 1
 
 
 def test_jpeg_in_png_out(tmp_path):
     source = save(tmp_path / "in", a=(32, 32))
     Image.fromarray(noise(32, 32)).save(source / "b.JPG")
-    (source / "notes.txt").write_text("no picture")
+    (source / "notes.txt").write_text("no image")
     translate_folder(generator_file(tmp_path), source, tmp_path / "out", 1, CPU)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "out").iterdir())
@@ -98,20 +98,20 @@ def test_a_sub_generator_of_a_supernet_file(tmp_path):
     assert (tmp_path / "one" / "a.png").read_bytes() == (tmp_path / "two" / "a.png").read_bytes()
 
 
-def test_a_bad_picture_costs_no_other(tmp_path):
+def test_a_bad_image_costs_no_other(tmp_path):
     source = save(tmp_path / "in", a=(32, 32), b=(32, 32), c=(4, 32), d=(32, 32), e=(32, 32))
     whole = (source / "b.png").read_bytes()
     (source / "b.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError) as error:
         translate_folder(generator_file(tmp_path), source, tmp_path / "out", 2, CPU)
     message = str(error.value)
-    assert "2 pictures failed, 3 are in " in message
-    assert "b.png: cannot be read as a picture" in message
+    assert "2 images failed, 3 are in " in message
+    assert "b.png: cannot be read as a image" in message
     assert "c.png: is 32x4 pixels; expected 5 or more a side" in message
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "d.png", "e.png"]
 
 
-def test_a_killed_run_leaves_whole_pictures(tmp_path, monkeypatch):
+def test_a_killed_run_leaves_whole_images(tmp_path, monkeypatch):
     source = save(tmp_path / "in", a=(32, 32), b=(32, 32), c=(32, 32))
     save_whole, done = Image.Image.save, []
 
@@ -129,7 +129,7 @@ def test_a_killed_run_leaves_whole_pictures(tmp_path, monkeypatch):
     opened(tmp_path / "out" / "a.png")
 
 
-def test_what_cannot_work_is_refused_before_any_picture(tmp_path):
+def test_what_cannot_work_is_refused_before_any_image(tmp_path):
     source = save(tmp_path / "in", a=(32, 32))
     file = generator_file(tmp_path)
     (tmp_path / "file").write_text("")
@@ -174,7 +174,7 @@ def save_ids(folder, most, **maps):
 
 
 @pytest.mark.parametrize("with_instances", [False, True])
-def test_label_maps_become_pictures_of_their_size(tmp_path, with_instances):
+def test_label_maps_become_images_of_their_size(tmp_path, with_instances):
     file = spade_file(tmp_path, 6)
     sizes = {"a": (64, 96), "b": (61, 40), "c": (64, 96)}
     classes = 5 if with_instances else 6
@@ -182,7 +182,7 @@ def test_label_maps_become_pictures_of_their_size(tmp_path, with_instances):
     instances = save_ids(tmp_path / "instances", 9, **sizes) if with_instances else None
     assert translate_folder(file, labels, tmp_path / "out", 2, CPU, instances) == 3
     for name, (height, width) in sizes.items():
-        picture = np.array(opened(tmp_path / "out" / f"{name}.png"))
+        image = np.array(opened(tmp_path / "out" / f"{name}.png"))
         ids = torch.from_numpy(np.array(opened(labels / f"{name}.png"))).long()
         encoded = F.one_hot(ids, classes).permute(2, 0, 1).float()
         if instances is not None:
@@ -191,8 +191,8 @@ def test_label_maps_become_pictures_of_their_size(tmp_path, with_instances):
         padded = F.pad(encoded[None], (0, -width % 32, 0, -height % 32), mode="replicate")
         with torch.inference_mode():
             output = file.network()(padded)[0, :, :height, :width]
-        assert picture.shape == (height, width, 3)
-        assert np.abs(picture - ((output + 1) * 127.5).permute(1, 2, 0).numpy()).max() <= 0.51
+        assert image.shape == (height, width, 3)
+        assert np.abs(image - ((output + 1) * 127.5).permute(1, 2, 0).numpy()).max() <= 0.51
 
 
 def test_void_is_the_last_class(tmp_path):
@@ -245,7 +245,7 @@ def test_bad_label_maps_cost_no_other(tmp_path):
     with pytest.raises(InputError) as error:
         translate_folder(file, labels, tmp_path / "out", 1, CPU, instances)
     message = str(error.value)
-    assert "3 pictures failed, 1 are in" in message
+    assert "3 images failed, 1 are in" in message
     assert "b.png: is (32, 64), its label map (64, 64); expected the same height and width" in message
     assert "c.png" in message
     assert re.search(r"d\.png: .*7", message)

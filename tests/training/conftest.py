@@ -1,4 +1,4 @@
-"""A tiny recipe, tiny pictures and a bare Lightning trainer."""
+"""A tiny recipe, tiny images and a bare Lightning trainer."""
 
 import pytest
 import torch
@@ -38,17 +38,17 @@ def tiny_recipe():
 
 @pytest.fixture
 def pairs():
-    """Makes a list of (source, target) pictures, 32x32, of random blocks of colour."""
+    """Makes a list of (source, target) images, 32x32, of random blocks of colour."""
 
     def make(count, source_channels=3, target_channels=3, seed=0):
         random = torch.Generator().manual_seed(seed)
 
-        def picture(channels):
+        def image(channels):
             return (
                 (torch.rand(channels, 4, 4, generator=random) * 2 - 1).repeat_interleave(8, 1).repeat_interleave(8, 2)
             )
 
-        return [Batch(picture(source_channels), picture(target_channels)) for _ in range(count)]
+        return [Batch(image(source_channels), image(target_channels)) for _ in range(count)]
 
     return make
 

@@ -62,7 +62,7 @@ def test_each_side_leaves_the_other_alone(make, pairs, fit, monkeypatch):
 
 
 @pytest.mark.parametrize("domain", ["source", "target"])
-def test_picture_that_is_not_finite_stops_before_any_weight_changes(make, pairs, fit, domain):
+def test_image_that_is_not_finite_stops_before_any_weight_changes(make, pairs, fit, domain):
     module = make()
     before = weights(module)
     (pair,) = pairs(1)
@@ -91,7 +91,7 @@ def test_domains_of_different_channels(make, pairs, fit, source, target):
 def test_losses_are_the_published_ones(make, pairs, fit, monkeypatch):
     module = make(lambda_cycle=7, lambda_identity=0.3)
     (pair,) = pairs(1)
-    source, target = (picture[None] for picture in pair[:2])
+    source, target = (image[None] for image in pair[:2])
     g, f, d_target, d_source = (getattr(module, name) for name in NETWORKS)
     with torch.no_grad():
         expected = {
@@ -132,7 +132,7 @@ def test_discriminators_judge_what_the_pools_hand_back(make, pairs):
     old, new = (Batch(*(torch.full_like(image, value) for image in real[:2])) for value in (0.5, -0.5))
     for domain, pool in module.pools.items():
         assert torch.equal(pool.query(getattr(old, domain)), getattr(old, domain))
-        pool._exchange = lambda image, pool=pool: pool._pictures[0]
+        pool._exchange = lambda image, pool=pool: pool._images[0]
     losses = module._discriminator_losses(real, new)
     assert losses.keys() == {"discriminator", "discriminator_reverse"}
     judge, reverse = module.discriminator, module.reverse_discriminator

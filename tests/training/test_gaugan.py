@@ -31,7 +31,7 @@ def gradients(network):
 
 
 def scenes(count, seed=0):
-    """Label maps of random blocks, with pictures that have a colour for each class."""
+    """Label maps of random blocks, with images that have a colour for each class."""
     random = torch.Generator().manual_seed(seed)
     colours = torch.rand(CLASSES, 3, generator=random) * 2 - 1
 
@@ -43,7 +43,7 @@ def scenes(count, seed=0):
 
 
 def batch_of(pairs):
-    return Batch(*(torch.stack(pictures) for pictures in zip(*(pair[:2] for pair in pairs), strict=True)))
+    return Batch(*(torch.stack(images) for images in zip(*(pair[:2] for pair in pairs), strict=True)))
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_initial_weights_under_spectral_norm_do_not_depend_on_it():
     assert all(torch.equal(value, drawn[1][name]) for name, value in drawn[0].items())
 
 
-def test_picture_that_is_not_finite_stops_before_any_weight_changes(make, fit):
+def test_image_that_is_not_finite_stops_before_any_weight_changes(make, fit):
     module, (pair,) = make(lambda_feat=3), scenes(1)
     before = {name: parameter.clone() for name, parameter in module.named_parameters()}
     pair.target[0, 3, 5] = float("nan")

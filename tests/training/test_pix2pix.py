@@ -60,10 +60,10 @@ def test_each_side_leaves_the_other_alone(make, pairs, fit, monkeypatch):
 def test_losses_are_the_published_ones(make, pairs, fit):
     module = make(lambda_recon=30, gan_loss="vanilla")
     (pair,) = pairs(1)
-    source, target = (picture[None] for picture in pair[:2])
+    source, target = (image[None] for image in pair[:2])
     with torch.no_grad():
         fake = module.generator(source)
-        real_logits, fake_logits = (module.discriminator(torch.cat([source, picture], 1)) for picture in (target, fake))
+        real_logits, fake_logits = (module.discriminator(torch.cat([source, image], 1)) for image in (target, fake))
         expected = -(real_logits.sigmoid().log().mean() + (1 - fake_logits.sigmoid()).log().mean()) / 2
     metrics = fit(module, [pair]).callback_metrics
     torch.testing.assert_close(metrics["loss/discriminator"], expected)
@@ -71,7 +71,7 @@ def test_losses_are_the_published_ones(make, pairs, fit):
 
 
 @pytest.mark.parametrize("domain", ["source", "target"])
-def test_picture_that_is_not_finite_stops_before_any_weight_changes(make, pairs, fit, domain):
+def test_image_that_is_not_finite_stops_before_any_weight_changes(make, pairs, fit, domain):
     module = make()
     before = weights(module)
     (pair,) = pairs(1)

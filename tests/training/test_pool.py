@@ -5,7 +5,7 @@ from ganc_nni.training.pool import ImagePool
 
 
 def numbered(*numbers):
-    """Pictures that are told apart by their value."""
+    """Images that are told apart by their value."""
     return torch.tensor([float(number) for number in numbers]).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
 
 
@@ -38,25 +38,25 @@ def test_half_are_new_and_half_are_old_and_each_old_comes_once():
 def test_every_place_is_exchanged():
     pool = ImagePool(5, seed=0)
     run(pool, range(200))
-    kept = [int(picture.mean()) for picture in pool.state_dict()["pictures"]]
+    kept = [int(image.mean()) for image in pool.state_dict()["pictures"]]
     assert min(kept) > 100
 
 
 def test_shape_and_gradient():
     pool = ImagePool(3, seed=0)
-    pictures = numbered(*range(8)).clone().requires_grad_()
-    returned = pool.query(pictures)
-    assert returned.shape == pictures.shape
+    images = numbered(*range(8)).clone().requires_grad_()
+    returned = pool.query(images)
+    assert returned.shape == images.shape
     assert not returned.requires_grad
-    assert not ImagePool(0, seed=0).query(pictures).requires_grad
+    assert not ImagePool(0, seed=0).query(images).requires_grad
 
 
-def test_kept_pictures_do_not_hold_their_batch():
+def test_kept_images_do_not_hold_their_batch():
     pool = ImagePool(2, seed=0)
     pool.query(numbered(*range(8)).clone())
     assert len(pool) == 2
-    for picture in pool.state_dict()["pictures"]:
-        assert picture.untyped_storage().nbytes() == picture.numel() * picture.element_size()
+    for image in pool.state_dict()["pictures"]:
+        assert image.untyped_storage().nbytes() == image.numel() * image.element_size()
 
 
 def test_seed_decides():
@@ -85,12 +85,12 @@ def test_state_does_not_follow_the_pool(tmp_path):
     run(pool, range(4))
     state = pool.state_dict()
     run(pool, range(4, 40))
-    assert [int(picture.mean()) for picture in state["pictures"]] == [0, 1, 2, 3]
+    assert [int(image.mean()) for image in state["pictures"]] == [0, 1, 2, 3]
     torch.save(state, tmp_path / "state.pt")
     torch.load(tmp_path / "state.pt", weights_only=True)
 
 
-def test_smaller_pool_drops_pictures():
+def test_smaller_pool_drops_images():
     pool = ImagePool(4, seed=0)
     run(pool, range(4))
     smaller = ImagePool(2, seed=0)

@@ -17,7 +17,7 @@ from ganc_nni.training.checkpointing import find_start, read_whole
 
 SCHEDULE = {"epochs": 2, "decay_epochs": 2, "batch_size": 2, "validate_every": 2}
 SECTIONS = {
-    # 11 pictures to train on: 5 batches an epoch
+    # 11 images to train on: 5 batches an epoch
     "data": {"layout": "unpaired", "procedural_images": 20, "search_fraction": 0.45, "image_size": [32, 32]},
     "teacher": {"width": 4, "n_blocks": 3, "schedule": SCHEDULE, "pool_size": 3},
     "metric": {"name": "frechet_random", "min_images": 5},
@@ -114,7 +114,7 @@ def test_a_training_may_be_cut_many_times(tiny_folder, undisturbed, monkeypatch)
 def test_worker_processes_change_nothing(tiny_folder, undisturbed):
     run = new_run(data={"workers": 2})
     with pytest.raises(Cut):
-        # a worker counts its own pictures
+        # a worker counts its own images
         train(run, 4)
     run = new_run(data={"workers": 1})
     train(run)

@@ -21,7 +21,7 @@ COLOURS = torch.tensor([[0.8, -0.8, -0.8], [-0.8, 0.8, -0.8], [-0.8, -0.8, 0.8]]
 
 
 def scenes(count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Noisy pictures 32x32 of a sky of one colour over a ground of another; the left edge is void."""
+    """Noisy images 32x32 of a sky of one colour over a ground of another; the left edge is void."""
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _ in range(count):
@@ -29,15 +29,15 @@ def scenes(count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
         ids = torch.full((32, 32), sky)
         ids[int(torch.randint(8, 24, (1,), generator=generator)) :] = ground
         noise = 0.2 * torch.randn(3, 32, 32, generator=generator)
-        picture = (COLOURS[ids].permute(2, 0, 1) + noise).clamp(-1, 1)
+        image = (COLOURS[ids].permute(2, 0, 1) + noise).clamp(-1, 1)
         ids[:, :2] = IGNORE
-        found.append((picture, ids))
+        found.append((image, ids))
     return found
 
 
 def loss(segmenter: Segmenter) -> float:
-    pictures, ids = (torch.stack(values) for values in zip(*scenes(8, seed=3), strict=True))
-    return F.cross_entropy(segmenter(pictures), ids, ignore_index=IGNORE).item()
+    images, ids = (torch.stack(values) for values in zip(*scenes(8, seed=3), strict=True))
+    return F.cross_entropy(segmenter(images), ids, ignore_index=IGNORE).item()
 
 
 def train(folder: Path, count: int = 32, **options) -> dict[str, float]:
@@ -83,7 +83,7 @@ def test_it_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         train(tmp_path, count=8, epochs=2)
 
     assert f"resuming from {tmp_path / 'last.ckpt'}" in caplog.text
-    assert "real test pictures" in caplog.text
+    assert "real test images" in caplog.text
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
@@ -92,7 +92,7 @@ class Cut(Exception):
 
 
 class CutShort(list):
-    """Pictures that break off when so many have been taken."""
+    """Images that break off when so many have been taken."""
 
     left = 0
 
@@ -107,29 +107,29 @@ class CutShort(list):
 def test_one_that_is_cut_goes_on_bit_for_bit(tmp_path: Path, monkeypatch, batches: int) -> None:
     monkeypatch.setattr(checkpointing, "SECONDS", 0.0)
     monkeypatch.setattr(checkpointing, "SHARE", float("inf"))
-    pictures = CutShort(scenes(12, 0))
-    pictures.left = 4 * batches
+    images = CutShort(scenes(12, 0))
+    images.left = 4 * batches
 
-    def run(pictures: list[tuple[Tensor, Tensor]], name: str) -> dict[str, Tensor]:
+    def run(images: list[tuple[Tensor, Tensor]], name: str) -> dict[str, Tensor]:
         settings = {"epochs": 3, "batch_size": 4, "device": "cpu"}
-        train_segmenter(pictures, scenes(4, 1), NAME, CLASSES, IGNORE, tmp_path / name, **settings)
+        train_segmenter(images, scenes(4, 1), NAME, CLASSES, IGNORE, tmp_path / name, **settings)
         return load_weights(tmp_path / name / "segmenter.safetensors")
 
     with pytest.raises(Cut):
-        run(pictures, "cut")
+        run(images, "cut")
     found, expected = run(scenes(12, 0), "cut"), run(scenes(12, 0), "whole")
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
 
 
 def test_test_maps_may_have_another_size(tmp_path: Path) -> None:
-    test = [(picture, ids.repeat_interleave(2, 0).repeat_interleave(3, 1)) for picture, ids in scenes(3, 1)]
+    test = [(image, ids.repeat_interleave(2, 0).repeat_interleave(3, 1)) for image, ids in scenes(3, 1)]
     figures = train_segmenter(scenes(8, 0), test, NAME, CLASSES, IGNORE, tmp_path, epochs=1, batch_size=8, device="cpu")
 
     assert 0 <= figures["miou"] <= 1
 
 
 def test_void_maps_teach_nothing(tmp_path: Path) -> None:
-    void = [(picture, torch.full_like(ids, IGNORE)) for picture, ids in scenes(4, 0)]
+    void = [(image, torch.full_like(ids, IGNORE)) for image, ids in scenes(4, 0)]
     figures = train_segmenter(void, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, batch_size=2, device="cpu")
 
     assert 0 <= figures["miou"] <= 1
@@ -184,22 +184,22 @@ def test_void_pixels_do_not_count_in_the_loss(monkeypatch, void: int) -> None:
 
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
-    wrong = [(picture, torch.where(ids == IGNORE, 5, ids)) for picture, ids in scenes(4, 0)]
+    wrong = [(image, torch.where(ids == IGNORE, 5, ids)) for image, ids in scenes(4, 0)]
 
     with pytest.raises(InputError, match="a training label map has id 5; expected 0 to 2, or 9"):
         train_segmenter(wrong, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, device="cpu")
 
 
 def test_a_loss_that_is_not_finite_stops_it(tmp_path: Path) -> None:
-    broken = [(torch.full_like(picture, float("nan")), ids) for picture, ids in scenes(4, 0)]
+    broken = [(torch.full_like(image, float("nan")), ids) for image, ids in scenes(4, 0)]
 
     with pytest.raises(TrainingError, match=r"loss is nan at step 0 \(epoch 0\); lower its learning rate"):
         train_segmenter(broken, scenes(2, 1), NAME, CLASSES, IGNORE, tmp_path, epochs=1, device="cpu")
 
 
 @pytest.mark.parametrize(("count", "tests", "batch"), [(1, 1, 4), (4, 0, 4), (4, 1, 1)])
-def test_too_few_pictures_are_refused(count: int, tests: int, batch: int, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"got {count} training pictures in batches of {batch} and {tests} test"):
+def test_too_few_images_are_refused(count: int, tests: int, batch: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"got {count} training images in batches of {batch} and {tests} test"):
         train_segmenter(scenes(count, 0), scenes(tests, 1), NAME, CLASSES, IGNORE, tmp_path, batch_size=batch)
 
 

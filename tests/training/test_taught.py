@@ -216,7 +216,7 @@ def test_recipes_that_cannot_work_are_told(sections, told):
     [
         (40, 0.6, "data.search_fraction: got 0.6; of a folder of inputs alone"),
         (2, 0.01, "makes none of its 2 images a test image"),
-        (0, 0.2, "no picture|holds no|no images"),
+        (0, 0.2, "no image|holds no|no images"),
     ],
 )
 def test_folders_that_cannot_be_split_are_told(place, count, fraction, told):

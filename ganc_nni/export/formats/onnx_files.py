@@ -59,5 +59,5 @@ class Int8(Onnx):
     def model(self, network: Deployable) -> Any:
         """See :class:`Onnx`."""
         if network.calibration is None:
-            raise InputError("int8: no training pictures to calibrate on; give some, or leave int8 out")
+            raise InputError("int8: no training images to calibrate on; give some, or leave int8 out")
         return to_int8(network.model, network.calibration())

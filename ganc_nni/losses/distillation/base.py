@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from ganc_nni.losses.adversarial import Judgement
 
-Picture = Literal["fake", "real", "taught"]
-"""The student's pictures, those of the target domain, and the teacher's."""
+Image = Literal["fake", "real", "taught"]
+"""The student's images, those of the target domain, and the teacher's."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training step as losses see it; pictures are ``N x C x H x W`` in [-1, 1].
+    """One training step as losses see it; images are ``N x C x H x W`` in [-1, 1].
 
     Attributes:
         source: What student and teacher have read.
-        target: Real pictures of the target domain; where ``paired``, the truth of ``source``.
+        target: Real images of the target domain; where ``paired``, the truth of ``source``.
         paired: Whether the data are paired.
         fake: What the student has made of ``source``.
         taught: What the teacher has made of it.
@@ -31,8 +31,8 @@ class Step:
         mappings: A learned 1x1 convolution a layer, from the student's channels to the teacher's.
         led: Whether ``taught`` is the output of the largest sub-generator, which is then followed in place of the
             ground truth, too.
-        judged: The discriminator's judgements of the pictures that some loss has asked for.
-        seen: The activations of VGG19 for the pictures that some loss has asked for.
+        judged: The discriminator's judgements of the images that some loss has asked for.
+        seen: The activations of VGG19 for the images that some loss has asked for.
     """
 
     source: Tensor
@@ -44,21 +44,21 @@ class Step:
     taught_features: Sequence[Tensor]
     mappings: Sequence[nn.Module] = ()
     led: bool = False
-    judged: Mapping[Picture, Judgement] = field(default_factory=dict)
-    seen: Mapping[Picture, list[Tensor]] = field(default_factory=dict)
+    judged: Mapping[Image, Judgement] = field(default_factory=dict)
+    seen: Mapping[Image, list[Tensor]] = field(default_factory=dict)
 
     @property
     def truth(self) -> Tensor | None:
-        """The picture that ``source`` should become, where there is one."""
+        """The image that ``source`` should become, where there is one."""
         return self.target if self.paired and not self.led else None
 
-    def picture(self, which: Picture) -> Tensor:
-        """The pictures of that name."""
+    def image(self, which: Image) -> Tensor:
+        """The images of that name."""
         return {"fake": self.fake, "real": self.target, "taught": self.taught}[which]
 
-    def shown(self, which: Picture) -> Tensor:
+    def shown(self, which: Image) -> Tensor:
         """What a discriminator gets to see of them: with pairs the source's channels come first."""
-        return together(self.source, self.picture(which), self.paired)
+        return together(self.source, self.image(which), self.paired)
 
 
 def together(source: Tensor, images: Tensor, paired: bool) -> Tensor:
@@ -74,17 +74,17 @@ class DistillationLoss(nn.Module, ABC):
 
     Attributes:
         name: What curves and checks call it.
-        judges: Pictures whose judgement by the student's discriminator it reads, in :attr:`Step.judged`.
-        follows_pictures: Whether nothing of the teacher but its pictures is compared, so that any teacher will do.
+        judges: Images whose judgement by the student's discriminator it reads, in :attr:`Step.judged`.
+        follows_images: Whether nothing of the teacher but its images is compared, so that any teacher will do.
         reads_features: Whether it reads the teacher's distilled activations.
-        sees: Pictures whose VGG19 activations it reads, in :attr:`Step.seen`.
+        sees: Images whose VGG19 activations it reads, in :attr:`Step.seen`.
     """
 
     name: ClassVar[str]
-    follows_pictures: bool = False
+    follows_images: bool = False
     reads_features: bool = False
-    judges: tuple[Picture, ...] = ()
-    sees: tuple[Picture, ...] = ()
+    judges: tuple[Image, ...] = ()
+    sees: tuple[Image, ...] = ()
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:

@@ -37,11 +37,11 @@ class FeatureMatching(DistillationLoss):
 
 
 class DiscriminatorFeatures(DistillationLoss):
-    """``mean over the scales of sum_l mean|D_l(S(x)) - D_l(T(x))|``: a discriminator's eye for the teacher's pictures.
+    """``mean over the scales of sum_l mean|D_l(S(x)) - D_l(T(x))|``: a discriminator's eye for the teacher's images.
 
     From discriminator-cooperated distillation (DCD, arXiv 2212.14169). D is the discriminator with which the teacher
     was trained, frozen; a teacher from a checkpoint has none, and then it is the student's own, which is trained
-    meanwhile. Here D looks at the two generators' pictures, with all of its layers but the logits; the published code
+    meanwhile. Here D looks at the two generators' images, with all of its layers but the logits; the published code
     shows it their intermediate activations, mapped to three channels, and reads one layer.
 
     Args:
@@ -49,7 +49,7 @@ class DiscriminatorFeatures(DistillationLoss):
     """
 
     name = "discriminator_features"
-    follows_pictures = True
+    follows_images = True
 
     def __init__(self, discriminator: Discriminator | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Losses that look at pictures, nearly all of them at the teacher's beside the student's."""
+"""Losses that look at images, nearly all of them at the teacher's beside the student's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Reconstruction(DistillationLoss):
     """``distance(S(x), y)`` with the truth y, or T(x) where there is none (GAN Compression, 2003.08936, eq. 1).
 
     Args:
-        distance: Of two batches of pictures, see :func:`ganc_nni.losses.build_reconstruction`.
+        distance: Of two batches of images, see :func:`ganc_nni.losses.build_reconstruction`.
     """
 
     name = "recon"
@@ -38,11 +38,11 @@ class Reconstruction(DistillationLoss):
 class Structure(DistillationLoss):
     """``1 - SSIM(S(x), T(x))``, the structural loss of OMGD (arXiv 2108.06908).
 
-    SSIM as published (Wang et al. 2004): Gaussian window of sigma 1.5, k1 0.01, k2 0.03; the range of pictures is 2.
+    SSIM as published (Wang et al. 2004): Gaussian window of sigma 1.5, k1 0.01, k2 0.03; the range of images is 2.
     """
 
     name = "ssim"
-    follows_pictures = True
+    follows_images = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`; 0 to 2."""
@@ -62,7 +62,7 @@ class Style(DistillationLoss):
     """
 
     name = "style"
-    follows_pictures = True
+    follows_images = True
     sees = ("fake", "taught")
 
     def forward(self, step: Step) -> Tensor:
@@ -79,7 +79,7 @@ class Content(DistillationLoss):
     """
 
     name = "content"
-    follows_pictures = True
+    follows_images = True
     sees = ("fake", "taught")
 
     def forward(self, step: Step) -> Tensor:
@@ -88,9 +88,9 @@ class Content(DistillationLoss):
 
 
 class TotalVariation(DistillationLoss):
-    """``mean_n sum_cij |d_i S(x)| + |d_j S(x)|``: differences of neighbouring pixels, added up over each picture.
+    """``mean_n sum_cij |d_i S(x)| + |d_j S(x)|``: differences of neighbouring pixels, added up over each image.
 
-    From OMGD (arXiv 2108.06908). It has no teacher; 0 for pictures of one colour.
+    From OMGD (arXiv 2108.06908). It has no teacher; 0 for images of one colour.
     """
 
     name = "tv"
@@ -108,7 +108,7 @@ class Wavelet(DistillationLoss):
     """
 
     name = "wavelet"
-    follows_pictures = True
+    follows_images = True
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`."""

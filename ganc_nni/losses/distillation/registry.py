@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from ganc_nni.losses.adversarial import GAN_LOSSES, build_reconstruction, judge
 from ganc_nni.losses.discriminators import Discriminator
-from ganc_nni.losses.distillation.base import DistillationLoss, Picture, Step
+from ganc_nni.losses.distillation.base import DistillationLoss, Image, Step
 from ganc_nni.losses.distillation.discriminator import Adversarial, DiscriminatorFeatures, FeatureMatching
 from ganc_nni.losses.distillation.features import ChannelDistillation, KernelAlignment, MappedFeatures
 from ganc_nni.losses.distillation.images import Content, Reconstruction, Structure, Style, TotalVariation, Wavelet
 from ganc_nni.losses.vgg import Vgg19
 from ganc_nni.recipe import DistillationRecipe
 
-PICTURES: tuple[Picture, ...] = ("fake", "real", "taught")
+IMAGES: tuple[Image, ...] = ("fake", "real", "taught")
 """The order in which a discriminator gets to see them."""
 
 
@@ -91,18 +91,18 @@ class Objective(nn.Module):
     def _members(self) -> list[DistillationLoss]:
         return [loss for loss in self.losses if isinstance(loss, DistillationLoss)]
 
-    def forward(self, step: Step, discriminator: Discriminator, pictures_alone: bool = False) -> dict[str, Tensor]:
+    def forward(self, step: Step, discriminator: Discriminator, images_alone: bool = False) -> dict[str, Tensor]:
         """Every loss times its weight, by name.
 
         Args:
             step: Without judgements and activations of VGG19: they are made here, once for all losses.
             discriminator: The student's; its parameters should not require gradients.
-            pictures_alone: Only the losses that follow the teacher's pictures and nothing else.
+            images_alone: Only the losses that follow the teacher's images and nothing else.
         """
         members = [
             (weight, loss)
             for weight, loss in zip(self.weights, self._members(), strict=True)
-            if loss.follows_pictures or not pictures_alone
+            if loss.follows_images or not images_alone
         ]
         if judges := _in_order(name for _, loss in members for name in loss.judges):
             judgements = judge(discriminator, *(step.shown(name) for name in judges))
@@ -111,12 +111,12 @@ class Objective(nn.Module):
             step = replace(step, seen={name: self._see(step, name) for name in sees})
         return {loss.name: weight * loss(step) for weight, loss in members}
 
-    def _see(self, step: Step, name: Picture) -> list[Tensor]:
+    def _see(self, step: Step, name: Image) -> list[Tensor]:
         with torch.set_grad_enabled(name == "fake" and torch.is_grad_enabled()):
-            return self.vgg(step.picture(name))
+            return self.vgg(step.image(name))
 
 
-def _in_order(names: Iterable[Picture]) -> list[Picture]:
+def _in_order(names: Iterable[Image]) -> list[Image]:
     """Each name once."""
     wanted = set(names)
-    return [name for name in PICTURES if name in wanted]
+    return [name for name in IMAGES if name in wanted]

@@ -19,9 +19,9 @@ _SCALES = (0.5, 0.75)
 
 
 class DeepLabV2(nn.Module):
-    """Logits at about an eighth of the resolution, ``N x classes x h x w``, of pictures ``N x 3 x H x W``.
+    """Logits at about an eighth of the resolution, ``N x classes x h x w``, of images ``N x 3 x H x W``.
 
-    The picture is seen three times, at 1, 0.75 and 0.5 of its size; the largest of the three logits of a pixel and
+    The image is seen three times, at 1, 0.75 and 0.5 of its size; the largest of the three logits of a pixel and
     class counts (section 4.1.2 of the paper, "MSC").
 
     Args:

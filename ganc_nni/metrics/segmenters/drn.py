@@ -11,11 +11,11 @@ from torchvision.models.resnet import Bottleneck
 
 # Residual stages: channels inside a bottleneck (a quarter of those outside), blocks, stride, dilation.
 _STAGES = ((64, 3, 2, 1), (128, 4, 2, 1), (256, 23, 1, 2), (512, 3, 1, 4))
-_DOWN = 8  # a side of the picture over that of the feature map
+_DOWN = 8  # a side of the image over that of the feature map
 
 
 class DrnD105(nn.Module):
-    """Logits, ``N x classes x 8*ceil(H/8) x 8*ceil(W/8)``, of pictures ``N x 3 x H x W``.
+    """Logits, ``N x classes x 8*ceil(H/8) x 8*ceil(W/8)``, of images ``N x 3 x H x W``.
 
     Args:
         classes: Of the labels; 19 in Cityscapes.

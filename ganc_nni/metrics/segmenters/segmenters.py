@@ -1,4 +1,4 @@
-"""Segmentation networks by name, each with its own normalisation, and the frozen form in which they score pictures."""
+"""Segmentation networks by name, each with its own normalisation, and the frozen form in which they score images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ganc_nni.core.structured import parse_json
 from ganc_nni.metrics.segmenters.deeplab import DeepLabV2
 from ganc_nni.metrics.segmenters.drn import DrnD105
 
-Resizes = Literal["logits", "pictures"]
+Resizes = Literal["logits", "images"]
 
 METADATA_KEY = "segmenter"
 """Entry of a safetensors file's metadata: JSON of the network's ``name`` and its number of ``classes``."""
@@ -33,7 +33,7 @@ class Kind:
 
     Attributes:
         make: Builds it for a number of classes; its output is logits, or a dictionary that has them as ``out``.
-        mean: Of red, green, blue in [0, 1]; subtracted from a picture.
+        mean: Of red, green, blue in [0, 1]; subtracted from a image.
         std: The same channels are then divided by it.
         bgr: The network wants blue first.
         resizes: What is brought to the size of a label map before the two are compared, as the network's authors do.
@@ -71,7 +71,7 @@ NETWORKS: dict[str, Kind] = {
         mean=(122.675 / 255, 116.669 / 255, 104.008 / 255),
         std=(1 / 255, 1 / 255, 1 / 255),
         bgr=True,
-        resizes="pictures",
+        resizes="images",
         classes=182,
         published="https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/"
         "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
@@ -81,7 +81,7 @@ NETWORKS: dict[str, Kind] = {
 
 
 class SegmentationNetwork(nn.Module):
-    """A network of the table behind its own normalisation: pictures in [-1, 1] in, logits of their size out.
+    """A network of the table behind its own normalisation: images in [-1, 1] in, logits of their size out.
 
     Args:
         kind: Its entry in the table.
@@ -99,7 +99,7 @@ class SegmentationNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(kind.std).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``N x classes x H x W`` of pictures ``N x 3 x H x W`` in [-1, 1]."""
+        """Logits ``N x classes x H x W`` of images ``N x 3 x H x W`` in [-1, 1]."""
         inputs = ((images + 1) / 2 - self.mean) / self.std
         logits = self.network(inputs.flip(1) if self.bgr else inputs)
         if isinstance(logits, dict):
@@ -110,15 +110,15 @@ class SegmentationNetwork(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A frozen segmentation network that scores pictures: no gradients, evaluation mode and float32 whatever happens.
+    """A frozen segmentation network that scores images: no gradients, evaluation mode and float32 whatever happens.
 
     Args:
-        network: From pictures ``N x 3 x H x W`` in [-1, 1] to logits ``N x classes x H x W``.
+        network: From images ``N x 3 x H x W`` in [-1, 1] to logits ``N x classes x H x W``.
         name: As in a recipe and in reports.
         classes: How many labels it tells apart.
         weights_sha256: Hash of the weights' file, hexadecimal; scores are only comparable where it is the same.
         resizes: What is brought to the size of a label map before the two are compared: its ``logits``, or the
-            ``pictures`` before it sees them.
+            ``images`` before it sees them.
     """
 
     def __init__(
@@ -134,10 +134,10 @@ class Segmenter(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``N x classes x H x W`` of pictures ``N x 3 x H x W`` in [-1, 1].
+        """Logits ``N x classes x H x W`` of images ``N x 3 x H x W`` in [-1, 1].
 
         Raises:
-            ValueError: Pictures of another shape or not of a floating type.
+            ValueError: Images of another shape or not of a floating type.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images: got {images.dtype} {tuple(images.shape)}; expected floats, N x 3 x H x W")
@@ -146,7 +146,7 @@ class Segmenter(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where pictures have to be."""
+        """Where images have to be."""
         return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     def train(self, mode: bool = True) -> Segmenter:

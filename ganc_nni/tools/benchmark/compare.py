@@ -50,7 +50,7 @@ class Settings:
 
     Attributes:
         size: Height and width, pixels.
-        batch: Pictures at once.
+        batch: Images at once.
         threads: Of the CPU.
         warmup: Passes that do not count.
         repeats: Passes that do.

@@ -60,10 +60,10 @@ def _onnx(order: dict[str, Any]) -> tuple[Pass, Peak]:
     options.intra_op_num_threads = order["threads"]
     options.log_severity_level = 3
     session = ort.InferenceSession(order["file"], options, providers=["CPUExecutionProvider"])
-    pictures = np.random.default_rng(0).uniform(-1, 1, order["shape"]).astype(np.float32)
+    images = np.random.default_rng(0).uniform(-1, 1, order["shape"]).astype(np.float32)
 
     def once() -> None:
-        session.run(None, {"input": pictures})
+        session.run(None, {"input": images})
 
     return once, peak
 
@@ -76,14 +76,14 @@ def _torch(order: dict[str, Any]) -> tuple[Pass, Peak]:
     torch.set_num_threads(order["threads"])
     device, peak = torch.device(order["device"]), _memory()
     network = torch.load(order["file"], weights_only=False).eval().to(device)  # written by the process that asks
-    pictures = torch.rand(order["shape"], generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(device)
+    images = torch.rand(order["shape"], generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(device)
     if order["way"] == "channels_last":
-        network, pictures = (each.to(memory_format=torch.channels_last) for each in (network, pictures))
+        network, images = (each.to(memory_format=torch.channels_last) for each in (network, images))
     generate = torch.compile(network) if order["way"] == "compile" else network
 
     def once() -> None:
         with torch.inference_mode():
-            generate(pictures)
+            generate(images)
         if device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -1,4 +1,4 @@
-"""Small picture files for the tests of this folder."""
+"""Small image files for the tests of this folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,16 +38,16 @@ def save_labelled(root: Path, part: str, count: int, size: tuple[int, int] = (32
 def save_cityscapes(root: Path, cities: Mapping[str, int], part: str, size: tuple[int, int] = (32, 32)) -> None:
     """Cityscapes' own files: so many of each city."""
     for city, count in cities.items():
-        truth, pictures = root / "gtFine" / part / city, root / "leftImg8bit" / part / city
+        truth, images = root / "gtFine" / part / city, root / "leftImg8bit" / part / city
         truth.mkdir(parents=True)
-        pictures.mkdir(parents=True)
+        images.mkdir(parents=True)
         for number in range(count):
             name = f"{city}_{number:06d}_000019"
             Image.fromarray(patches(number, size)).save(truth / f"{name}_gtFine_labelIds.png")
             numbers = patches(number + 1, size, 0, 34000, np.uint16)
             Image.fromarray(numbers).save(truth / f"{name}_gtFine_instanceIds.png")
             noise(number, size).save(truth / f"{name}_gtFine_color.png")
-            noise(number, size).save(pictures / f"{name}_leftImg8bit.png")
+            noise(number, size).save(images / f"{name}_leftImg8bit.png")
 
 
 def save_folder(folder: Path, count: int, size: tuple[int, int] = (32, 32), seed: int = 0) -> list[Path]:

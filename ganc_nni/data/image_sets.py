@@ -1,4 +1,4 @@
-"""What every set of pictures offers, whether its pictures are files or are drawn."""
+"""What every set of images offers, whether its images are files or are drawn."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -14,18 +14,18 @@ from torch.utils.data import Dataset
 from ganc_nni.data.transforms import Crop, Size, resize, to_tensor
 
 
-class PictureSet(Dataset[Tensor], ABC):
-    """Pictures of one domain in a fixed order, all of one size; item i is ``C x H x W`` in [-1, 1], always the same.
+class ImageSet(Dataset[Tensor], ABC):
+    """Images of one domain in a fixed order, all of one size; item i is ``C x H x W`` in [-1, 1], always the same.
 
     Args:
-        names: File name of each picture.
+        names: File name of each image.
         channels: Of an item; 1: grey, 3: RGB.
         size: Height and width, pixels.
-        cache: Keep each picture in memory, as bytes, once it was used. A worker process of a loader keeps its own.
+        cache: Keep each image in memory, as bytes, once it was used. A worker process of a loader keeps its own.
     """
 
     resampling: ClassVar[Image.Resampling] = Image.Resampling.BICUBIC
-    """How a picture of another size is resized."""
+    """How a image of another size is resized."""
 
     def __init__(self, names: Sequence[str], channels: int, size: Size, cache: bool) -> None:
         self.names = tuple(names)
@@ -40,7 +40,7 @@ class PictureSet(Dataset[Tensor], ABC):
         return self.tensor(self.image(index))
 
     def placed(self, index: int, crop: Crop) -> Tensor:
-        """The part of picture ``index`` that the crop shows."""
+        """The part of image ``index`` that the crop shows."""
         return self.tensor(crop.apply(self.image(index)))
 
     def tensor(self, image: Image.Image) -> Tensor:
@@ -48,10 +48,10 @@ class PictureSet(Dataset[Tensor], ABC):
         return to_tensor(image)
 
     def image(self, index: int) -> Image.Image:
-        """Picture ``index`` as PIL holds it, resized, mode ``L`` or ``RGB``. Callers must not change it.
+        """Image ``index`` as PIL holds it, resized, mode ``L`` or ``RGB``. Callers must not change it.
 
         Raises:
-            IndexError: There is no such picture.
+            IndexError: There is no such image.
             InputError: It cannot be read.
         """
         self._refuse_outside(index)
@@ -70,11 +70,11 @@ class PictureSet(Dataset[Tensor], ABC):
 
     def _refuse_outside(self, index: int) -> None:
         if not 0 <= index < len(self):  # also what ends a for loop over the set
-            raise IndexError(f"picture {index} of {len(self)}")
+            raise IndexError(f"image {index} of {len(self)}")
 
     @abstractmethod
     def _read(self, index: int) -> Image.Image:
-        """The picture in the right mode, of any size."""
+        """The image in the right mode, of any size."""
 
     @abstractmethod
     def content_paths(self) -> tuple[Path, ...]:
@@ -82,23 +82,23 @@ class PictureSet(Dataset[Tensor], ABC):
 
     @abstractmethod
     def _content(self, index: int) -> bytes:
-        """The bytes that the picture is made from."""
+        """The bytes that the image is made from."""
 
     def _variant(self) -> str:
         """What else is done to the content, in words."""
         return ""
 
 
-class Redrawn(PictureSet):
-    """Pictures drawn from several sets of one domain, without replacement.
+class Redrawn(ImageSet):
+    """Images drawn from several sets of one domain, without replacement.
 
     Args:
-        sets: The sets; pictures of one size and number of channels.
-        count: How many pictures.
+        sets: The sets; images of one size and number of channels.
+        count: How many images.
         seed: Decides which; the same for sets of the same lengths.
     """
 
-    def __init__(self, sets: Sequence[PictureSet], count: int, seed: int) -> None:
+    def __init__(self, sets: Sequence[ImageSet], count: int, seed: int) -> None:
         self._sets = tuple(sets)
         everything = [(each, index) for each in sets for index in range(len(each))]
         order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed))
@@ -107,13 +107,13 @@ class Redrawn(PictureSet):
         super().__init__(names, sets[0].channels, sets[0].size, cache=False)
 
     def _read(self, index: int) -> Image.Image:
-        pictures, number = self._picks[index]
-        return pictures.image(number)
+        images, number = self._picks[index]
+        return images.image(number)
 
     def content_paths(self) -> tuple[Path, ...]:
         """Those of all the sets that are drawn from."""
         return tuple(path for each in self._sets for path in each.content_paths())
 
     def _content(self, index: int) -> bytes:
-        pictures, number = self._picks[index]
-        return f"{pictures._variant()} ".encode() + pictures._content(number)
+        images, number = self._picks[index]
+        return f"{images._variant()} ".encode() + images._content(number)

@@ -1,4 +1,4 @@
-"""Folders of pictures as feature networks get them."""
+"""Folders of images as feature networks get them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Resize = Literal["pytorch-fid", "clean"]
 _SIDE = 299  # pixels; what Inception v3 sees
 
 
-class PictureFiles:
-    """RGB pictures ``3 x H x W`` in [-1, 1], at their own size or resized the clean way; may differ in size.
+class ImageFiles:
+    """RGB images ``3 x H x W`` in [-1, 1], at their own size or resized the clean way; may differ in size.
 
     Args:
         paths: The files.
@@ -44,13 +44,13 @@ class PictureFiles:
         return resize_clean(image) / 127.5 - 1 if self.resize == "clean" else to_tensor(image)
 
     def digest(self) -> str:
-        """See :class:`~ganc_nni.metrics.Pictures`."""
+        """See :class:`~ganc_nni.metrics.Images`."""
         parts = (hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths)
         return hashlib.sha256("\n".join((self.resize, *parts)).encode()).hexdigest()
 
 
 def resize_clean(image: Image.Image) -> Tensor:
-    """An RGB picture at 299 x 299, ``3 x 299 x 299`` float32 in [0, 255].
+    """An RGB image at 299 x 299, ``3 x 299 x 299`` float32 in [0, 255].
 
     Antialiased bicubic without rounding to 8 bits: clean-fid's (Parmar et al., arXiv 2104.11222, section 3).
     """

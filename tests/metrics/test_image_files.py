@@ -7,8 +7,8 @@ from cleanfid.resize import build_resizer
 from PIL import Image
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.metrics import PictureFiles
-from ganc_nni.metrics.pictures import resize_clean
+from ganc_nni.metrics import ImageFiles
+from ganc_nni.metrics.image_files import resize_clean
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -30,17 +30,17 @@ def test_pictures_keep_their_size_or_get_the_network_s(tmp_path: Path) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, size in zip(paths, ((20, 30), (40, 8)), strict=True):
         Image.fromarray(noise(*size)).save(path)
-    own, clean = PictureFiles(paths), PictureFiles(paths, "clean")
+    own, clean = ImageFiles(paths), ImageFiles(paths, "clean")
     assert [tuple(own[i].shape) for i in (0, 1)] == [(3, 20, 30), (3, 40, 8)]
     assert [tuple(clean[i].shape) for i in (0, 1)] == [(3, 299, 299)] * 2
     assert torch.equal(own[0], torch.from_numpy(noise(20, 30)).permute(2, 0, 1) / 127.5 - 1)
     assert -1 <= clean[0].min() < clean[0].max() <= 1
 
 
-def test_grey_pictures_become_rgb(tmp_path: Path) -> None:
+def test_grey_images_become_rgb(tmp_path: Path) -> None:
     Image.fromarray(noise(20, 30)[..., 0]).save(tmp_path / "grey.png")
-    picture = PictureFiles([tmp_path / "grey.png"])[0]
-    assert torch.equal(picture[0], picture[2])
+    image = ImageFiles([tmp_path / "grey.png"])[0]
+    assert torch.equal(image[0], image[2])
 
 
 def test_the_digest_knows_content_order_and_resize(tmp_path: Path) -> None:
@@ -48,18 +48,18 @@ def test_the_digest_knows_content_order_and_resize(tmp_path: Path) -> None:
     for seed, path in enumerate(paths):
         Image.fromarray(noise(8, 8, seed)).save(path)
     digests = [
-        PictureFiles(paths).digest(),
-        PictureFiles(paths[::-1]).digest(),
-        PictureFiles(paths, "clean").digest(),
-        PictureFiles(paths[:1]).digest(),
+        ImageFiles(paths).digest(),
+        ImageFiles(paths[::-1]).digest(),
+        ImageFiles(paths, "clean").digest(),
+        ImageFiles(paths[:1]).digest(),
     ]
     Image.fromarray(noise(8, 8, 7)).save(paths[0])
-    digests.append(PictureFiles(paths).digest())
+    digests.append(ImageFiles(paths).digest())
     assert len(set(digests)) == 5
-    assert PictureFiles(paths).digest() == digests[-1]
+    assert ImageFiles(paths).digest() == digests[-1]
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"broken\.png"):
-        PictureFiles([tmp_path / "broken.png"])[0]
+        ImageFiles([tmp_path / "broken.png"])[0]
