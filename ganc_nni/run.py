@@ -143,7 +143,7 @@ class Run:
             return None
         if recipe.teacher.checkpoint is None:
             raise InputError(
-                f"teacher.discriminator: {path} needs teacher.checkpoint beside it: a teacher that the run trains has "
+                f"teacher.discriminator: {path} needs teacher.checkpoint as well: a teacher that the run trains has "
                 "its own, which is inherited by itself; leave out teacher.discriminator, or name the generator"
             )
         file = read_discriminator(path)
@@ -172,7 +172,7 @@ class Run:
 
     @property
     def teacher_config(self) -> GeneratorConfig:
-        """The teacher but its widths."""
+        """The teacher without its widths."""
         if self.teacher_file is not None:
             return self.teacher_file.config
         return planned_config(self.recipe, self.recipe.teacher)
@@ -203,7 +203,7 @@ class Run:
 
     @property
     def student_config(self) -> GeneratorConfig:
-        """The student but its widths."""
+        """The student without its widths."""
         return planned_config(self.recipe, self.recipe.student)
 
     @cached_property

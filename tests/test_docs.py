@@ -40,7 +40,7 @@ NOT_RUN = {
 """Beginnings of commands, or documents, that are not run, with the reason; their options are checked all the same."""
 
 PLACEHOLDERS = {"RUN": "runs/tiny", "RECIPE": "tiny.recipe.yml"}
-"""What words in capitals stand for in the folder of :func:`make_place`, beside the names of files that it holds."""
+"""What words in capitals stand for in the folder of :func:`make_place`, next to the names of files that it holds."""
 
 INSTEAD = {"ganc score": ["--metric", "frechet_random"], "ganc stats": ["--metric", "frechet_random"]}
 """Options that keep a command from downloading; what it would download is tested in tests/metrics."""

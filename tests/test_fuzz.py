@@ -223,7 +223,7 @@ class Target:
     optional = False
 
     def write(self, folder):
-        """Write the intact file, and what is needed beside it."""
+        """Write the intact file, and what is needed next to it."""
         raise NotImplementedError
 
     def read(self, folder):

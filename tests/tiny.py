@@ -73,7 +73,7 @@ def recipe(space, name="tiny", **sections):
 
 
 def finish(folder, make_run, labels=LABELS, until="export"):
-    """Run all stages in an empty folder; ``make_run`` is called there, beside the space. Returns the folder."""
+    """Run all stages in an empty folder; ``make_run`` is called there, next to the space. Returns the folder."""
     write_space(folder / "space.json", labels=labels)
     with contextlib.chdir(folder):
         run = make_run()

@@ -31,7 +31,7 @@ def benchmark(
         typer.Argument(metavar="[RECIPE]", help="Recipe file of a finished run; with --table of any."),
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="File of a teacher, in place of a RECIPE.")] = None,
-    compressed: Annotated[Path | None, typer.Option(help="File of a compressed generator, beside --teacher.")] = None,
+    compressed: Annotated[Path | None, typer.Option(help="File of a compressed generator, next to --teacher.")] = None,
     size: Annotated[
         tuple[int, int] | None,
         typer.Option(metavar="H W", help="Height and width, pixels. Left out: the recipe's, of files 256 256."),

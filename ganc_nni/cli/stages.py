@@ -197,7 +197,7 @@ def _formats(names: str) -> list[str]:
 
 @app.command()
 def report(run: RunFolder, as_json: AsJson = False) -> None:
-    """Print teacher beside compressed, and write all there is to see of a run as a page: RUN/report/index.html.
+    """Print teacher next to compressed, and write all there is to see of a run as a page: RUN/report/index.html.
 
     The page needs no network and no other file. What a run has not reached yet is left out of it.
     """

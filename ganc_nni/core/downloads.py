@@ -120,7 +120,7 @@ def _download(files: Sequence[PublishedFile], hub: Path) -> Path:
     _log.info("downloading %s to %s", file.url, hub)
     try:
         hub.mkdir(parents=True, exist_ok=True)
-        # Written beside the target, checked and then renamed by torch: no half file can stay.
+        # Written next to the target, checked and then renamed by torch: no half file can stay.
         torch.hub.download_url_to_file(
             file.url, str(hub / file.name), hash_prefix=file.digits, progress=sys.stderr.isatty()
         )

@@ -1,4 +1,4 @@
-"""Operations that torch computes slowly on a CPU, or wrongly, computed otherwise: the same but for rounding.
+"""Operations that torch computes slowly on a CPU, or wrongly, computed otherwise: the same up to rounding.
 
 The networks keep torch's own layers; inside :class:`FasterKernels` these take the other way.
 """

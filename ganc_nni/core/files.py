@@ -147,7 +147,7 @@ def append_whole(path: Path, content: bytes, sync: bool = False) -> None:
 
 
 def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a new file beside ``path``, of a name that nobody can guess, and put it there in one step.
+    """Let ``write`` fill a new file next to ``path``, of a name that nobody can guess, and put it there in one step.
 
     Its permissions are those that the umask leaves. What is at ``path`` stays as it is if anything fails.
 
@@ -176,7 +176,7 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what writers that were killed amid :func:`replace_whole` have left in a folder and below it.
+    """Remove what writers that were killed in :func:`replace_whole` have left in a folder and below it.
 
     Nobody else may be writing there.
     """

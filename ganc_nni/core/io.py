@@ -22,7 +22,7 @@ from ganc_nni.core.memory import is_out_of_memory
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path`` and put it there in one step.
+    """Let ``write`` fill a temporary file next to ``path`` and put it there in one step.
 
     Of several processes that train together the first one does.
 

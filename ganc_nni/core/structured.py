@@ -167,7 +167,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {quoted(twice)} stands twice")
+        raise ValueError(f"key {quoted(twice)} appears twice")
     return found
 
 
@@ -181,7 +181,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key in own:
             value = self.construct_object(key, deep=deep)  # type: ignore[no-untyped-call]
             if value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {quoted(value)} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {quoted(value)} appears twice", key.start_mark
+                )
             seen.add(value)
         return found
 

@@ -69,12 +69,12 @@ class LatencyTable(BaseModel):
         batch: Images at once.
         precision: Of weights and activations.
         image_size: Height and width, pixels.
-        config: The student but its widths.
+        config: The student without its widths.
         space: The choices, by label.
         repeats: Visits to each combination; their median counts.
         date: When it was finished, UTC.
         blocks: The table.
-        comparisons: Predictions beside whole sub-generators, measured in turn with the blocks.
+        comparisons: Predictions next to whole sub-generators, measured in turn with the blocks.
         median_error_percent: Of the comparisons, without sign.
         largest_error_percent: The same.
     """

@@ -52,7 +52,7 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     """Count a plain network, or a model space that has not become a supernet yet.
 
     Args:
-        network: Anything whose cost lies in Conv2d, ConvTranspose2d, InstanceNorm2d, BatchNorm2d and Spade.
+        network: Anything whose cost is in Conv2d, ConvTranspose2d, InstanceNorm2d, BatchNorm2d and Spade.
         in_channels: Channels of its input.
         size: Height and width of its input, pixels.
     """

@@ -75,7 +75,7 @@ class TableMeasurement:
     """All that decides what a latency table says.
 
     Attributes:
-        config: The student but its widths.
+        config: The student without its widths.
         space: Its choices.
         image_size: Height and width, pixels.
         device: Where it runs.
@@ -132,11 +132,11 @@ class TableMeasurement:
         """Measure, and write the table to ``path``; what was measured before an interruption is used.
 
         Args:
-            path: The table. Until it is finished the visits lie in a file beside it, with ``.part`` at its end.
+            path: The table. Until it is finished the visits lie in a file next to it, with ``.part`` at its end.
             advance: Told how many visits are done, and how many there are.
 
         Raises:
-            InputError: The path is a folder, or an interrupted measurement of something else lies there.
+            InputError: The path is a folder, or an interrupted measurement of something else is there.
         """
         if path.is_dir():
             raise InputError(f"{path}: is a folder; expected a file to write the latency table to")

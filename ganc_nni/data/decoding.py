@@ -150,7 +150,7 @@ def decode(path: Path, channels: Channels) -> Image.Image:
 
 
 def flat(image: Image.Image, channels: Channels) -> Image.Image:
-    """An image of 8 bits a channel in mode ``L`` (1 channel) or ``RGB`` (3); what is transparent lies on white."""
+    """An image of 8 bits a channel in mode ``L`` (1 channel) or ``RGB`` (3); transparent pixels are put on white."""
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:

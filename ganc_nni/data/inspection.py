@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     Attributes:
         height: Pixels, upright.
         width: Pixels, upright.
-        seam: Of an image: how much larger the step between its halves is than other steps beside it; about 1 where
+        seam: Of an image: how much larger the step between its halves is than other steps next to it; about 1 where
             the image goes on there, see :func:`seam`. None: nothing can be said.
         same: Of a label map: whether all of it is one class, or void; of a pair: whether both halves are one image.
     """
@@ -71,7 +71,7 @@ class _Place(NamedTuple):
 def inspect(data: Data, recipe: DataRecipe, hashes: FileHashes) -> None:
     """Read every file of all sets to its end, and warn of what is improbable about them.
 
-    What was read is remembered beside ``hashes`` by its content, so that a second start compares hashes alone.
+    What was read is remembered next to ``hashes`` by its content, so that a second start compares hashes alone.
 
     Raises:
         InputError: Files that cannot be used: the first are named with their faults, the others counted. Or single
@@ -204,7 +204,7 @@ def _shown(size: tuple[int, int]) -> str:
 
 
 def seam(grey: np.ndarray) -> float | None:
-    """Whether an image goes on across its middle: the step from its left half to its right over steps beside it.
+    """Whether an image goes on across its middle: the step from its left half to its right over steps next to it.
 
     About 1 for a photo (the median over horse2zebra is 1.0, over CamVid 1.1), another number for two images side by
     side (facades 15, edges2shoes, whose halves are white there, 0.1).
@@ -222,12 +222,12 @@ def seam(grey: np.ndarray) -> float | None:
         return None
     pixels = grey[:, : middle + reach + 1].astype(np.float32)
     steps = np.abs(np.diff(pixels[:, middle - reach - 1 :], axis=1)).mean(axis=0)
-    beside = float(np.median(np.delete(steps, reach)))
+    nearby = float(np.median(np.delete(steps, reach)))
     left = pixels[:, middle - reach : middle]
     apart = float(np.abs(left - pixels[:, middle - reach - shift : middle - shift]).mean())
-    if beside < 0.7 or beside > 0.6 * apart:
+    if nearby < 0.7 or nearby > 0.6 * apart:
         return None
-    return float(steps[reach]) / beside
+    return float(steps[reach]) / nearby
 
 
 def _goes_on(seen: Iterable[Seen]) -> bool | None:

@@ -8,7 +8,7 @@ from ganc_nni.data.images import list_images
 
 
 def find_pairs(root: Path, part: str) -> list[tuple[Path, Path]]:
-    """Each file of ``PARTA`` with that of ``PARTB`` whose name is the same but for its suffix, sorted by name.
+    """Each file of ``PARTA`` with that of ``PARTB`` whose name is the same except for its suffix, sorted by name.
 
     Raises:
         InputError: A folder is missing or empty, a file has no partner or more than one; the message names it.
@@ -17,7 +17,7 @@ def find_pairs(root: Path, part: str) -> list[tuple[Path, Path]]:
 
 
 def pair_up(folder_a: Path, folder_b: Path) -> list[tuple[Path, Path]]:
-    """Each image of one folder with that of the other whose name is the same but for its suffix, sorted by name.
+    """Each image of one folder with that of the other whose name is the same except for its suffix, sorted by name.
 
     Raises:
         InputError: A folder is missing or empty, a file has no partner or more than one; the message names it.

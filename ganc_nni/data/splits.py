@@ -114,7 +114,7 @@ def split_by_list(list_file: Path, *listings: Sequence[Path], columns: bool = Fa
 
     Args:
         list_file: Text, one file name (without a folder) a line, like the ``.meta`` lists of
-            mit-han-lab/gan-compression; blank lines and lines that start with # are ignored. A name that lies in
+            mit-han-lab/gan-compression; blank lines and lines that start with # are ignored. A name found in
             several folders is set aside in each of them.
         listings: The files of each folder.
         columns: Lines may also name files that belong together, each with its folder, as the lists for label maps

@@ -50,7 +50,7 @@ def ids_of_colours(image: Image.Image, classes: int, void: bool, name: str) -> n
     if known.mean() < 0.5:
         raise InputError(
             f"{name}: only {known.mean():.0%} of it has the colour of a class; expected a label map: grey PNG of ids "
-            f"0 to {classes - 1}, or painted with the colours beside the drawing"
+            f"0 to {classes - 1}, or painted with the colours next to the drawing"
         )
     ids = np.array(list(colours), dtype=np.uint8)[nearest][where].reshape(pixels.shape[:2])
     rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)

@@ -54,7 +54,7 @@ class _FamilyConfig(BaseModel, ABC):
 
 
 class ResnetConfig(_FamilyConfig):
-    """Everything about a ResNet generator but its widths."""
+    """All of a ResNet generator except its widths."""
 
     family: Literal["resnet"] = "resnet"
     n_blocks: Annotated[int, Field(ge=1, le=1000)] = 9
@@ -75,7 +75,7 @@ class ResnetConfig(_FamilyConfig):
 
 
 class SpadeConfig(_FamilyConfig):
-    """Everything about a SPADE generator but its widths."""
+    """All of a SPADE generator except its widths."""
 
     family: Literal["spade"] = "spade"
     upsampling: Upsampling = "more"
@@ -100,7 +100,7 @@ class SpadeConfig(_FamilyConfig):
 
 
 class UnetConfig(_FamilyConfig):
-    """Everything about a U-Net generator but its widths."""
+    """All of a U-Net generator except its widths."""
 
     family: Literal["unet"] = "unet"
     separable: Literal[False] = False
@@ -128,7 +128,7 @@ class Architecture(BaseModel):
 
     Attributes:
         schema_version: Of this format.
-        config: The generator but its widths.
+        config: The generator without its widths.
         space: The choices it was drawn from, by label.
         sample: The chosen widths, by label.
         config_str: The chosen widths joined by underscores, in the order of the published code.

@@ -11,7 +11,7 @@ from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
 
 
 def planned_config(recipe: Recipe, part: TeacherRecipe | StudentRecipe, backwards: bool = False) -> GeneratorConfig:
-    """Teacher or student of a recipe but its widths; ``backwards`` from target to source, as CycleGAN needs one."""
+    """Teacher or student of a recipe without its widths; ``backwards`` from target to source, as CycleGAN needs one."""
     channels = (recipe.data.in_channels, recipe.data.out_channels)
     in_channels, out_channels = channels[::-1] if backwards else channels
     generator = recipe.generator

@@ -2,7 +2,7 @@
 
 Widths and layers are those of ``UnetGenerator`` in junyanz/pytorch-CycleGAN-and-pix2pix (unet_128, unet_256). There a
 layer of the decoder is one transposed convolution of a concatenation, [skip connection, what comes from below]; here it
-is the sum of two, one of each part. That is the same but for rounding, and the first channels of a weight stay the ones
+is the sum of two, one of each part. That is the same up to rounding, and the first channels of a weight stay the ones
 that a narrower sub-generator keeps; :mod:`ganc_nni.interop.unet` translates the weights.
 """
 

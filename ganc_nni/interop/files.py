@@ -41,7 +41,7 @@ class GeneratorFile:
 
     Attributes:
         path: The file.
-        config: The generator but its widths.
+        config: The generator without its widths.
         sample: Its widths by label. A supernet's are the widest that it holds.
         weights: Its tensors under this project's keys, in the file's precision.
         origin: What the file's metadata say of it, if they do.

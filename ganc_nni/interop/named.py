@@ -25,11 +25,11 @@ class Named(ABC):
     Args:
         path: The file.
         content: All its tensors.
-        prefix: What stands before every key of the generator.
+        prefix: What precedes every key of the generator.
 
     Attributes:
         weights: The tensors under this project's keys.
-        parametrised: What stands in the file for a weight that is there in parts, by the weight's key; see
+        parametrised: What the file has for a weight that is there in parts, by the weight's key; see
             :mod:`ganc_nni.interop.parametrised`.
 
     Raises:

@@ -83,7 +83,7 @@ def read_discriminator(path: Path) -> DiscriminatorFile:
 
 
 def _only(path: Path, content: Mapping[str, Tensor]) -> tuple[str, str, dict[str, Tensor]]:
-    """The discriminator of a file: what stands before its keys, which kind it is, its tensors without the prefix."""
+    """The discriminator of a file: the prefix of its keys, which kind it is, its tensors without the prefix."""
     found = [
         (key.removesuffix(mark), mark)
         for mark in (PATCH, MULTISCALE)

@@ -151,7 +151,7 @@ def _downloaded() -> Path:
     _log.info("downloading %s to %s", URL, path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside the target, checked and then renamed by torch: no half file can stay.
+        # Written next to the target, checked and then renamed by torch: no half file can stay.
         progress = sys.stderr.isatty()
         torch.hub.download_url_to_file(URL, str(path), hash_prefix=PUBLISHED.digits, progress=progress)
     except (OSError, RuntimeError) as error:

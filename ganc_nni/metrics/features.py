@@ -58,7 +58,7 @@ class FeatureExtractor(nn.Module):
 class RandomFeatures(FeatureExtractor):
     """A small random network that needs no file: good enough to rank, not FID.
 
-    Three strided convolutions see each image beside its own fine detail. A feature vector holds the spatial means
+    Three strided convolutions see each image with its own fine detail. A feature vector holds the spatial means
     of every layer (colour, contrast, texture) and the image averaged over a 4 x 4 grid (rough layout).
     """
 

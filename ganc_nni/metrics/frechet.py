@@ -63,7 +63,7 @@ class Gaussian:
         eigenvalues, vectors = torch.linalg.eigh(sigma)
         if eigenvalues[0] < -1e-4 * eigenvalues[-1].abs():
             raise ValueError(f"sigma has the negative eigenvalue {eigenvalues[0]:.3g}; expected a covariance matrix")
-        # Fewer images than features leave eigenvalues that are 0 but for rounding, of either sign.
+        # Fewer images than features leave eigenvalues that are 0 up to rounding, of either sign.
         kept = eigenvalues > eigenvalues[-1] * len(mu) * torch.finfo(torch.float64).eps
         root = (vectors[:, kept] * eigenvalues[kept].sqrt()).T
         return cls(mu, root.contiguous(), count)

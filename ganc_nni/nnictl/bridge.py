@@ -45,7 +45,7 @@ class TrialSearch:
     """A search whose evaluations are NNI's trials.
 
     The stages that are missing come first, one after another, then a trial for each sub-generator, at last one that
-    fine-tunes and exports. What has been scored stands in the journal, whatever NNI tells or fails to tell; so after a
+    fine-tunes and exports. What has been scored is in the journal, whatever NNI tells or fails to tell; so after a
     resumption the strategy runs again from its seed, and meets the scores that it knows.
 
     Args:
@@ -106,7 +106,7 @@ class TrialSearch:
     def _resume(self) -> None:
         """NNI starts the trials again that ran when it ended, and tells nobody how they end.
 
-        They do no harm: what they find stands in the journal and in the run folder, where the trials that this search
+        They do no harm: what they find is in the journal and in the run folder, where the trials that this search
         starts find it too. What NNI takes for the number of all trials was that of the earlier session.
         """
         self.finished = self.pipeline.done("export")

@@ -11,7 +11,7 @@ from ganc_nni.recipe import Recipe
 
 
 def check_experiment(path: Path, recipe: Recipe, optimize_mode: str) -> None:
-    """Whether NNI's fields fit the recipe that lies at ``path``.
+    """Whether NNI's fields fit the recipe at ``path``.
 
     Raises:
         InputError: They do not.

@@ -52,7 +52,7 @@ _WORDS = {"integer": "whole number", "number": "number", "boolean": "true, false
 
 
 class _Place(NamedTuple):
-    """Where a section stands in a recipe, and what counts where it is left out."""
+    """The place of a section in a recipe, and its default."""
 
     path: str
     default: BaseModel | None

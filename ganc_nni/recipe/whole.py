@@ -120,7 +120,7 @@ class Recipe(Section):
         if self.distillation.online_blocks is not None and self.supernet.sampling.rule == "sandwich":
             raise ValueError(
                 f"distillation.online_blocks {self.distillation.online_blocks} needs supernet.sampling.rule single: "
-                "its teachers train on beside one sub-generator a step; leave out online_blocks or sandwich"
+                "its teachers train on together with one sub-generator a step; leave out online_blocks or sandwich"
             )
         if self.distillation.online_blocks is not None and self.teacher.views is not None:
             raise ValueError(
@@ -141,7 +141,7 @@ class Recipe(Section):
         if self.distillation.online_blocks is not None:
             raise ValueError(
                 f"distillation.online_blocks {self.distillation.online_blocks} needs search.weights supernet, got "
-                "reconstructed: its teachers train on beside the supernet; leave out online_blocks"
+                "reconstructed: its teachers train on together with the supernet; leave out online_blocks"
             )
         return self
 

@@ -20,7 +20,7 @@ from ganc_nni.report.collect import STAGES, RunReport, Summary, collect
 _log = logging.getLogger(__name__)
 
 PAGE = Path("report", "index.html")
-"""Where the page lies in a run folder."""
+"""Where the page is in a run folder."""
 
 _FRONT_ROWS = 50
 _TEMPLATES = Environment(
@@ -256,7 +256,7 @@ def _commands(report: RunReport) -> list[tuple[str, str]]:
     groups = [
         ("The whole run, in one process", lines([f"ganc run {recipe}"])),
         ("Stage by stage", lines(f"ganc {stage} {recipe}" for stage in stages)),
-        (f"Under NNI's web UI, with {experiment} beside the recipe", lines([f"nnictl create --config {experiment}"])),
+        (f"Under NNI's web UI, with {experiment} next to the recipe", lines([f"nnictl create --config {experiment}"])),
         ("This page", f"ganc report {run}"),
     ]
     if report.summary is not None:

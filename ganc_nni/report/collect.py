@@ -170,7 +170,7 @@ class RunReport:
         name: The run's.
         stages: Those that are finished, in order.
         provenances: What they left about themselves; runs of earlier versions have none.
-        summary: Teacher beside compressed; None before the export.
+        summary: Teacher next to compressed; None before the export.
         architecture: The chosen sub-generator; None before the search.
         teacher_widths: By label; empty if not known.
         trials: What the search has tried; None before it.

@@ -38,7 +38,7 @@ class Trials:
 
 
 def read_trials(path: Path, convention: str, higher_is_better: bool) -> Trials | None:
-    """What stands in a ``trials.csv``; None if there is none. A line that was cut short is left out.
+    """What a ``trials.csv`` holds; None if there is none. A line that was cut short is left out.
 
     Raises:
         InputError: The file is no such table.

@@ -40,7 +40,7 @@ class Front:
         """By rising MACs, so that scores become better too."""
 
     def add(self, point: Point) -> bool:
-        """Take up a point; whether it lies on the front."""
+        """Take up a point; whether it is on the front."""
         cost = self._sign * point.score
         at = bisect.bisect_right(self.points, point.macs, key=lambda each: each.macs)
         if at > 0 and self._sign * self.points[at - 1].score <= cost:

@@ -226,7 +226,7 @@ class SearchRecord:
         return {label: sample[label] for label in self.run.space.choices}
 
     def _take(self, evaluation: Evaluation) -> tuple[Row, bool]:
-        """Its row, and whether it lies on the front."""
+        """Its row, and whether it is on the front."""
         widths = config_str(sample := self._ordered(evaluation.sample))
         known = self._rows.get(widths)
         number = len(self._rows) if known is None else known.number

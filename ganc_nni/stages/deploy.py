@@ -31,7 +31,7 @@ CALIBRATED = 32
 def deploy_run(
     run: Run, formats: Collection[str] = DEFAULT, dynamic: bool = False, as_bytes: bool = False, opset: int = 17
 ) -> dict[str, dict[str, Any]]:
-    """Write files of the network in the run's ``export/``, beside it; see :func:`ganc_nni.export.files.deploy`."""
+    """Write files of the network in the run's ``export/``, next to it; see :func:`ganc_nni.export.files.deploy`."""
     folder = run.folder / "export"
     architecture = Architecture.load(folder / "architecture.json")
     network, weights = architecture.network(), folder / "compressed.safetensors"

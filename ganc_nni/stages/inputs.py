@@ -77,7 +77,7 @@ class Inputs:
 
     @property
     def key(self) -> str:
-        """A hash of it; equal keys mean equal outcomes, but for rounding."""
+        """A hash of it; equal keys mean equal outcomes up to rounding."""
         contents = {role: [each.digest for each in files] for role, files in self.files.items()}
         return hashlib.sha256(json.dumps([self.values, contents], sort_keys=True).encode()).hexdigest()
 

@@ -181,7 +181,7 @@ class Pipeline:
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}~")
             folder.rename(aside)
-            _log.info("what was there of stage %s now lies in %s", stage, aside)
+            _log.info("what was there of stage %s is now in %s", stage, aside)
         if not folder.is_dir() and _aside(folder, key).is_dir():
             _aside(folder, key).rename(folder)
             _log.info("%s: what an earlier run of the same recipe has left is back", folder)

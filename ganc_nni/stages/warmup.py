@@ -166,7 +166,7 @@ def compare_judgements(run: Run, discriminator: Discriminator) -> tuple[float, f
         _log.warning(
             "%s: judges the teacher's outputs at %.3g on average and real target images at %.3g, so it hardly is the "
             "one that the teacher was trained with; of CycleGAN's two take the one that judges the target domain: D_A "
-            "beside G_A, D_B beside G_B in pytorch-CycleGAN-and-pix2pix and gan-compression",
+            "next to G_A, D_B next to G_B in pytorch-CycleGAN-and-pix2pix and gan-compression",
             run.recipe.teacher.discriminator,
             *means,
         )

@@ -104,7 +104,7 @@ class OnlineModule(DistillationModule):
         return {**super().student_losses(step), **{f"deep_{name}": value for name, value in deep.items()}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what the teachers hold beside weights."""
+        """Save what the teachers hold besides weights."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["tutors"] = {name: {} for name in self.online_teachers()}
         for name, teacher in self.online_teachers().items():

@@ -1,6 +1,6 @@
 """Layers that hold all their widths at once and compute with the first channels of the sampled width.
 
-NNI slices Linear, Conv2d and BatchNorm2d; these are what a generator needs beside them, or in their place.
+NNI slices Linear, Conv2d and BatchNorm2d; these are what a generator needs besides them, or in their place.
 """
 
 from typing import Any

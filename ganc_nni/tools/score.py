@@ -45,7 +45,7 @@ FEATURES: dict[ScoreName, Literal["fid", "frechet_imagenet", "frechet_random"]] 
 
 
 class Score(NamedTuple):
-    """A distance and all that it depends on beside the images.
+    """A distance and all that it depends on besides the images.
 
     Attributes:
         metric: What the distance may be called: another name where the weights are not the FID's.

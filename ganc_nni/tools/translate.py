@@ -104,7 +104,7 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
     if not 1 <= last <= IGNORE_ID:
         also = "" if instances is None else ", or leave --instances out"
         raise InputError(
-            f"{generator.path}: reads {channels} channels, which would be {last} classes beside void; expected 1 to "
+            f"{generator.path}: reads {channels} channels, which would be {last} classes besides void; expected 1 to "
             f"{IGNORE_ID} classes; it cannot be used with label maps of 8 bits{also}"
         )
     cure = "correct the label map, or name the generator that was trained on such label maps"

@@ -69,7 +69,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``best.ckpt`` for each best score, and ``last.ckpt`` every few minutes, also amid an epoch.
+    """Writes ``best.ckpt`` for each best score, and ``last.ckpt`` every few minutes, also within an epoch.
 
     ``last.ckpt`` is also written after each validation and at the end; the one before it becomes ``previous.ckpt``.
 

@@ -119,7 +119,7 @@ def check_shares(start: Start, data: Data, recipe: Recipe) -> None:
             )
     if start.batches > 0 and start.processes != processes():
         raise InputError(
-            f"{start.path}: stands amid an epoch that {start.processes} processes have begun, now there are "
+            f"{start.path}: is in the middle of an epoch that {start.processes} processes have begun, now there are "
             f"{processes()}; go on with {start.processes} (torchrun --nproc-per-node), or remove it to go on from an "
             "earlier checkpoint"
         )

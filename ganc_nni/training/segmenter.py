@@ -57,7 +57,7 @@ def train_segmenter(
         name: A network of :data:`~ganc_nni.metrics.segmenters.NETWORKS`; a small one is ``lraspp_mobilenet_v3_large``.
         classes: Number of labels, which are 0 to ``classes - 1``.
         ignore_id: Pixels of this label neither teach nor count.
-        folder: Receives the file, checkpoints and ``tensorboard/``. A training that lies there is resumed.
+        folder: Receives the file, checkpoints and ``tensorboard/``. A training found there is resumed.
         epochs: In all; the learning rate falls to 0 in them, as DeepLab's does (arXiv 1606.00915, section 4.1.2).
         batch_size: Images a step, 2 or more.
         learning_rate: Adam's initial one.

@@ -1,4 +1,4 @@
-"""Two real processes under torchrun, beside one with twice the batch."""
+"""Two real processes under torchrun, next to one with twice the batch."""
 
 import os
 import subprocess
@@ -110,7 +110,7 @@ def test_a_finished_stage_is_not_made_again_and_what_is_for_one_process_is_refus
 
 def test_an_epoch_is_ended_by_as_many_processes_as_have_begun_it(tiny_folder):
     run = Run(recipe("space.json"))
-    with pytest.raises(InputError, match=r"^last.ckpt: stands amid an epoch that 2 processes have begun, now"):
+    with pytest.raises(InputError, match=r"^last.ckpt: is in the middle of an epoch that 2 processes have begun, now"):
         check_shares(Start(Path("last.ckpt"), epoch=1, batches=3, processes=2), run.data, run.recipe)
     check_shares(Start(Path("last.ckpt"), epoch=1, processes=2), run.data, run.recipe)
 

@@ -1,4 +1,4 @@
-"""Layers and networks on a CUDA device beside the same on the CPU."""
+"""Layers and networks on a CUDA device next to the same on the CPU."""
 
 import copy
 

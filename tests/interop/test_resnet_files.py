@@ -69,7 +69,7 @@ def below(prefix):
 
 
 def lightning(prefix, *others):
-    """A Lightning checkpoint: the generator below a prefix, beside other networks."""
+    """A Lightning checkpoint: the generator below a prefix, next to other networks."""
 
     def wrap(state):
         networks = {

@@ -1,4 +1,4 @@
-"""Counting on a CUDA device beside the same on the CPU."""
+"""Counting on a CUDA device next to the same on the CPU."""
 
 import pytest
 import torch

@@ -174,7 +174,7 @@ def test_several_errors_still_make_one_line(refused):
 )
 def test_no_key_may_stand_twice(refused, text):
     message = refused(text)
-    assert "stands twice" in message
+    assert "appears twice" in message
     assert ("layout" in message) or ("seed" in message)
 
 

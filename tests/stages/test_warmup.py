@@ -254,7 +254,7 @@ def test_a_discriminator_is_no_teacher(tiny_folder):
 
 
 def test_it_needs_a_checkpoint_beside_it(tiny_folder):
-    with pytest.raises(InputError, match=r"^teacher\.discriminator: D\.pth needs teacher\.checkpoint beside it"):
+    with pytest.raises(InputError, match=r"^teacher\.discriminator: D\.pth needs teacher\.checkpoint as well"):
         check(new_run(teacher={"discriminator": "D.pth"}))
 
 

@@ -223,7 +223,7 @@ def test_cures_of_label_maps_can_be_followed_without_settings(tmp_path):
     with pytest.raises(InputError, match=r"a.png: holds label id .*; correct the label map, or name") as error:
         translate_folder(spade_file(tmp_path, 4), labels, tmp_path / "out", 1, CPU)
     assert "recipe" not in str(error.value)
-    with pytest.raises(InputError, match=r"reads 1 channels, which would be 0 classes beside void; expected 1 to 255"):
+    with pytest.raises(InputError, match=r"reads 1 channels, which would be 0 classes besides void; expected 1 to 255"):
         translate_folder(spade_file(tmp_path, 1), labels, tmp_path / "out", 1, CPU)
 
 

@@ -1,4 +1,4 @@
-"""Training steps of every kind on a CUDA device, beside the same steps on the CPU."""
+"""Training steps of every kind on a CUDA device, next to the same steps on the CPU."""
 
 import contextlib
 import copy

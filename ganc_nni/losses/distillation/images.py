@@ -1,4 +1,4 @@
-"""Losses that look at images, nearly all of them at the teacher's beside the student's."""
+"""Losses that look at images, nearly all of them at the teacher's next to the student's."""
 
 from __future__ import annotations
 

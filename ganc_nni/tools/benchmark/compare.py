@@ -1,4 +1,4 @@
-"""Networks beside each other on one device: all take turns, so that whatever else the device does slows all alike."""
+"""Networks next to each other on one device: all take turns, so that whatever else the device does slows all alike."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def compare(
 def summarised(
     key: tuple[str, Way], times: Sequence[float], base: Sequence[float], batch: int, peak_mib: float
 ) -> Timing:
-    """What the milliseconds of all passes say, beside those of the network that speedups are over."""
+    """What the milliseconds of all passes say, next to those of the network that speedups are over."""
     median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
     return Timing(*key, median, p95, 1000 * batch / median, peak_mib, float(np.median(base)) / median)
 
