@@ -52,7 +52,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--dims", type=int, default=2048, help="features of a image")
+    parser.add_argument("--dims", type=int, default=2048, help="features of an image")
     parser.add_argument("--fake", type=int, default=120, help="generated images")
     parser.add_argument("--real", type=int, default=1474, help="real images")
     parser.add_argument("--rank", type=int, default=400, help="causes behind the correlated features")

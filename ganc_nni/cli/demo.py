@@ -29,7 +29,7 @@ def demo(
     ] = 50_000_000,
     device: DeviceOption = "auto",
 ) -> None:
-    r"""Serve a page on this machine: give a image, see teacher and compressed answer side by side. Ctrl-C ends it.
+    r"""Serve a page on this machine: give an image, see teacher and compressed answer side by side. Ctrl-C ends it.
 
     Images are dropped, filmed, drawn or, for GauGAN, painted as label maps. Needs Gradio: pip install '.\[demo]'.
     """

@@ -32,7 +32,7 @@ class BlockTimes(BaseModel):
     Attributes:
         parts: The layers in it, in the order of computation.
         labels: The widths on which its time depends.
-        ms: Its milliseconds a image by those widths, joined by underscores.
+        ms: Its milliseconds per image by those widths, joined by underscores.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class BlockTimes(BaseModel):
 
 
 class Comparison(BaseModel):
-    """A sub-generator drawn at random: milliseconds a image as the table predicts, and measured as a whole."""
+    """A sub-generator drawn at random: milliseconds per image as the table predicts, and measured as a whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -110,11 +110,11 @@ class LatencyTable(BaseModel):
 
     @cached_property
     def figure(self) -> Additive:
-        """Nanoseconds a image."""
+        """Nanoseconds per image."""
         return additive(self.blocks, self.space)
 
     def at(self, sample: Sample) -> float:
-        """Milliseconds a image of one sub-generator."""
+        """Milliseconds per image of one sub-generator."""
         return self.figure.at(sample) / NANOSECONDS
 
     def smallest(self) -> tuple[float, Sample]:

@@ -30,8 +30,8 @@ class Cost:
     """What a generator costs; expressions for a model space, integers for a network.
 
     Attributes:
-        macs_published: Multiply-accumulates a image in the convention of the papers' tables.
-        macs_true: Multiply-accumulates a image that are really done.
+        macs_published: Multiply-accumulates per image in the convention of the papers' tables.
+        macs_true: Multiply-accumulates per image that are really done.
         params: Weights and biases.
     """
 

@@ -25,7 +25,7 @@ class ImageSet(Dataset[Tensor], ABC):
     """
 
     resampling: ClassVar[Image.Resampling] = Image.Resampling.BICUBIC
-    """How a image of another size is resized."""
+    """How an image of another size is resized."""
 
     def __init__(self, names: Sequence[str], channels: int, size: Size, cache: bool) -> None:
         self.names = tuple(names)

@@ -158,7 +158,7 @@ def unreadable(path: Path, error: Exception) -> Exception:
     if is_out_of_memory(error):
         return MemoryError(f"{path}: is too large for the memory that there is")
     return InputError(
-        f"{path}: cannot be read as a image: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
+        f"{path}: cannot be read as an image: {error}; expected a whole {' '.join(EXTENSIONS)} file; "
         "replace or remove it"
     )
 
@@ -177,7 +177,7 @@ def check_halves(path: Path, width: int) -> None:
 
 
 def read_half(path: Path, channels: Channels, half: Half) -> Image.Image:
-    """One half of a image that holds two of the same size side by side.
+    """One half of an image that holds two of the same size side by side.
 
     Raises:
         InputError: The file cannot be read, or its width does not divide by two; the message names it.

@@ -22,7 +22,7 @@ _MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 
 
 class LabelledFile(NamedTuple):
-    """A image file with its label map, and the map of its instances where they are used."""
+    """An image file with its label map, and the map of its instances where they are used."""
 
     label: Path
     image: Path

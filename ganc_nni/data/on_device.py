@@ -35,7 +35,7 @@ class OnDevice:
         device: Where the batches will be. Takes a byte a pixel and channel.
 
     Raises:
-        InputError: A image cannot be read.
+        InputError: An image cannot be read.
     """
 
     def __init__(self, train: TrainSet, device: torch.device) -> None:

@@ -24,7 +24,7 @@ def drawing(seed: int, number: int) -> torch.Generator:
 class EpochOrder(Sampler[int]):
     """The numbers of the images of an epoch, in an order of its own.
 
-    Epoch e shows the numbers from ``e * length`` to ``(e + 1) * length - 1``: in each epoch a image has another
+    Epoch e shows the numbers from ``e * length`` to ``(e + 1) * length - 1``: in each epoch an image has another
     number, and so other draws. Lightning calls :meth:`set_epoch` before each epoch.
 
     Args:

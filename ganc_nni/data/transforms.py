@@ -88,7 +88,7 @@ class Augmentation:
     flip: bool = True
 
     def draw(self, loaded: Size, generator: torch.Generator) -> Crop:
-        """A random crop in a image of (height, width) ``loaded``.
+        """A random crop in an image of (height, width) ``loaded``.
 
         Raises:
             InputError: The image is smaller than the crop.

@@ -1,4 +1,4 @@
-"""The page: ways to give a image, and what both generators make of it."""
+"""The page: ways to give an image, and what both generators make of it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Page:
             gr.HTML(texts.heading(self.pair), elem_id="head")
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
-                    gr.HTML("<h2>Give a image</h2>")
+                    gr.HTML("<h2>Give an image</h2>")
                     inputs = self._inputs()
                 with gr.Column(scale=3, min_width=300):
                     gr.HTML("<h2>See both answers</h2>")

@@ -28,7 +28,7 @@ def class_colours(classes: int, void: bool) -> dict[int, tuple[int, int, int]]:
 
 
 def ids_of_colours(image: Image.Image, classes: int, void: bool, name: str) -> npt.NDArray[np.uint8]:
-    """The classes in a image that is painted with their colours, ``H x W``; void is :data:`IGNORE_ID`.
+    """The classes in an image that is painted with their colours, ``H x W``; void is :data:`IGNORE_ID`.
 
     A brush has soft edges, whose mixed colours may be those of a third class: pixels of no class's colour take the
     class of the nearest pixel that has one.

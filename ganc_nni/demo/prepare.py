@@ -1,6 +1,6 @@
 """From whatever a person drops on the page to what the run's generators read.
 
-A image is cut in the middle to the run's aspect ratio, then resized: nothing is squeezed, no border is made up.
+An image is cut in the middle to the run's aspect ratio, then resized: nothing is squeezed, no border is made up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def check_pixels(path: Path, name: str, most: int) -> None:
-    """Refuse a image that is too large, from its head alone.
+    """Refuse an image that is too large, from its head alone.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ def _by_name(path: Path, name: str, read: Callable[[], T]) -> T:
 
 
 def _no_image(name: str) -> InputError:
-    return InputError(f"{name}: cannot be read as a image; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
+    return InputError(f"{name}: cannot be read as an image; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
 
 
 def cut(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
@@ -93,7 +93,7 @@ class Preparation:
         self.labels = data.layout == "labels"
 
     def image(self, image: Image.Image, name: str) -> torch.Tensor:
-        """The input ``C x H x W`` for a image, or for a label map in the colours of its classes.
+        """The input ``C x H x W`` for an image, or for a label map in the colours of its classes.
 
         Raises:
             InputError: A label map in other colours.
@@ -106,7 +106,7 @@ class Preparation:
         return self._encoded(ids_of_colours(colours, self.data.classes, self.data.void_id is not None, name))
 
     def upload(self, path: Path, name: str) -> torch.Tensor:
-        """The input ``C x H x W`` for a file: a image, a label map of ids (grey or palette) or one in colours.
+        """The input ``C x H x W`` for a file: an image, a label map of ids (grey or palette) or one in colours.
 
         Raises:
             InputError: It cannot be read, or holds ids that mean nothing.

@@ -58,7 +58,7 @@ def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
     macs = {name: pair.summary.networks[name].macs_published for name in NAMES}
     before, after = (milliseconds[name] for name in NAMES)
     rows = (
-        ("ms a image", [f"{milliseconds[name]:.2f}" for name in NAMES], speedup(before, after)),
+        ("ms per image", [f"{milliseconds[name]:.2f}" for name in NAMES], speedup(before, after)),
         ("images a second (FPS)", [f"{1000 / milliseconds[name]:.1f}" for name in NAMES], ""),
         (
             "MACs (published convention)",
@@ -74,7 +74,7 @@ def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
     return (
         f"<table><caption>What an answer costs</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
         f'<p class="note">Times: median of the last {REMEMBERED} images or fewer, one at a time, eager PyTorch on '
-        f"{escape(pair.where)}. MACs: multiply-accumulates a image as the papers count them.</p>"
+        f"{escape(pair.where)}. MACs: multiply-accumulates per image as the papers count them.</p>"
     )
 
 

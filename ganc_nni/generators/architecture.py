@@ -28,7 +28,7 @@ class _FamilyConfig(BaseModel, ABC):
     separable: bool = False
 
     def check_size(self, size: tuple[int, int], name: str) -> None:
-        """Refuse a image's height and width, called ``name``, that the generator cannot work at.
+        """Refuse an image's height and width, called ``name``, that the generator cannot work at.
 
         Raises:
             InputError: Not multiples of what the generator divides them by, or too small.
@@ -45,7 +45,7 @@ class _FamilyConfig(BaseModel, ABC):
         """What height and width have to be multiples of, and the least, pixels."""
 
     def fits(self, size: tuple[int, int]) -> bool:
-        """Whether sides that are such multiples make a image that is large enough."""
+        """Whether sides that are such multiples make an image that is large enough."""
         return True
 
     @abstractmethod
@@ -133,8 +133,8 @@ class Architecture(BaseModel):
         sample: The chosen widths, by label.
         config_str: The chosen widths joined by underscores, in the order of the published code.
         image_size: Height and width for which the MACs hold, pixels.
-        macs_published: Multiply-accumulates a image, as the papers count.
-        macs_true: Multiply-accumulates a image, as really done.
+        macs_published: Multiply-accumulates per image, as the papers count.
+        macs_true: Multiply-accumulates per image, as really done.
         params: Weights and biases.
         metrics: Scores by the metric's name and the images that it was taken on, ``fid/search``.
         provenance: Recipe, seed, versions.

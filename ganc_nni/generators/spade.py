@@ -124,7 +124,7 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeGenerator(ModelSpace):
-    """A small label map becomes a latent map, which residual blocks turn into a image while it grows.
+    """A small label map becomes a latent map, which residual blocks turn into an image while it grows.
 
     Integers as ``widths`` make a network of plain torch layers: the teacher (eight times the same) or a deployable
     sub-generator. Choices make the model space, which the one-shot strategy turns into the supernet.
@@ -181,7 +181,7 @@ class SpadeGenerator(ModelSpace):
         return {name: module for name, module in self.named_children() if isinstance(module, SpadeBlock)}
 
     def latent_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the latent map of a image.
+        """Height and width of the latent map of an image.
 
         Raises:
             ValueError: Height or width is no multiple of 2^5, 2^6 or 2^7, or the latent map of a separable network

@@ -21,7 +21,7 @@ WIDEST = 512
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of each patch of a image whether it is real; 3 strided layers see patches of 70 x 70 pixels.
+    """Says of each patch of an image whether it is real; 3 strided layers see patches of 70 x 70 pixels.
 
     From pix2pix (arXiv 1611.07004, section 3.2.2) and CycleGAN (arXiv 1703.10593).
 

@@ -36,7 +36,7 @@ class Images(Protocol):
         """Image ``C x H x W`` in [-1, 1], C 1 or 3."""
 
     def digest(self) -> str:
-        """Changes whenever a image, or how it is prepared, changes."""
+        """Changes whenever an image, or how it is prepared, changes."""
 
 
 def extract_features(

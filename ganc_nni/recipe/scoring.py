@@ -68,7 +68,7 @@ class BudgetRecipe(Section):
     macs_published: Limit | None = Field(None, description="MACs of one image, as the papers count")
     macs_true: Limit | None = Field(None, description="MACs of one image, as really done")
     params: Limit | None = Field(None, description="number of weights and biases")
-    latency_ms: Limit | None = Field(None, description="milliseconds an image, by search.latency_table")
+    latency_ms: Limit | None = Field(None, description="milliseconds per image, by search.latency_table")
 
     @model_validator(mode="after")
     def _any(self) -> BudgetRecipe:

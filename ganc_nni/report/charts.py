@@ -153,7 +153,7 @@ def scatter(
         f"{eng(max(p.macs for p in points))} of {len(points):,} sub-generators; the table below lists the front"
     )
     name = f"{metric} ({direction} is better)"
-    x_name = f"MACs a image ({convention} convention)"
+    x_name = f"MACs per image ({convention} convention)"
     return Chart("Score against MACs", alt, x_name, name, x.ticks(prefixes=True), y.ticks(), marks, legend)
 
 

@@ -15,7 +15,7 @@ class Point:
     """A scored sub-generator.
 
     Attributes:
-        macs: Multiply-accumulates a image.
+        macs: Multiply-accumulates per image.
         score: What the metric said.
         name: Its configuration string.
     """
@@ -73,7 +73,7 @@ class Caption:
 
 
 def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str | None, caption: Caption) -> None:
-    """Write a image: all points, the front as a line, the budget, the best of this search marked.
+    """Write an image: all points, the front as a line, the budget, the best of this search marked.
 
     Raises:
         TrainingError: The file cannot be written.
@@ -127,7 +127,7 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
         name = f"budget: {eng(caption.budget)}"
         axes.axvline(caption.budget, color="#444444", linestyle="--", linewidth=1, label=name)
     axes.xaxis.set_major_formatter(eng)
-    axes.set_xlabel(f"MACs a image ({caption.convention} convention)")
+    axes.set_xlabel(f"MACs per image ({caption.convention} convention)")
     axes.set_ylabel(f"{caption.metric} ({'higher' if caption.higher_is_better else 'lower'} is better)")
     axes.set_title(caption.title)
     axes.grid(alpha=0.25)

@@ -203,7 +203,7 @@ def latency_ms(network: nn.Module, x: Tensor, repeats: int = 20, warm_up: int = 
 def draw_comparison(
     split: Split, networks: Mapping[str, nn.Module], device: torch.device, path: Path, n_rows: int = 4
 ) -> None:
-    """A image of test images, one a row: input, the output of each network, and the truth where there is one."""
+    """An image of test images, one a row: input, the output of each network, and the truth where there is one."""
     picks = split.spread(n_rows)
     n_rows = len(picks)
     sources = torch.stack([split.sources[index] for index in picks])

@@ -24,11 +24,11 @@ LARGEST_SIDE = 320
 """Pixels of an embedded image; a report shows them no wider on any screen."""
 
 SMALL_FILE = 24_000
-"""Bytes up to which a image is embedded without loss."""
+"""Bytes up to which an image is embedded without loss."""
 
 
 class Embedded(NamedTuple):
-    """A image in the page itself.
+    """An image in the page itself.
 
     Attributes:
         kind: One of :data:`COLUMNS`.
@@ -77,7 +77,7 @@ def embedded_images(folder: Path) -> list[list[Embedded]]:
 
 
 def embed(kind: str, path: Path, largest_side: int = LARGEST_SIDE) -> Embedded:
-    """A image file as part of a page, reduced if it is large.
+    """An image file as part of a page, reduced if it is large.
 
     Raises:
         InputError: The file is no image.
@@ -86,7 +86,7 @@ def embed(kind: str, path: Path, largest_side: int = LARGEST_SIDE) -> Embedded:
         image = read_image(path, 3)
     except InputError as error:
         raise InputError(
-            f"{path}: cannot be read as a image: {error.__cause__ or error}; remove export/summary.json and run "
+            f"{path}: cannot be read as an image: {error.__cause__ or error}; remove export/summary.json and run "
             "`ganc export` on the recipe again"
         ) from None
     image.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)

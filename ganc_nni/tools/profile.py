@@ -23,8 +23,8 @@ class Profile(BaseModel):
     """What one generator costs.
 
     Attributes:
-        macs_published: Multiply-accumulates a image as the papers count them (docs/macs.md).
-        macs_true: Multiply-accumulates a image that are really done.
+        macs_published: Multiply-accumulates per image as the papers count them (docs/macs.md).
+        macs_true: Multiply-accumulates per image that are really done.
         params: Weights and biases.
         weights_bytes: Size of the tensors, bytes; float32 where there is no file to ask.
         image_size: Height and width of the image, pixels.

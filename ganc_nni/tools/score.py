@@ -51,7 +51,7 @@ class Score(NamedTuple):
         metric: What the distance may be called: another name where the weights are not the FID's.
         value: Lower is better. A Frechet distance is 0 or more; an unbiased kernel distance may be a little below 0.
         weights_sha256: Hash of the feature network's weights, hexadecimal.
-        dims: Features a image.
+        dims: Features an image.
         resize: How images were resized for the network.
         n_fake: Images of the first set; None: statistics that do not say.
         n_real: Images of the second set; None: statistics that do not say.

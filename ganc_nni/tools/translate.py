@@ -34,7 +34,7 @@ def translate_folder(
 ) -> int:
     """Write the translation of every image directly in ``source`` to ``target``, as 8-bit PNG of the same name.
 
-    Each keeps its height and width. A image that cannot be read does not keep the others from being translated.
+    Each keeps its height and width. An image that cannot be read does not keep the others from being translated.
 
     Args:
         generator: Reads 1 (grey) or 3 channels (RGB), or label maps if it is a SPADE generator; makes 1 or 3.
@@ -194,7 +194,7 @@ class _Padded:
             while not self.config.fits((height + bottom, width + right)):
                 right += multiple
             return F.pad(image, (0, right, 0, bottom), mode="replicate")
-        smallest = max(least - multiple, multiple // 2) + 1  # a image has less to reflect than it has pixels
+        smallest = max(least - multiple, multiple // 2) + 1  # an image has less to reflect than it has pixels
         if min(height, width) < smallest:
             raise InputError(f"{path}: is {width}x{height} pixels; expected {smallest} or more a side")
         return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="reflect")

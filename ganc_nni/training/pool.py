@@ -11,7 +11,7 @@ from torch import Tensor
 class ImagePool:
     """Mixes new generated images with older ones, so that the discriminator does not chase the last step.
 
-    Until the pool is full it keeps every image and hands it back. Then, by even chance, a image is handed back
+    Until the pool is full it keeps every image and hands it back. Then, by even chance, an image is handed back
     as it is, or takes the place of a random older one, which is handed back instead (CycleGAN, arXiv 1703.10593,
     section 4, with 50 images).
 

@@ -97,7 +97,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, extension: str, kept: float) 
     noise(1, (64, 64)).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(InputError, match=rf"cut.{extension}: cannot be read as a image"):
+    with pytest.raises(InputError, match=rf"cut.{extension}: cannot be read as an image"):
         read_image(path, 3)
 
 
@@ -105,7 +105,7 @@ def test_the_size_is_height_and_width(tmp_path: Path) -> None:
     noise(1, (10, 14)).save(tmp_path / "a.jpg")
     assert image_size(tmp_path / "a.jpg") == (10, 14)
     (tmp_path / "b.jpg").write_bytes(b"none")
-    with pytest.raises(InputError, match=r"b.jpg: cannot be read as a image"):
+    with pytest.raises(InputError, match=r"b.jpg: cannot be read as an image"):
         image_size(tmp_path / "b.jpg")
 
 

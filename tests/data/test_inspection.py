@@ -84,9 +84,9 @@ def damage(path: Path) -> None:
 
 
 FAULTS = {
-    "cut short": (damage, "cannot be read as a image"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot be read as a image"),
-    "no image": (lambda path: path.write_text("<html>"), "cannot be read as a image"),
+    "cut short": (damage, "cannot be read as an image"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read as an image"),
+    "no image": (lambda path: path.write_text("<html>"), "cannot be read as an image"),
     "unknown white": (
         lambda path: Image.fromarray(np.full(SIZE, 9, np.uint16)).save(path),
         "holds values up to 9 in samples of 16 bits",
@@ -113,7 +113,7 @@ def test_all_faults_are_told_in_one_line_the_first_by_name(tmp_path: Path) -> No
         (tmp_path / folder / f"{folder}_2.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"^8 files cannot be used: .*; and 5 more$") as error:
         checked(tmp_path, "unpaired")
-    assert str(error.value).count("cannot be read as a image") == 3
+    assert str(error.value).count("cannot be read as an image") == 3
     assert "\n" not in str(error.value)
 
 

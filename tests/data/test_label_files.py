@@ -49,7 +49,7 @@ def test_what_holds_no_exact_ids_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_file_is_named(tmp_path: Path, kept: float) -> None:
     path = saved(tmp_path / "cut.png", np.random.default_rng(0).integers(0, 9, (64, 64)))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    with pytest.raises(InputError, match=r"cut.png: cannot be read as a image"):
+    with pytest.raises(InputError, match=r"cut.png: cannot be read as an image"):
         read_ids(path)
 
 

@@ -118,7 +118,7 @@ def test_sixteen_bits_of_instances_count(tmp_path: Path) -> None:
 def test_crop_and_flip_keep_labels_and_images_aligned(tmp_path: Path, instances: bool, cache: bool) -> None:
     files = []
     for number in range(3):
-        # each id has its own grey, so that a image tells its labels
+        # each id has its own grey, so that an image tells its labels
         ids = patches(number, SIZE, 0, 8)
         paths = [tmp_path / f"{kind}{number}.png" for kind in ("label", "image", "instance")]
         for path, content in zip(paths, (ids, ids * 30, ids), strict=True):

@@ -52,7 +52,7 @@ def test_a_damaged_image_has_one_message_with_any_number_of_processes(tmp_path: 
             use(train, workers)
         messages.append(str(error.value))
     assert len(set(messages)) == 1
-    assert messages[0].startswith(f"{paths[2]}: cannot be read as a image")
+    assert messages[0].startswith(f"{paths[2]}: cannot be read as an image")
     assert "\n" not in messages[0]
 
 

@@ -562,7 +562,7 @@ def test_what_is_no_image_is_told(visitor, name):
     for number, value in ((FILE, file(upload(visitor, content))), (WEBCAM, in_url(content))):
         status, told = ask(visitor, number, value)
         assert status == 200
-        assert "cannot be read as a image" in told
+        assert "cannot be read as an image" in told
         assert "Traceback" not in told
 
 

@@ -53,7 +53,7 @@ def test_the_first_image_is_answered_at_once(page):
     assert source.size == teacher.size == compressed.size == (32, 32)
     assert page.status().startswith("Answered the example: teacher ")
     text = page.run("return document.querySelector('#answers').innerText")
-    for words in ("ms a image", "FPS", "MACs (published convention)", "x less", "8.94 M"):
+    for words in ("ms per image", "FPS", "MACs (published convention)", "x less", "8.94 M"):
         assert words in text
     assert page.run("return document.querySelector('h1').innerText") == "tiny: teacher and compressed generator"
 
@@ -110,7 +110,7 @@ def test_a_broken_upload_is_told_and_the_next_one_answered(page, tmp_path, conte
     before = page.sources()
     told = page.upload(tmp_path / "<b>broken.png")
     assert told.startswith("No answer: ")
-    assert "cannot be read as a image" in told
+    assert "cannot be read as an image" in told
     assert page.run("return document.querySelectorAll('#status b').length") == 0
     assert page.sources() == before
     assert page.upload(tmp_path / "good.png").startswith("Answered")

@@ -90,7 +90,7 @@ def test_what_is_no_image_is_called_by_its_name(tmp_path, content):
     path = tmp_path / "secret.png"
     path.write_bytes(content)
     for call in (lambda: check_pixels(path, "mine.png", 100), lambda: open_image(path, "mine.png")):
-        with pytest.raises(InputError, match=r"^mine\.png: cannot be read as a image; expected a whole PNG") as caught:
+        with pytest.raises(InputError, match=r"^mine\.png: cannot be read as an image; expected a whole PNG") as caught:
             call()
         assert "secret" not in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_colours_lead_back_to_classes(classes, void, seed):
     ids = np.random.default_rng(seed).integers(0, classes + void, (5, 7))
     ids[ids == classes] = IGNORE_ID
     encoded = encode(torch.from_numpy(ids), classes, IGNORE_ID if void else None)
-    if encoded.shape[0] in (1, 3):  # as_rgb takes it for a image
+    if encoded.shape[0] in (1, 3):  # as_rgb takes it for an image
         return
     image = to_image(as_rgb(encoded[None])[0])
     assert (ids_of_colours(image, classes, void, "it") == ids).all()

@@ -28,7 +28,7 @@ class Palette(nn.Module):
 
 
 class Known(nn.Module):
-    """The logits of every image are known beforehand; a image's first value says which it is."""
+    """The logits of every image are known beforehand; an image's first value says which it is."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()

@@ -128,7 +128,7 @@ def test_the_front_is_drawn(tiny_folder, monkeypatch):
     assert not path.exists()  # nothing to show yet
     samples = all_samples(run.space)
     record.add(Evaluation(samples[0], 3.0))
-    assert not path.exists()  # a image a few seconds is enough
+    assert not path.exists()  # an image a few seconds is enough
     record.add(Evaluation(samples[1], None, message="broken"))
     record.draw()
     with Image.open(path) as image:

@@ -185,7 +185,7 @@ def test_a_set_is_at_no_distance_from_itself(folders):
         (lambda folder: folder / "nowhere", "nowhere: no such folder"),
         (lambda folder: folder / "nowhere.npz", "nowhere.npz: no such file"),
         (lambda folder: save_images(folder / "single", 1), "single: 1 image to score; expected 2 or more"),
-        (lambda folder: broken(folder / "broken"), "001.png: cannot be read as a image"),
+        (lambda folder: broken(folder / "broken"), "001.png: cannot be read as an image"),
         (lambda folder: write(folder / "text.npz", b"text"), "text.npz: "),
         (lambda folder: write(folder / "text.txt", b"text"), "text.txt: is a file; expected a folder"),
     ],

@@ -46,7 +46,7 @@ def opened(path):
 
 
 def expected(file, path):
-    """What the network makes of a image that is padded by reflection at right and bottom."""
+    """What the network makes of an image that is padded by reflection at right and bottom."""
     pixels = torch.from_numpy(np.array(opened(path))).permute(2, 0, 1)[None]
     height, width = pixels.shape[-2:]
     padded = F.pad(pixels / 127.5 - 1, (0, -width % 4, 0, -height % 4), mode="reflect")
@@ -106,7 +106,7 @@ def test_a_bad_image_costs_no_other(tmp_path):
         translate_folder(generator_file(tmp_path), source, tmp_path / "out", 2, CPU)
     message = str(error.value)
     assert "2 images failed, 3 are in " in message
-    assert "b.png: cannot be read as a image" in message
+    assert "b.png: cannot be read as an image" in message
     assert "c.png: is 32x4 pixels; expected 5 or more a side" in message
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "d.png", "e.png"]
 

@@ -69,5 +69,5 @@ def test_an_image_that_is_damaged_meanwhile_ends_the_training_in_one_line(tiny_f
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError) as error:
         fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
-    assert str(error.value).startswith(f"{path}: cannot be read as a image")
+    assert str(error.value).startswith(f"{path}: cannot be read as an image")
     assert "\n" not in str(error.value)

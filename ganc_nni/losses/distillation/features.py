@@ -45,7 +45,7 @@ class KernelAlignment(DistillationLoss):
     """``sum_l 1 - KA(rho(S_l), rho(T_l))`` with ``KA(X, Y) = |Y'X|^2 / (|X'X| |Y'Y|)``, Frobenius norms.
 
     From CAT (arXiv 2103.03467), which minimises -KA; the 1 makes the least 0. rho flattens ``N x c x h x w`` to a
-    matrix of N h w rows, one a place of a image, and c columns, so that the two sides need the same places but not
+    matrix of N h w rows, one a place of an image, and c columns, so that the two sides need the same places but not
     the same channels: nothing is learned to map them. KA is 1 for activations that are equal up to a rotation of the
     channels and a factor, and never below 0. (The published code flattens each image to one row, which says nothing
     for a batch of one.)

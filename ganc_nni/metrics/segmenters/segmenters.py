@@ -33,7 +33,7 @@ class Kind:
 
     Attributes:
         make: Builds it for a number of classes; its output is logits, or a dictionary that has them as ``out``.
-        mean: Of red, green, blue in [0, 1]; subtracted from a image.
+        mean: Of red, green, blue in [0, 1]; subtracted from an image.
         std: The same channels are then divided by it.
         bgr: The network wants blue first.
         resizes: What is brought to the size of a label map before the two are compared, as the network's authors do.
