@@ -131,7 +131,7 @@ def test_what_does_not_fit_stays_torch_s_to_the_bit(layer, training):
     assert torch.equal(found, twin(x))
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_norm_s_gradient_is_right_in_channels_last(images, dtype):
     x, gradient = tensors(1, *2 * [(images, 6, 8, 9)])

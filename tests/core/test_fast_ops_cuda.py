@@ -37,7 +37,7 @@ def drawn(*shape, seed=0):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("images", [1, 2])
 def test_an_instance_norm_is_that_of_the_cpu_in_the_precision_of_its_input(images, memory_format, dtype, tolerance):
     x, gradient = drawn(images, 6, 8, 9), drawn(images, 6, 8, 9, seed=1)
     expected = x.double().requires_grad_()
