@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ganc_nni.recipe.fields import Channels, DataPath, LabelId, Section, Size
+from ganc_nni.recipe.fields import Channels, DataPath, Influence, LabelId, Section, Size, Unless
 
 Layout = Literal["unpaired", "paired", "labels", "inputs"]
 Structure = Literal["folders", "cityscapes", "coco"]
@@ -23,7 +23,7 @@ class DataRecipe(Section):
         description="unpaired, paired, labels (label maps and images), inputs (of the teacher): data.md"
     )
     root: DataPath | None = Field(None, description="folder of the layout; left out: embedded procedural images")
-    procedural_images: Annotated[int, Field(ge=8)] = Field(
+    procedural_images: Annotated[int, Field(ge=8), Unless("root")] = Field(
         256, description="procedural training images a domain; a quarter as many for tests"
     )
     structure: Structure = Field(
@@ -45,15 +45,19 @@ class DataRecipe(Section):
         description="height and width before random crop, pixels; left out: image_size x 286/256",
     )
     flip: bool = Field(True, description="mirror half of the training images")
-    search_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+    search_fraction: Annotated[float, Field(gt=0, lt=1), Unless("search_list")] = Field(
         0.2, description="part (0 to 1) of training images that score the search only"
     )
-    search_list: Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None = Field(
+    search_list: Annotated[
+        Annotated[tuple[DataPath, ...], Field(min_length=1, max_length=2)] | None, Influence.NONE
+    ] = Field(
         None,
         description="file names of the training images that score the search (data.md)",
     )
-    cache: bool = Field(False, description="keep decoded and resized images in memory")
-    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load images; 0: the training process")
+    cache: Annotated[bool, Influence.NONE] = Field(False, description="keep decoded and resized images in memory")
+    workers: Annotated[int, Field(ge=0), Influence.NONE] = Field(
+        0, description="processes that load images; 0: the training process"
+    )
 
     @field_validator("search_list", mode="before")
     @classmethod

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from ganc_nni.core.paths import expanded
@@ -37,6 +40,32 @@ LabelId = Annotated[int, Field(ge=0, lt=2**16, strict=True)]
 OwnSettings = dict[str, Any]
 """Keys of a registered member, which is looked up and checks them where a run is made."""
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+
+
+class Influence(Enum):
+    """What the value of a key changes; a key that says nothing changes results. Stands in ``Annotated``."""
+
+    RESULTS = "the results of every stage that reads its section"
+    LENGTH = "how far a training or a search goes; a longer one goes on from a shorter one"
+    NAMED = "the results of those stages alone that name the key"
+    NONE = "no result by itself: it changes speed, or names what counts by its content"
+
+
+@dataclass(frozen=True)
+class Unless:
+    """In ``Annotated``: the key means nothing where another one of its section is given."""
+
+    key: str
+
+
+def influence_of(field: FieldInfo) -> Influence:
+    """What a key changes, as its type says."""
+    return next((each for each in field.metadata if isinstance(each, Influence)), Influence.RESULTS)
+
+
+def keys_of(section: type[BaseModel], *kinds: Influence) -> list[str]:
+    """The keys of a section that have one of these influences."""
+    return [key for key, field in section.model_fields.items() if influence_of(field) in kinds]
 
 
 class Section(BaseModel):

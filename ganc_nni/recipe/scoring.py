@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from ganc_nni.recipe.fields import DataPath, LabelId, OwnSettings, PositiveInt, Precision, Section, Seed
+from ganc_nni.recipe.fields import DataPath, Influence, LabelId, OwnSettings, PositiveInt, Precision, Section, Seed
 
 
 class MetricRecipe(Section):
@@ -19,7 +19,9 @@ class MetricRecipe(Section):
     )
     dims: Literal[64, 192, 768, 2048] = Field(2048, description="features of Inception (frechet_random ignores it)")
     weights: DataPath | None = Field(None, description="weights file; left out: the usual places, then a download")
-    batch_size: PositiveInt = Field(16, description="images that are generated and scored at once")
+    batch_size: Annotated[PositiveInt, Influence.NONE] = Field(
+        16, description="images that are generated and scored at once"
+    )
     min_images: Annotated[int, Field(ge=2)] = Field(16, description="fewest images of a set that make a score")
     calibration_images: Annotated[int, Field(ge=0)] = Field(
         32, description="training images that calibrate batch norms (spade) before scoring; 0: none"
@@ -102,7 +104,9 @@ class SearchRecipe(Section):
     latency_table: DataPath | None = Field(
         None, description="file that `ganc benchmark --table` wrote on the target device"
     )
-    evaluations: PositiveInt = Field(200, description="sub-generators that are scored in all")
+    evaluations: Annotated[PositiveInt, Influence.LENGTH] = Field(
+        200, description="sub-generators that are scored in all"
+    )
     population: PositiveInt = Field(32, description="individuals alive, or in a generation")
     sample_size: PositiveInt = Field(8, description="individuals in a tournament")
     mutation_prob: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -114,14 +118,16 @@ class SearchRecipe(Section):
         "supernet", description="of scored sub-generators: the supernet's, or solved from the teacher's without one"
     )
     precision: Precision = Field("fp32", description="of sub-generators while they are scored; metrics stay fp32")
-    repeats: PositiveInt = Field(
+    repeats: Annotated[PositiveInt, Influence.NAMED] = Field(
         1,
         description="scores of the chosen sub-generator on the held-out images",
     )
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False), Influence.NONE] = Field(
         600, description="seconds that a sub-generator may take under nnictl"
     )
-    max_failures: PositiveInt = Field(10, description="sub-generators that may fail one after another")
+    max_failures: Annotated[PositiveInt, Influence.NONE] = Field(
+        10, description="sub-generators that may fail one after another"
+    )
 
     @model_validator(mode="after")
     def _table(self) -> SearchRecipe:

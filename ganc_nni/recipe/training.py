@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ganc_nni.recipe.fields import AnyPath, DataPath, DataPathOrDownload, PositiveInt, Section, Weight
+from ganc_nni.recipe.fields import AnyPath, DataPath, DataPathOrDownload, Influence, PositiveInt, Section, Weight
 
 
 class Schedule(Section):
@@ -16,8 +16,10 @@ class Schedule(Section):
     ended: as one uninterrupted training if the rates of what is done are the same, as with decay_epochs 0 before.
     """
 
-    epochs: PositiveInt = Field(description="epochs at the full learning rate")
-    decay_epochs: Annotated[int, Field(ge=0)] = Field(description="epochs in which the learning rate falls to 0")
+    epochs: Annotated[PositiveInt, Influence.LENGTH] = Field(description="epochs at the full learning rate")
+    decay_epochs: Annotated[int, Field(ge=0), Influence.LENGTH] = Field(
+        description="epochs in which the learning rate falls to 0"
+    )
     batch_size: PositiveInt = Field(1, description="images a training step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Adam's initial learning rate")
     discriminator_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -76,7 +78,7 @@ class TeacherRecipe(_PairLosses):
         None,
         description="discriminator trained with checkpoint; the student's starts from it (distillation.md)",
     )
-    views: PositiveInt | None = Field(
+    views: Annotated[PositiveInt | None, Influence.NAMED] = Field(
         None,
         description="fixed augmented views of each image (training.md); left out: always fresh",
     )
@@ -193,14 +195,18 @@ class AccelerationRecipe(Section):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of activations; weights stay fp32; fp16 needs CUDA"
     )
-    channels_last: bool = Field(False, description="activations by pixel instead of by channel (for tensor cores)")
-    compile: bool = Field(False, description="torch.compile for networks of fixed widths; needs a C++ compiler")
-    fused_adam: bool = Field(True, description="Adam updates all weights in one pass")
-    data_on_device: bool = Field(
+    channels_last: Annotated[bool, Influence.NONE] = Field(
+        False, description="activations by pixel instead of by channel (for tensor cores)"
+    )
+    compile: Annotated[bool, Influence.NONE] = Field(
+        False, description="torch.compile for networks of fixed widths; needs a C++ compiler"
+    )
+    fused_adam: Annotated[bool, Influence.NONE] = Field(True, description="Adam updates all weights in one pass")
+    data_on_device: Annotated[bool, Influence.NONE] = Field(
         False,
         description="keep training images on the device, 1 byte a value (not labels)",
     )
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: Annotated[bool, Influence.NONE] = Field(
         False,
         description="save memory: compute block activations again in the backward pass",
     )

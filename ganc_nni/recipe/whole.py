@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ganc_nni.core.paths import expanded
 from ganc_nni.recipe.data import DataRecipe
-from ganc_nni.recipe.fields import Section, Seed
+from ganc_nni.recipe.fields import Influence, Section, Seed
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
 from ganc_nni.recipe.training import (
     AccelerationRecipe,
@@ -28,9 +28,13 @@ from ganc_nni.recipe.training import (
 class Recipe(Section):
     """A whole run."""
 
-    name: str = Field(exclude=True, description="the file's name without .recipe.yml; names the folder runs/NAME")
+    name: Annotated[str, Influence.NONE] = Field(
+        exclude=True, description="the file's name without .recipe.yml; names the folder runs/NAME"
+    )
     seed: Seed = Field(0, description="seeds initial weights, the order of images and the drawn widths")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
+    device: Annotated[Literal["auto", "cpu", "cuda"], Influence.NONE] = Field(
+        "auto", description="auto: CUDA where there is one"
+    )
     data: DataRecipe
     generator: GeneratorRecipe = GeneratorRecipe()
     teacher: TeacherRecipe = TeacherRecipe()

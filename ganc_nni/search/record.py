@@ -25,6 +25,8 @@ from ganc_nni.core.structured import LARGEST_TABLE
 from ganc_nni.cost.budget import Figure
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.space import Sample, config_str
+from ganc_nni.recipe import SearchRecipe
+from ganc_nni.recipe.fields import Influence, keys_of
 from ganc_nni.run import Run
 from ganc_nni.search.journal import Evaluation, Journal, checked
 from ganc_nni.search.pareto import Caption, Front, Point, draw
@@ -35,13 +37,11 @@ REDRAW_SECONDS = 5.0
 """Between two images at the least; drawing takes a fiftieth of the time at the most."""
 
 
-_HOW_LONG = {"evaluations", "max_failures", "repeats", "timeout"}
-"""What a search may be told anew without becoming another one."""
-
-
 def search_name(run: Run) -> str:
     """What is the same for a search that is stopped and goes on, also to more evaluations, and for no other one."""
-    recipe = run.recipe.search.model_dump(mode="json", exclude={*_HOW_LONG, "latency_table"})
+    told_anew = keys_of(SearchRecipe, Influence.LENGTH, Influence.NAMED, Influence.NONE)
+    # of the table the content counts, wherever it is: in the key of the stage
+    recipe = run.recipe.search.model_dump(mode="json", exclude={*told_anew, "latency_table"})
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 

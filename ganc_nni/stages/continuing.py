@@ -19,20 +19,14 @@ from ganc_nni.core.errors import InputError, cannot_write
 from ganc_nni.core.files import read_note
 from ganc_nni.core.io import read_json, write_text
 from ganc_nni.recipe import Recipe, Schedule
+from ganc_nni.recipe.fields import Influence, keys_of
 from ganc_nni.stages.inputs import FILE as INPUTS
 from ganc_nni.stages.inputs import Inputs
+from ganc_nni.stages.stage import Stage
 from ganc_nni.training.checkpointing import BEST, LAST, Start, find_start
 from ganc_nni.training.gan import linear_decay
 
 _log = logging.getLogger(__name__)
-
-_SECTIONS = {
-    "teacher": "teacher.schedule",
-    "pretrain": "pretrain",
-    "supernet": "supernet.schedule",
-    "finetune": "finetune",
-}
-"""Where a recipe has the schedules of the stages that can go on."""
 
 _RATES = "continued.json"
 """In a stage's folder: learning rates of epochs, as parts of the full one, that another schedule has set."""
@@ -56,13 +50,13 @@ class _Origin(NamedTuple):
     epochs: str
 
 
-def begin_from_shorter(stage: str, recipe: Recipe, inputs: Inputs, folder: Path, others: Iterable[Path]) -> None:
+def begin_from_shorter(stage: Stage, recipe: Recipe, inputs: Inputs, folder: Path, others: Iterable[Path]) -> None:
     """Fill the folder of a stage with the checkpoints of a training that differs in its number of epochs alone.
 
     That one stays as it is. Without one, nothing is done.
 
     Args:
-        stage: Its name.
+        stage: One that trains; of another one nothing can go on.
         recipe: Says how long it trains now.
         inputs: What it is made of.
         folder: Its folder, which is not there yet.
@@ -71,11 +65,10 @@ def begin_from_shorter(stage: str, recipe: Recipe, inputs: Inputs, folder: Path,
     Raises:
         TrainingError: The disk is full, or the like.
     """
-    section = _SECTIONS.get(stage)
-    if section is None:
+    schedule = stage.schedule(recipe)
+    if not isinstance(schedule, Schedule):
         return
-    schedule = _schedule(recipe, section)
-    found = [origin for other in others if (origin := _origin(other, section, schedule, inputs)) is not None]
+    found = [origin for other in others if (origin := _origin(other, stage.training, schedule, inputs)) is not None]
     if not found:
         return
     origin = max(found, key=lambda each: (each.exact, each.start.epoch, each.start.batches))
@@ -96,9 +89,9 @@ def begin_from_shorter(stage: str, recipe: Recipe, inputs: Inputs, folder: Path,
     except OSError as error:
         raise cannot_write(folder, error) from None
     where = f"epoch {origin.start.epoch}" + (f" and {origin.start.batches} batches" if origin.start.batches else "")
-    _log.info("stage %s goes on after %s of %s (%s)", stage, where, origin.folder, origin.epochs)
+    _log.info("stage %s goes on after %s of %s (%s)", stage.name, where, origin.folder, origin.epochs)
     if not origin.exact:
-        _log.warning("%s", _difference(stage, origin, schedule))
+        _log.warning("%s", _difference(stage.name, origin, schedule))
 
 
 def _difference(stage: str, origin: _Origin, schedule: Schedule) -> str:
@@ -120,14 +113,13 @@ def _origin(folder: Path, section: str, schedule: Schedule, inputs: Inputs) -> _
     """What there is to go on from in a folder; None if it is of something else, of as many epochs, or empty."""
     before = Inputs.load(folder / INPUTS)
     begun = folder / "begun.txt"
-    lengths = [f"{section}.epochs", f"{section}.decay_epochs"]
+    lengths = {f"{section}.{key}": key for key in keys_of(Schedule, Influence.LENGTH)}
     if before is None or read_note(begun) in ("", "changed"):
         return None
-    if inputs.without(lengths).changes(before.without(lengths)):
+    if inputs.without([*lengths]).changes(before.without([*lengths])):
         return None
     try:
-        epochs, decay = (int(before.values[key]) for key in lengths)
-        old = schedule.model_copy(update={"epochs": epochs, "decay_epochs": decay})
+        old = schedule.model_copy(update={key: int(before.values[path]) for path, key in lengths.items()})
         start = find_start(folder)
     except (KeyError, TypeError, ValueError):
         return None
@@ -138,7 +130,7 @@ def _origin(folder: Path, section: str, schedule: Schedule, inputs: Inputs) -> _
     exact = rates == [linear_decay(schedule)(epoch) for epoch in range(begun_epochs)]
     if not exact and schedule.total_epochs <= old.total_epochs:
         return None
-    return _Origin(folder, start, rates, exact, f"epochs {epochs}, decay_epochs {decay}")
+    return _Origin(folder, start, rates, exact, f"epochs {old.epochs}, decay_epochs {old.decay_epochs}")
 
 
 def _rates(folder: Path, schedule: Schedule, epochs: int) -> list[float]:
@@ -157,11 +149,3 @@ def _share(path: str | Path, place: str | Path) -> None:
         os.link(path, place)
     except OSError:  # a file system without hard links
         shutil.copy2(path, place)
-
-
-def _schedule(recipe: Recipe, section: str) -> Schedule:
-    value: object = recipe
-    for name in section.split("."):
-        value = getattr(value, name)
-    assert isinstance(value, Schedule)
-    return value

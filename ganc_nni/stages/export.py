@@ -29,14 +29,12 @@ from ganc_nni.run import Run
 from ganc_nni.stages.deploy import deploy_run
 from ganc_nni.stages.held_out import held_out_scores
 from ganc_nni.stages.images import save_images
+from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.training.loop import Report
 
 _log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
-
-WRITTEN = ("architecture.json", "compressed.safetensors", "summary.json")
-"""Files without which an export is not done."""
 
 
 def export(run: Run, report: Report | None = None) -> dict[str, float]:
@@ -235,3 +233,12 @@ def read_summary(run_folder: Path) -> dict[str, Any]:
     """
     path = run_folder / "export" / "summary.json"
     return read_json(path) if path.is_file() else {}
+
+
+EXPORT = Stage(
+    name="export",
+    run=export,
+    reads=Reads(("search.repeats",), ("train", "search", "test")),
+    outputs=("architecture.json", "compressed.safetensors", "summary.json"),
+    renewed=True,
+)

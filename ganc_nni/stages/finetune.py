@@ -16,6 +16,7 @@ from ganc_nni.generators import Generator
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import load_online_teacher
+from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.stages.supernet import student_channels, warn_of_teacher
 from ganc_nni.stages.teacher import load_judge
 from ganc_nni.stages.warm_start import (
@@ -26,7 +27,7 @@ from ganc_nni.stages.warm_start import (
     start_mappings,
     unsolved_layers,
 )
-from ganc_nni.stages.warmup import start_discriminator
+from ganc_nni.stages.warmup import STEPS, start_discriminator
 from ganc_nni.supernet.calibration import calibrate
 from ganc_nni.supernet.distillation import DistillationModule, trained_student
 from ganc_nni.training.loop import Report, StageFit, part
@@ -125,3 +126,13 @@ def _best(run: Run, scores: Mapping[str, float]) -> str:
     """The name of the best score, the first of equal ones; one that is no number is the worst."""
     sign = -1 if run.recipe.metric.higher_is_better else 1
     return min(scores, key=lambda name: sign * scores[name] if math.isfinite(scores[name]) else math.inf)
+
+
+FINETUNE = Stage(
+    name="finetune",
+    run=finetune,
+    reads=Reads(("distillation", STEPS, "finetune", "teacher.views"), ("train", "search")),
+    outputs=("compressed.safetensors",),
+    shared=True,
+    training="finetune",
+)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -21,32 +21,17 @@ from ganc_nni.core.structured import read_cache
 from ganc_nni.data import Data, build_data
 from ganc_nni.losses.vgg import vgg19_file
 from ganc_nni.metrics import weights_file
+from ganc_nni.recipe.fields import Influence, Unless, influence_of
 from ganc_nni.run import Run
+from ganc_nni.stages.stage import Reads, SplitName
 
 FILE = "inputs.json"
-
-SplitName = Literal["train", "search", "test"]
 
 _NAMED = 3
 """Names of files, and parts that differ, that a message holds."""
 
 _DIGITS = 16
 """Of each file's hash, in what is kept to tell which files have changed."""
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What a stage reads besides what the stages before it have made.
-
-    Attributes:
-        keys: Of the recipe: sections, or single keys like ``search.repeats``. Files that they name count by content.
-        images: Splits that its outcome depends on.
-        scored_on: Splits that only its own figures depend on, not what it hands to later stages.
-    """
-
-    keys: tuple[str, ...] = ()
-    images: tuple[SplitName, ...] = ()
-    scored_on: tuple[SplitName, ...] = ()
 
 
 class Content(NamedTuple):
@@ -208,18 +193,20 @@ class Snapshot:
             InputError: A file cannot be read.
         """
         reads = [*before, own]
+        named = {key for each in reads for key in (*each.keys, *each.more(self.run.recipe))}
         values: dict[str, Any] = {}
         files: dict[str, list[Content]] = {}
-        for key, value in _leaves(self.run.recipe):
-            if not any(_is_read(key, each.keys) for each in reads):
+        for leaf in _leaves(self.run.recipe):
+            key, value = leaf.key, leaf.value
+            if not leaf.is_read(named):
                 continue
-            if key in _RESOLVED:
-                value = _RESOLVED[key](self.run)
+            if key in _FOUND:
+                value = _FOUND[key](self.run)
             if isinstance(value, Path):
                 value = (value,)
             if isinstance(value, tuple) and value and isinstance(value[0], Path):
                 files[key] = [self._file(path) for path in value]
-            elif isinstance(value, dict) and key in _RESOLVED:
+            elif isinstance(value, dict) and key in _FOUND:
                 values |= {f"{key}.{name}": each for name, each in value.items()}
             elif value is not None:
                 values[key] = value
@@ -276,29 +263,8 @@ class Snapshot:
         return self._splits[name]
 
 
-_WITHOUT_INFLUENCE = {
-    "data.cache",
-    "data.workers",
-    "data.search_list",  # the images of both sides are inputs themselves
-    "acceleration.channels_last",
-    "acceleration.compile",
-    "acceleration.fused_adam",
-    "acceleration.data_on_device",
-    "acceleration.gradient_checkpointing",
-    "teacher.views",  # the supernet's stage names it
-    "metric.batch_size",
-    "search.timeout",
-    "search.max_failures",
-    "search.repeats",
-}
-"""Keys that change how fast a result comes, not the result, unless a stage names them itself."""
-
-_RESOLVED: dict[str, Callable[[Run], object]] = {
+_FOUND: dict[str, Callable[[Run], object]] = {
     "data.root": lambda run: "drawn" if run.recipe.data.root is None else "a folder",
-    "data.procedural_images": lambda run: run.recipe.data.procedural_images if run.recipe.data.root is None else None,
-    "data.search_fraction": lambda run: (
-        run.recipe.data.search_fraction if run.recipe.data.search_list is None else None
-    ),
     "student.space": lambda run: run.space.choices,
     "teacher.discriminator": lambda run: run.teacher_discriminator_path,
     "search.settings": lambda run: run.recipe.search.settings,
@@ -306,19 +272,34 @@ _RESOLVED: dict[str, Callable[[Run], object]] = {
     "teacher.perceptual_weights": lambda run: vgg19_file(run.recipe.teacher.perceptual_weights),
     "distillation.perceptual_weights": lambda run: vgg19_file(run.recipe.distillation.perceptual_weights),
 }
-"""What is read in place of a key's value; every other key that holds a path is read as a file."""
+"""What a run finds under a key, where that counts and not the value; any other path is read as a file."""
 
 
-def _is_read(key: str, keys: Sequence[str]) -> bool:
-    """Whether a stage that reads ``keys``, each a section or one key, reads this one."""
-    return key in keys or (key not in _WITHOUT_INFLUENCE and key.partition(".")[0] in keys)
+class _Leaf(NamedTuple):
+    """A key of a recipe that is no section.
+
+    Attributes:
+        key: As ``section.key``.
+        value: What the recipe says; None where another key makes it meaningless.
+        influence: What the key changes.
+    """
+
+    key: str
+    value: Any
+    influence: Influence
+
+    def is_read(self, named: Collection[str]) -> bool:
+        """Whether a stage that names sections and keys reads this one."""
+        by_section = self.influence in (Influence.RESULTS, Influence.LENGTH)
+        return self.key in named or (by_section and self.key.partition(".")[0] in named)
 
 
-def _leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The keys of a recipe with their values, as ``section.key``."""
-    for name in type(section).model_fields:
+def _leaves(section: BaseModel, prefix: str = "") -> Iterator[_Leaf]:
+    """The keys of a recipe in the order of its sections."""
+    for name, info in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            unread = any(getattr(section, each.key) is not None for each in info.metadata if isinstance(each, Unless))
+            yield _Leaf(f"{prefix}{name}", None if unread else value, influence_of(info))

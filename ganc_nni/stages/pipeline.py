@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -20,58 +19,27 @@ from ganc_nni.core.io import read_json, write_text
 from ganc_nni.core.lock import run_lock, stage_lock
 from ganc_nni.run import Run
 from ganc_nni.stages.continuing import begin_from_shorter
-from ganc_nni.stages.export import WRITTEN, export
-from ganc_nni.stages.finetune import finetune
+from ganc_nni.stages.export import EXPORT
+from ganc_nni.stages.finetune import FINETUNE
 from ganc_nni.stages.inputs import FILE as INPUTS
-from ganc_nni.stages.inputs import Inputs, Reads, Snapshot, in_short
+from ganc_nni.stages.inputs import Inputs, Snapshot, in_short
 from ganc_nni.stages.memory import watch_stage
-from ganc_nni.stages.pretrain import pretrain
+from ganc_nni.stages.pretrain import PRETRAIN
 from ganc_nni.stages.provenance import write_provenance
-from ganc_nni.stages.search import search
-from ganc_nni.stages.segmenter import train_run_segmenter
-from ganc_nni.stages.supernet import train_supernet
-from ganc_nni.stages.teacher import train_teacher
+from ganc_nni.stages.search import SEARCH
+from ganc_nni.stages.segmenter import SEGMENTER
+from ganc_nni.stages.stage import Reads, Stage
+from ganc_nni.stages.supernet import SUPERNET
+from ganc_nni.stages.teacher import TEACHER
 from ganc_nni.training.checkpointing import PREVIOUS
 from ganc_nni.training.loop import Report
 
 _log = logging.getLogger(__name__)
 
-Stage = Callable[[Run, Report | None], dict[str, float]]
-
 STAGES: dict[str, Stage] = {
-    "segmenter": train_run_segmenter,
-    "teacher": train_teacher,
-    "pretrain": pretrain,
-    "supernet": train_supernet,
-    "search": search,
-    "finetune": finetune,
-    "export": export,
+    stage.name: stage for stage in (SEGMENTER, TEACHER, PRETRAIN, SUPERNET, SEARCH, FINETUNE, EXPORT)
 }
-"""All stages, in order; each takes what the ones before it left in the run folder."""
-
-SHARED = ("teacher", "pretrain", "supernet", "finetune")
-"""The stages that several processes can make together."""
-
-_WARM_UP = "supernet.discriminator_warmup"
-
-READS = {
-    "segmenter": Reads(("seed", "data", "segmenter"), ("train",), scored_on=("test",)),
-    "teacher": Reads(
-        ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"), ("train", "search")
-    ),
-    "pretrain": Reads(("student", "distillation", _WARM_UP, "pretrain", "teacher.views"), ("train", "search")),
-    "supernet": Reads(("student", "distillation", "supernet", "teacher.views"), ("train", "search")),
-    "search": Reads(("student", "search"), ("train", "search")),
-    "finetune": Reads(("distillation", _WARM_UP, "finetune", "teacher.views"), ("train", "search")),
-    "export": Reads(("search.repeats",), ("train", "search", "test")),
-}
-"""What each stage reads besides what the stages before it have left."""
-
-_RECONSTRUCTED = Reads(("student",), ("train", "search"))
-"""What weights that are reconstructed for the search depend on, besides the stages before it."""
-
-_SCORED_BY_A_SEGMENTER = Reads(("segmenter",))
-"""What the stages read, too, if a segmenter scores that the run has not trained."""
+"""All stages by name, in order."""
 
 PEAKS = "peak_memory_mib"
 """In a ``stage.json``: the most memory that the stage has needed."""
@@ -99,41 +67,22 @@ class Pipeline:
         return self._inputs[stage]
 
     def _read(self, stage: str, snapshot: Snapshot) -> Inputs:
-        return snapshot.inputs(self._read_before(stage), READS[stage])
+        return snapshot.inputs(self._read_before(stage), STAGES[stage].reads)
 
     def _read_before(self, stage: str) -> list[Reads]:
         """What the stages before this one read."""
-        before = [READS[name] for name in self.stages(stage)[:-1]]
-        if stage != "segmenter" and self.run.recipe.metric.by_segmenter:
-            before.append(_SCORED_BY_A_SEGMENTER)
-        return before
+        return [STAGES[name].reads for name in self.stages(stage)[:-1]]
 
     def stages(self, last: str) -> list[str]:
         """What has to be done for the stage ``last``, in order, that stage included.
 
-        A segmenter is trained where one is needed and no weights are named.
-
         Raises:
-            InputError: The stage is the segmenter's or the supernet's, and the recipe has none to train.
+            InputError: The recipe does not let that stage be made.
         """
         recipe = self.run.recipe
-        if last == "segmenter" and recipe.data.layout != "labels":
-            raise InputError(f"data.layout: got {recipe.data.layout}; a segmenter needs label maps, layout labels")
-        if last == "segmenter" and recipe.segmenter.weights is not None:
-            raise InputError(
-                f"segmenter.weights: {recipe.segmenter.weights} is to be used, not trained; remove it to train one"
-            )
-        if last == "supernet" and recipe.search.weights != "supernet":
-            raise InputError(
-                f"search.weights: got {recipe.search.weights}; such a search needs no supernet; set it to supernet to "
-                "train one"
-            )
-        left_out = {
-            "segmenter": last != "segmenter" and not (recipe.metric.by_segmenter and not recipe.segmenter.weights),
-            "pretrain": recipe.pretrain is None,
-            "supernet": recipe.search.weights != "supernet",
-        }
-        wanted = [stage for stage in STAGES if not left_out.get(stage)]
+        if (refusal := STAGES[last].refusal(recipe)) is not None:
+            raise InputError(refusal)
+        wanted = [name for name, stage in STAGES.items() if name == last or stage.needed(recipe)]
         return wanted[: wanted.index(last) + 1]
 
     @property
@@ -143,7 +92,8 @@ class Pipeline:
 
     def done(self, stage: str) -> bool:
         """Whether the stage's output is there and fits the recipe."""
-        if stage == "export" and not all((self.run.folder / stage / name).is_file() for name in WRITTEN):
+        made = STAGES[stage]
+        if made.renewed and not all((self.run.folder / stage / name).is_file() for name in made.outputs):
             return False  # a damaged one was removed
         return self.record(stage).get("key") == self.key(stage)
 
@@ -187,7 +137,7 @@ class Pipeline:
             _log.info("%s: what an earlier run of the same recipe has left is back", folder)
         elif not folder.is_dir():
             others = sorted(self.run.folder.glob(f"{stage}.*"))
-            begin_from_shorter(stage, self.run.recipe, self.inputs(stage), folder, others)
+            begin_from_shorter(STAGES[stage], self.run.recipe, self.inputs(stage), folder, others)
         write_text(begun, key)
         if not (folder / "stage.json").is_file():  # else the inputs there are those of what is finished
             self.inputs(stage).save(folder / INPUTS, self.key(stage))
@@ -218,12 +168,12 @@ class Pipeline:
 
     def _folder_key(self, stage: str) -> str:
         """What the content of a stage's folder belongs to."""
-        if stage != "search":
+        keeps = STAGES[stage].kept
+        if keeps is None:
             return self.key(stage)
-        search, weights = self.run.recipe.search, self.key(self.before_search)
-        if search.weights == "reconstructed":
-            weights = f"reconstructed {self._snapshot.inputs(self._read_before('search'), _RECONSTRUCTED).key}"
-        return hashlib.sha256(f"{weights} {search.precision}".encode()).hexdigest()
+        kept = keeps(self.run.recipe)
+        found = self._snapshot.inputs(self._read_before(stage), kept.reads)
+        return hashlib.sha256(kept.pattern.format(found.key).encode()).hexdigest()
 
     def resumable(self) -> bool:
         """Whether an earlier search of the same supernet has left evaluations."""
@@ -242,7 +192,8 @@ class Pipeline:
         if peaks is not None:
             record[PEAKS] = peaks
         write_provenance(self.run, folder)
-        weights = sorted(folder.glob("*.safetensors"))
+        outputs = (folder / name for name in STAGES[stage].outputs)
+        weights = sorted(path for path in outputs if path.suffix == ".safetensors" and path.is_file())
         made = dict(zip((path.name for path in weights), self.run.hashes.of(weights), strict=True))
         self.inputs(stage).save(folder / INPUTS, key, made)
         write_text(folder / "stage.json", json.dumps(record, indent=2) + "\n")
@@ -270,9 +221,10 @@ class Pipeline:
     def run_stage(self, stage: str, report: Report | None = None) -> dict[str, Any]:
         """Run one stage unless it is done; returns its ``stage.json``."""
         if not self._all_done(stage):
-            if processes() > 1 and stage not in SHARED:
+            if processes() > 1 and not STAGES[stage].shared:
+                shared = ", ".join(each.name for each in STAGES.values() if each.shared)
                 raise InputError(
-                    f"stage {stage}: is not done, and only {', '.join(SHARED)} are for several processes; first make "
+                    f"stage {stage}: is not done, and only {shared} are for several processes; first make "
                     "it by one, without torchrun"
                 )
             with stage_lock(self.run.folder) if is_first() else nullcontext():
@@ -289,8 +241,8 @@ class Pipeline:
         if not self._all_done(stage):
             self._refuse_changes(stage, "since this command began")
             start = time.perf_counter()
-            with watch_stage(stage, self.run.recipe) as peaks:
-                figures = STAGES[stage](self.run, report)
+            with watch_stage(STAGES[stage], self.run.recipe) as peaks:
+                figures = STAGES[stage].run(self.run, report)
             self.finish(stage, figures, time.perf_counter() - start, peaks)
 
     def run_until(self, last: str) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from ganc_nni.core.io import save_weights
 from ganc_nni.run import Run
+from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.stages.supernet import save_helpers, warn_of_teacher
 from ganc_nni.stages.teacher import load_judge
 from ganc_nni.stages.warm_start import start_pretrained
-from ganc_nni.stages.warmup import start_discriminator
+from ganc_nni.stages.warmup import STEPS, start_discriminator
 from ganc_nni.supernet.calibration import calibrate
 from ganc_nni.supernet.distillation import DistillationModule, trained_student
 from ganc_nni.training.gan import initialise
@@ -57,3 +58,14 @@ def pretrain(run: Run, report: Report | None = None) -> dict[str, float]:
     save_weights(run.pretrained_weights, student.state_dict())
     save_helpers(folder, weights)
     return {"before": before, "score": evaluator.score(student)}
+
+
+PRETRAIN = Stage(
+    name="pretrain",
+    run=pretrain,
+    reads=Reads(("student", "distillation", STEPS, "pretrain", "teacher.views"), ("train", "search")),
+    outputs=("student.safetensors", "helpers.safetensors"),
+    needed=lambda recipe: recipe.pretrain is not None,
+    shared=True,
+    training="pretrain",
+)

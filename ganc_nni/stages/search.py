@@ -14,7 +14,7 @@ from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.logs import progress_bar
 from ganc_nni.generators.space import Sample, config_str
 from ganc_nni.metrics.evaluator import Evaluator
-from ganc_nni.recipe import Precision
+from ganc_nni.recipe import Precision, Recipe
 from ganc_nni.run import Run
 from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.engine import InProcessEngine
@@ -22,6 +22,7 @@ from ganc_nni.search.journal import Evaluation
 from ganc_nni.search.record import SearchRecord
 from ganc_nni.search.strategies import build_strategy
 from ganc_nni.stages.candidates import Candidates, candidates_of
+from ganc_nni.stages.stage import Kept, Reads, Stage
 from ganc_nni.supernet.calibration import calibrated
 from ganc_nni.training.loop import Report
 
@@ -98,3 +99,19 @@ def finish(record: SearchRecord) -> dict[str, float]:
     record.publish()
     record.draw()
     return {"score": best.score}
+
+
+def _kept(recipe: Recipe) -> Kept:
+    """What scores depend on: they stay good for any search of the same weights in the same precision."""
+    if recipe.search.weights == "supernet":
+        return Kept(Reads(), f"{{}} {recipe.search.precision}")
+    return Kept(Reads(("student",), ("train", "search")), f"reconstructed {{}} {recipe.search.precision}")
+
+
+SEARCH = Stage(
+    name="search",
+    run=search,
+    reads=Reads(("student", "search"), ("train", "search")),
+    outputs=("journal", "trials.csv", "pareto.csv", "pareto.png"),
+    kept=_kept,
+)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ganc_nni.data import IGNORE_ID, ImageSet, LabelMaps, Split, decode
+from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.training.loop import Report
 from ganc_nni.training.segmenter import train_segmenter
 
@@ -64,3 +66,22 @@ def train_run_segmenter(run: Run, report: Report | None = None) -> dict[str, flo
         device=recipe.device,
         workers=recipe.data.workers,
     )
+
+
+def _refusal(recipe: Recipe) -> str | None:
+    if recipe.data.layout != "labels":
+        return f"data.layout: got {recipe.data.layout}; a segmenter needs label maps, layout labels"
+    if recipe.segmenter.weights is not None:
+        return f"segmenter.weights: {recipe.segmenter.weights} is to be used, not trained; remove it to train one"
+    return None
+
+
+SEGMENTER = Stage(
+    name="segmenter",
+    run=train_run_segmenter,
+    reads=Reads(("seed", "data", "segmenter"), ("train",), scored_on=("test",)),
+    outputs=("segmenter.safetensors",),
+    needed=lambda recipe: recipe.metric.by_segmenter and recipe.segmenter.weights is None,
+    refusal=_refusal,
+    training="segmenter",
+)

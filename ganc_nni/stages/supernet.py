@@ -18,9 +18,10 @@ from ganc_nni.core.io import read_json, save_weights
 from ganc_nni.generators.space import Sample
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.metrics.verdict import doubt_of_teacher
-from ganc_nni.recipe import Schedule
+from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import build_online_teachers
+from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.stages.teacher import load_judge
 from ganc_nni.stages.warm_start import inherit_discriminator, inherit_parent
 from ganc_nni.stages.warmup import start_discriminator
@@ -134,3 +135,23 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
         with calibrated(supernet, calibration):
             scores[name] = evaluator.score(supernet)
     return scores
+
+
+def _refusal(recipe: Recipe) -> str | None:
+    if recipe.search.weights == "supernet":
+        return None
+    return (
+        f"search.weights: got {recipe.search.weights}; such a search needs no supernet; set it to supernet to train one"
+    )
+
+
+SUPERNET = Stage(
+    name="supernet",
+    run=train_supernet,
+    reads=Reads(("student", "distillation", "supernet", "teacher.views"), ("train", "search")),
+    outputs=("supernet.safetensors", "helpers.safetensors", "teacher.safetensors"),
+    needed=lambda recipe: recipe.search.weights == "supernet",
+    refusal=_refusal,
+    shared=True,
+    training="supernet.schedule",
+)

@@ -13,6 +13,7 @@ from ganc_nni.core.io import load_into, load_weights, save_weights
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.training.cyclegan import CycleGanModule
 from ganc_nni.training.gaugan import GauGanModule
 from ganc_nni.training.loop import Report, StageFit, part
@@ -115,3 +116,17 @@ def deployable(module: GauGanModule | CycleGanModule | Pix2PixModule, weights: d
     module.generator.load_state_dict(weights)
     module.generator.fold_spectral_norm()
     return module.generator.state_dict()
+
+
+TEACHER = Stage(
+    name="teacher",
+    run=train_teacher,
+    reads=Reads(
+        ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"),
+        ("train", "search"),
+        more=lambda recipe: ("segmenter",) if recipe.metric.by_segmenter else (),
+    ),
+    outputs=("teacher.safetensors", "helpers.safetensors"),
+    shared=True,
+    training="teacher.schedule",
+)

@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 FILE = "discriminator.safetensors"
 """What a warm-up leaves."""
 
+STEPS = "supernet.discriminator_warmup"
+"""The key of a recipe with the length of a warm-up: the first stage that trains a student reads it."""
+
 SHOWN = 8
 """Images by which a discriminator from a file is looked at."""
 

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import shutil
 
@@ -14,7 +15,7 @@ from ganc_nni.core.structured import LARGEST_JSON
 from ganc_nni.generators import spade
 from ganc_nni.run import Run
 from ganc_nni.stages.inputs import Content, Inputs
-from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.pipeline import STAGES, Pipeline
 
 PARTS = {"unpaired": ("trainA", "trainB", "testA", "testB"), "paired": ("train", "test")}
 LABELS = tuple(f"{part}_{kind}" for part in ("train", "test") for kind in ("label", "img", "inst"))
@@ -253,7 +254,7 @@ def test_what_changes_meanwhile_is_never_taken_for_finished(place, monkeypatch, 
             image(path, 4321)
         return {"score": 1.0}
 
-    monkeypatch.setattr("ganc_nni.stages.pipeline.STAGES", {"teacher": train})
+    monkeypatch.setitem(STAGES, "teacher", dataclasses.replace(STAGES["teacher"], run=train))
     pipe = pipeline()
     assert not pipe.done("teacher")
     if when == "since this command began":

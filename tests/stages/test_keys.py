@@ -1,4 +1,4 @@
-"""Keys of finished runs: a change of the code that changes one would train everything anew that users have."""
+"""Keys of finished runs, which later versions keep: another key trains anew what users have, an old one reuses it."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ from tiny import write_space
 
 from ganc_nni.generators import spade
 from ganc_nni.recipe import Recipe
+from ganc_nni.recipe.fields import Influence, influence_of, section_of
 from ganc_nni.run import Run
-from ganc_nni.stages.pipeline import Pipeline
+from ganc_nni.stages.pipeline import STAGES, Pipeline
 
 DRAWN = {
     "data": {"layout": "paired", "procedural_images": 220, "image_size": [64, 64], "cache": True},
@@ -107,3 +108,21 @@ def keys(content):
 @pytest.mark.parametrize(("recipe", "expected"), KEYS, ids=["drawn", "files", "reconstructed"])
 def test_finished_runs_are_not_made_anew(place, recipe, expected):
     assert keys(recipe) == expected
+
+
+def of_all_sections(section, prefix=""):
+    for name, field in section.model_fields.items():
+        if (nested := section_of(field.annotation)) is not None:
+            yield from of_all_sections(nested, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", influence_of(field)
+
+
+def test_every_key_is_read_by_a_stage_or_says_that_it_changes_no_result():
+    recipe = Recipe.model_validate({"name": "run", **FILES})
+    named = {name for stage in STAGES.values() for name in (*stage.reads.keys, *stage.reads.more(recipe))}
+    for key, influence in of_all_sections(Recipe):
+        if influence in (Influence.NONE, Influence.NAMED):
+            assert (key in named) == (influence is Influence.NAMED), key
+        else:
+            assert named & {key, key.partition(".")[0]}, key

@@ -22,7 +22,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.run import Run
 from ganc_nni.stages.memory import watch_stage
-from ganc_nni.stages.pipeline import PEAKS, Pipeline
+from ganc_nni.stages.pipeline import PEAKS, STAGES, Pipeline
 from ganc_nni.tools.translate import translate_folder
 
 
@@ -49,7 +49,7 @@ def too_much_for_onednn():
     ("stage", "key"), [("supernet", "supernet.schedule.batch_size (now 8) or "), ("finetune", "finetune.batch_size")]
 )
 def test_too_little_memory_is_one_line_with_a_cure(use, stage, key):
-    with pytest.raises(TrainingError) as caught, watch_stage(stage, recipe("space.json")):
+    with pytest.raises(TrainingError) as caught, watch_stage(STAGES[stage], recipe("space.json")):
         use()
     message = str(caught.value)
     assert message.startswith(f"{stage}: out of memory, with ")
@@ -63,7 +63,10 @@ def test_too_little_memory_is_one_line_with_a_cure(use, stage, key):
 def test_one_image_at_a_time_cannot_be_lowered():
     sections = {"finetune": {"batch_size": 1}, "metric": {"batch_size": 1}}
     wanted = recipe("space.json", **sections)
-    with pytest.raises(TrainingError, match=r"; lower data.image_size \(now 32x32\)"), watch_stage("finetune", wanted):
+    with (
+        pytest.raises(TrainingError, match=r"; lower data.image_size \(now 32x32\)"),
+        watch_stage(STAGES["finetune"], wanted),
+    ):
         too_much_for_python()
 
 
@@ -78,14 +81,14 @@ def test_one_image_at_a_time_cannot_be_lowered():
 )
 def test_other_failures_stay_what_they_are(error):
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)) as caught, watch_stage("teacher", recipe("space.json")):
+    with pytest.raises(type(error)) as caught, watch_stage(STAGES["teacher"], recipe("space.json")):
         raise error
     assert caught.value is error
 
 
 def test_each_stage_has_a_peak_of_its_own(caplog):
     def peak(mebibytes):
-        with caplog.at_level("INFO", "ganc_nni"), watch_stage("teacher", recipe("space.json")) as peaks:
+        with caplog.at_level("INFO", "ganc_nni"), watch_stage(STAGES["teacher"], recipe("space.json")) as peaks:
             torch.ones(mebibytes * 2**18)
         assert caplog.messages[-1].startswith(f"teacher: {peaks['ram']:.0f} MiB of RAM")
         return peaks["ram"]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import threading
 import time
@@ -281,13 +282,13 @@ def test_waiting_ends_when_the_stage_is_done_or_the_run_given_up(tiny_folder):
 def test_a_failing_stage_is_not_done_and_is_run_again(tiny_folder, monkeypatch):
     calls = []
 
-    def stage(run, report):
+    def train(run, report):
         calls.append(run)
         if len(calls) == 1:
             raise TrainingError("broke down")
         return {"score": 2.5}
 
-    monkeypatch.setitem(STAGES, "teacher", stage)
+    monkeypatch.setitem(STAGES, "teacher", dataclasses.replace(STAGES["teacher"], run=train))
     made = pipeline()
     with pytest.raises(TrainingError, match="broke down"):
         made.run_stage("teacher")
