@@ -37,6 +37,7 @@ from ganc_nni.losses.adversarial import GAN_LOSSES
 from ganc_nni.losses.distillation import Objective
 from ganc_nni.recipe import AccelerationRecipe, Recipe
 from ganc_nni.run import Run
+from ganc_nni.stages import pipeline
 from ganc_nni.stages.memory import watch_stage
 from ganc_nni.stages.supernet import student_channels
 from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy, make_supernet
@@ -194,7 +195,7 @@ def measure(run: Run, stage: str, device: torch.device, options: argparse.Namesp
     timer = _Timer(options.warmup + options.steps, device)
     losses = _noted(module)
     gc.collect()  # what was before is no part of the peak
-    with watch_stage(stage, recipe) as peaks, tempfile.TemporaryDirectory() as folder:
+    with watch_stage(pipeline.STAGES[stage], recipe) as peaks, tempfile.TemporaryDirectory() as folder:
         data = run.data if views is None else _with_views(run, views, module, Path(folder))
         fit = StageFit(stage, recipe, recipe.teacher.schedule, data, Path(folder))
         fit.trainer.limit_val_batches = 0
@@ -255,7 +256,7 @@ def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespa
     with tempfile.TemporaryDirectory() as folder:
         loader = StageFit(stage, run.recipe, schedule, run.data, Path(folder)).train_loader
     step = _plain_teacher(module) if stage == "teacher" else _plain_supernet(run, module, device)
-    with watch_stage(stage, run.recipe) as peaks:
+    with watch_stage(pipeline.STAGES[stage], run.recipe) as peaks:
         for number, batch in zip(range(timer.steps), loader, strict=False):
             timer.stamp()
             if rounded:
