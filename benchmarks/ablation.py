@@ -42,6 +42,7 @@ from ganc_nni.cost.macs import count
 from ganc_nni.generators import LABELS, Generator
 from ganc_nni.generators.architecture import GeneratorConfig
 from ganc_nni.interop import read_generator
+from ganc_nni.losses.distillation import loss_weights
 from ganc_nni.metrics.evaluator import Evaluator, translate
 from ganc_nni.metrics.fidelity import FidelityScore
 from ganc_nni.recipe import Recipe, SamplingRecipe, Schedule, load_recipe
@@ -250,7 +251,9 @@ class Ablation:
     def row(self, variant: Variant, seed: int) -> Path:
         """Where the outcome of a training is kept; the name depends on all that the outcome does."""
         options = self.options
-        losses = self.run.recipe.distillation.model_dump(mode="json")
+        recipe = self.run.recipe.distillation
+        weights = {f"lambda_{name}": float(weight) for name, weight in loss_weights(recipe).items()}
+        losses = {**recipe.model_dump(mode="json", exclude={"losses"}), **weights}
         depends: list[Any] = [asdict(variant), self._teacher_key, self.run.space.choices, losses]
         depends += [options.steps, options.batch, options.learning_rate, seed]
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()

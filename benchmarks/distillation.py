@@ -34,6 +34,7 @@ from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.resnet import ResnetBlock
 from ganc_nni.generators.space import Sample
 from ganc_nni.losses.adversarial import GAN_LOSSES
+from ganc_nni.losses.distillation import loss_weights
 from ganc_nni.run import Run
 from ganc_nni.stages.supernet import student_channels
 from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy
@@ -189,8 +190,8 @@ class PlainLoop:
         self.set_widths = set_widths
         self.teacher = teacher
         self.discriminator, self.mappings = parts.discriminator, parts.mappings
-        self.weights = run.recipe.distillation
-        self.gan_loss = GAN_LOSSES[self.weights.gan_loss]
+        self.weights = loss_weights(run.recipe.distillation)
+        self.gan_loss = GAN_LOSSES[run.recipe.distillation.gan_loss]
         parts.set_model(student)
         (self.optimizer, self.discriminator_optimizer), _ = parts.configure_optimizers()
         self.batches = _forever(DataLoader(run.data.train, run.recipe.supernet.schedule.batch_size, shuffle=True))
@@ -205,9 +206,9 @@ class PlainLoop:
         self.discriminator.requires_grad_(False)
         distances = [F.mse_loss(m(f), t) for m, f, t in zip(self.mappings, features, taught_features, strict=True)]
         loss = (
-            self.weights.lambda_gan * self.gan_loss.generator(self.discriminator(fake))
-            + self.weights.lambda_recon * F.l1_loss(fake, taught)
-            + self.weights.lambda_distill * torch.stack(distances).sum()
+            self.weights["gan"] * self.gan_loss.generator(self.discriminator(fake))
+            + self.weights["recon"] * F.l1_loss(fake, taught)
+            + self.weights["distill"] * torch.stack(distances).sum()
         )
         self.optimizer.zero_grad()
         loss.backward()

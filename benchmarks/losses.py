@@ -32,6 +32,7 @@ import yaml
 from ganc_nni.core.errors import in_one_line
 from ganc_nni.core.io import read_json, write_text
 from ganc_nni.generators.resnet import LABELS
+from ganc_nni.losses.distillation import LOSSES
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import DistillationRecipe, Schedule, load_recipe
 from ganc_nni.run import Run
@@ -199,7 +200,9 @@ def _schedule(epochs: int, batch: int) -> Schedule:
 
 def _row(place: Place, losses: DistillationRecipe, seed: int, options: argparse.Namespace) -> Path:
     """Where the outcome of a training lies; the name depends on all that the outcome does."""
-    depends: list[Any] = [losses.model_dump(mode="json", exclude_defaults=True), Pipeline(place.run).key("teacher")]
+    given = losses.model_dump(mode="json", exclude_defaults=True, exclude={"losses"})
+    given |= {f"lambda_{name}": weight for name, weight in losses.losses.items() if weight != LOSSES[name].weight}
+    depends: list[Any] = [given, Pipeline(place.run).key("teacher")]
     depends += [options.steps, options.batch, options.width, options.blocks, seed]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return place.run.folder / "students" / digest[:16] / "row.json"

@@ -34,7 +34,7 @@ from torch.optim import Adam, Optimizer
 from ganc_nni.data import Batch, Data
 from ganc_nni.generators import Generator
 from ganc_nni.losses.adversarial import GAN_LOSSES
-from ganc_nni.losses.distillation import Objective
+from ganc_nni.losses.distillation import loss_weights, losses_in_use
 from ganc_nni.recipe import AccelerationRecipe, Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages import pipeline
@@ -215,7 +215,7 @@ def _with_views(run: Run, views: int, module: GanModule, folder: Path) -> Data:
     assert isinstance(module, DistillationModule)
     (teacher, *_) = module.frozen()
     assert isinstance(teacher, Generator)
-    features = Objective(run.recipe.distillation).reads_features
+    features = any(loss.reads_features for loss in losses_in_use(run.recipe.distillation).values())
     train = fixed_views(run.data.train, views, folder / "taught", lambda: teacher, "of random weights", features)
     train.outputs.make()
     return replace(run.data, train=train)
@@ -268,14 +268,14 @@ def _plain(run: Run, stage: str, device: torch.device, options: argparse.Namespa
 
 def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
     assert isinstance(module, DistillationModule)
-    weights, (teacher,) = run.recipe.distillation, module.frozen()
+    weights, (teacher,) = loss_weights(run.recipe.distillation), module.frozen()
     assert isinstance(teacher, Generator)
     teacher.to(device)
     student = make_supernet(run.new_space())
     torch.manual_seed(run.recipe.seed + 1)
     initialise(student)
     student.to(device)
-    judge, mappings, gan = module.discriminator, module.mappings, GAN_LOSSES[weights.gan_loss]
+    judge, mappings, gan = module.discriminator, module.mappings, GAN_LOSSES[run.recipe.distillation.gan_loss]
     adam = _adam(run.recipe, [*student.parameters(), *mappings.parameters()])
     adam_d = _adam(run.recipe, judge.parameters())
     sampler = _sampler(run.recipe, run)
@@ -288,9 +288,9 @@ def _plain_supernet(run: Run, module: GanModule, device: torch.device) -> Step:
         judge.requires_grad_(False)
         distances = [F.mse_loss(mapping(f), goal) for mapping, f, goal in zip(mappings, features, goals, strict=True)]
         losses = {
-            "gan": weights.lambda_gan * gan.generator(judge(fake)),
-            "recon": weights.lambda_recon * F.l1_loss(fake, taught),
-            "distill": weights.lambda_distill * torch.stack(distances).sum(),
+            "gan": weights["gan"] * gan.generator(judge(fake)),
+            "recon": weights["recon"] * F.l1_loss(fake, taught),
+            "distill": weights["distill"] * torch.stack(distances).sum(),
         }
         _minimise(adam, losses)
         judge.requires_grad_(True)

@@ -27,7 +27,7 @@ from ganc_nni.generators.factory import planned_config, teacher_widths
 from ganc_nni.generators.space import Sample, SearchSpace
 from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.losses.discriminator_files import DiscriminatorFile, read_discriminator
-from ganc_nni.losses.distillation import Objective
+from ganc_nni.losses.distillation import losses_in_use
 from ganc_nni.metrics import build_extractor
 from ganc_nni.metrics.evaluator import Evaluator, pick_device
 from ganc_nni.metrics.segmenters import Segmenter, build_segmenter, network_classes
@@ -263,7 +263,7 @@ class Run:
         views, data = self.recipe.teacher.views, self.data
         if views is None:
             return data
-        features = Objective(self.recipe.distillation).reads_features
+        features = any(loss.reads_features for loss in losses_in_use(self.recipe.distillation).values())
         train = fixed_views(data.train, views, self.folder / "taught", *self._teacher_made, features=features)
         by_the_first(train.outputs.make)
         return replace(data, train=train)

@@ -33,7 +33,7 @@ def recipe(script, tmp_path, *arguments):
 def test_published_but_for_lengths(script, tmp_path):
     found = recipe(script, tmp_path, "--epochs", "9", "4", "1", "--validations", "3")
     assert (found.data.image_size, found.data.load_size) == ((256, 256), (286, 286))
-    assert (found.teacher.width, found.teacher.lambda_identity, found.distillation.lambda_distill) == (64, 0.5, 0.01)
+    assert (found.teacher.width, found.teacher.lambda_identity, found.distillation.losses["distill"]) == (64, 0.5, 0.01)
     schedules = [found.teacher.schedule, found.supernet.schedule, found.finetune]
     assert [(each.epochs, each.decay_epochs, each.validate_every) for each in schedules] == [
         (5, 4, 3),

@@ -157,6 +157,6 @@ def _downloaded() -> Path:
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"perceptual_weights: the download failed ({error}); fetch {URL} elsewhere and put it at {path} or name it "
-            "in perceptual_weights, or set lambda_recon to 0 or recon_loss to l1, which need no file"
+            "in perceptual_weights, or leave out recon_loss perceptual and the losses that see through VGG19"
         ) from None
     return path

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -36,6 +36,16 @@ Precision = Literal["fp32", "bf16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("flag", "true or false")
+    return value
+
+
+Weights = dict[str, Annotated[Weight, BeforeValidator(_no_flag)]]
+"""Weights of registered members by name, which is looked up where a run is made."""
 LabelId = Annotated[int, Field(ge=0, lt=2**16, strict=True)]
 OwnSettings = dict[str, Any]
 """Keys of a registered member, which is looked up and checks them where a run is made."""
@@ -77,7 +87,7 @@ class Section(BaseModel):
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if annotation not in (bool, OwnSettings) and section_of(annotation) is None and _holds_a_flag(value):
+        if annotation not in (bool, OwnSettings, Weights) and section_of(annotation) is None and _holds_a_flag(value):
             raise PydanticCustomError("flag", "true or false")
         return value
 

@@ -172,7 +172,9 @@ def _kind(shown: dict[str, Any], definitions: dict[str, Any]) -> str:
     if shown.get("type") == "object":
         if not isinstance(shown["additionalProperties"], dict):
             return "keys with values"
-        return f"ids to ids: {_kind(shown['additionalProperties'], definitions)}"
+        values = shown["additionalProperties"]
+        pairs = "names to numbers" if values["type"] == "number" else "ids to ids"
+        return f"{pairs}: {_kind(values, definitions)}"
     if shown.get("format") == "path":
         return "file or folder"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

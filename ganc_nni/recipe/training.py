@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Container
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ganc_nni.recipe.fields import AnyPath, DataPath, DataPathOrDownload, Influence, PositiveInt, Section, Weight
+from ganc_nni.recipe.fields import (
+    AnyPath,
+    DataPath,
+    DataPathOrDownload,
+    Influence,
+    PositiveInt,
+    Section,
+    Weight,
+    Weights,
+)
 
 
 class Schedule(Section):
@@ -42,8 +53,8 @@ _GAN_LOSS = "adversarial loss: least squares (lsgan), hinge, or cross entropy (v
 ReconstructionLoss = Literal["l1", "l2", "smooth_l1", "perceptual"]
 
 
-class _PairLosses(Section):
-    """The losses that compare a generated image with the one it should be."""
+class _Reconstruction(Section):
+    """How a generated image is compared with the one it should be."""
 
     recon_loss: ReconstructionLoss = Field(
         "l1", description="distance of two images, by pixels or VGG19's features (perceptual)"
@@ -51,23 +62,9 @@ class _PairLosses(Section):
     perceptual_weights: DataPathOrDownload | None = Field(
         None, description="torchvision's VGG19 weights: a file, or the word download"
     )
-    lambda_recon: Weight = Field(
-        100,
-        description="weight of the distance to ground truth or, unpaired, teacher's output",
-    )
-    lambda_feat: Weight = Field(0, description="weight of the discriminator's feature distance (paired, n_scales > 1)")
-
-    @model_validator(mode="after")
-    def _perceptual(self) -> Self:
-        if self.recon_loss == "perceptual" and self.lambda_recon > 0 and self.perceptual_weights is None:
-            raise ValueError(
-                "recon_loss perceptual needs perceptual_weights, a file of torchvision's VGG19 weights or the word "
-                "download; lambda_recon 0 needs none"
-            )
-        return self
 
 
-class TeacherRecipe(_PairLosses):
+class TeacherRecipe(_Reconstruction):
     """The generator to compress: a checkpoint, or how to train one (CycleGAN unpaired, else pix2pix or GauGAN)."""
 
     checkpoint: DataPath | None = Field(
@@ -87,11 +84,22 @@ class TeacherRecipe(_PairLosses):
     separable: bool = Field(False, description="separable convolutions (mobile) in a teacher to train (not unet)")
     schedule: Schedule = Schedule(epochs=100, decay_epochs=100)
     gan_loss: GanLoss = Field("lsgan", description=_GAN_LOSS)
+    lambda_recon: Weight = Field(100, description="weight of the distance to the ground truth (paired)")
+    lambda_feat: Weight = Field(0, description="weight of the discriminator's feature distance (paired, n_scales > 1)")
     lambda_cycle: Weight = Field(10, description="weight of the cycle loss (CycleGAN)")
     lambda_identity: Weight = Field(0.5, description="weight of the identity loss, in units of lambda_cycle (CycleGAN)")
     pool_size: Annotated[int, Field(ge=0)] = Field(
         50, description="image buffer: generated images kept for the discriminator (CycleGAN)"
     )
+
+    @model_validator(mode="after")
+    def _perceptual(self) -> Self:
+        if self.recon_loss == "perceptual" and self.lambda_recon > 0 and self.perceptual_weights is None:
+            raise ValueError(
+                "recon_loss perceptual needs perceptual_weights, a file of torchvision's VGG19 weights or the word "
+                "download; lambda_recon 0 needs none"
+            )
+        return self
 
 
 class GeneratorRecipe(Section):
@@ -132,58 +140,57 @@ class DiscriminatorRecipe(Section):
     n_scales: PositiveInt = Field(1, description="1: PatchGAN (pix2pix, CycleGAN); more: multi-scale (GauGAN: 2)")
 
 
-class DistillationRecipe(_PairLosses):
-    """The losses that train the supernet and fine-tune the chosen sub-generator."""
+_OLD = "lambda_"
+"""How recipes of version 0.1 begin the name of a distillation loss."""
+
+
+class DistillationRecipe(_Reconstruction):
+    """The losses that train the supernet and fine-tune the chosen sub-generator.
+
+    `distillation.md` lists the losses, with their weights where none is given. `lambda_NAME: 1` in this section is an
+    older spelling of `losses: {NAME: 1}`.
+    """
 
     gan_loss: GanLoss = Field("hinge", description=_GAN_LOSS)
-    lambda_gan: Weight = Field(1, description="weight of the adversarial loss")
-    lambda_distill: Weight = Field(1, description="weight of the distillation of intermediate feature maps")
-    lambda_kernel_alignment: Weight = Field(
-        0, description="weight of kernel alignment of intermediate feature maps (CAT, 2103.03467)"
-    )
-    lambda_channel: Weight = Field(
-        0, description="weight of intermediate channels' mean distance (OMGD, 2108.06908: 500)"
-    )
-    lambda_ssim: Weight = Field(0, description="weight of 1 - SSIM to the teacher's output (OMGD, 2108.06908: 10)")
-    lambda_style: Weight = Field(
-        0,
-        description="weight: distance in VGG19 Gram matrices, needs perceptual_weights (OMGD, 2108.06908: 10000)",
-    )
-    lambda_content: Weight = Field(
-        0,
-        description="weight: distance in VGG19 relu2_1, needs perceptual_weights (OMGD, 2108.06908: 10)",
-    )
-    lambda_tv: Weight = Field(
-        0, description="weight of total variation, summed over each image (OMGD, 2108.06908: 0.00001)"
-    )
-    lambda_discriminator_features: Weight = Field(
-        0,
-        description="weight: distance to teacher's output in discriminator features (DCD, 2212.14169)",
-    )
-    lambda_wavelet: Weight = Field(
-        0, description="weight: distance to teacher's output in high wavelet bands (Wavelet-KD, 2203.06321)"
-    )
+    # for errors about the older spelling
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {f"^{_OLD}": {"type": "number", "minimum": 0}}})
 
+    losses: Weights = Field({}, description="weights by name of loss (distillation.md); 0 switches one off")
     online_blocks: PositiveInt | None = Field(
         None,
         description="extra blocks of a second teacher; both train on (OMGD, 2108.06908)",
     )
 
-    @model_validator(mode="after")
-    def _vgg(self) -> Self:
-        for key, weight in (("lambda_style", self.lambda_style), ("lambda_content", self.lambda_content)):
-            if weight > 0 and self.perceptual_weights is None:
-                raise ValueError(
-                    f"{key} {weight:g} needs perceptual_weights, a file of torchvision's VGG19 weights or the word "
-                    "download; 0 needs none"
-                )
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _old_keys(cls, content: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """``lambda_NAME: 1`` is an older spelling of ``losses: {NAME: 1}``."""
+        if not isinstance(content, dict):
+            return read(content)
+        old = {key: value for key, value in content.items() if str(key).startswith(_OLD)}
+        others = {key: value for key, value in content.items() if key not in old}
+        losses = others.get("losses", {})
+        if not old or not isinstance(losses, dict):
+            return read(others)
+        weights = {key.removeprefix(_OLD): value for key, value in old.items()}
+        if both := [name for name in weights if name in losses]:
+            raise ValueError(f"{_OLD}{both[0]} and losses.{both[0]} are the same weight; leave out {_OLD}{both[0]}")
+        try:
+            return read({**others, "losses": {**weights, **losses}})
+        except ValidationError as error:
+            raise _as_written(error, weights) from None
 
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not any(getattr(self, key) for key in type(self).model_fields if key.startswith("lambda_")):
-            raise ValueError("every weight (lambda_...) is 0, so that nothing would be learned; raise one")
-        return self
+
+def _as_written(error: ValidationError, old: Container[object]) -> ValidationError:
+    """An error of :class:`DistillationRecipe` that names ``lambda_`` keys as they were given."""
+    details = []
+    for each in error.errors(include_url=False):
+        match each["loc"]:
+            case ("losses", name, *rest) if name in old:
+                each["loc"] = (f"{_OLD}{name}", *rest)
+        kind = PydanticCustomError(each["type"], "{reason}", {**each.get("ctx", {}), "reason": each["msg"]})  # type: ignore[arg-type]
+        details.append(InitErrorDetails(type=kind, loc=each["loc"], input=each["input"]))
+    return ValidationError.from_exception_data(error.title, details)
 
 
 class AccelerationRecipe(Section):

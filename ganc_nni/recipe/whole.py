@@ -77,12 +77,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _feature_matching(self) -> Recipe:
-        for section, losses in (("teacher", self.teacher), ("distillation", self.distillation)):
-            if losses.lambda_feat > 0 and (self.discriminator.n_scales == 1 or not self.data.paired):
-                raise ValueError(
-                    f"{section}.lambda_feat {losses.lambda_feat:g} needs discriminator.n_scales of 2 or more (got "
-                    f"{self.discriminator.n_scales}) and pairs (data.layout is {self.data.layout}); set it to 0"
-                )
+        weight = self.teacher.lambda_feat
+        if weight > 0 and (self.discriminator.n_scales == 1 or not self.data.paired):
+            raise ValueError(
+                f"teacher.lambda_feat {weight:g} needs discriminator.n_scales of 2 or more (got "
+                f"{self.discriminator.n_scales}) and pairs (data.layout is {self.data.layout}); set it to 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -98,18 +98,6 @@ class Recipe(Section):
     def _resident(self) -> Recipe:
         if self.acceleration.data_on_device and self.data.layout == "labels":
             raise ValueError("acceleration.data_on_device is for images; data.layout is labels; set it to false")
-        return self
-
-    @model_validator(mode="after")
-    def _discriminator_features(self) -> Recipe:
-        losses = self.distillation
-        unknown = self.teacher.checkpoint is not None and self.teacher.discriminator is None
-        if losses.lambda_discriminator_features > 0 and losses.lambda_gan == 0 and unknown:
-            raise ValueError(
-                f"distillation.lambda_discriminator_features {losses.lambda_discriminator_features:g} needs "
-                "distillation.lambda_gan above 0, or teacher.discriminator: a teacher from teacher.checkpoint alone "
-                "has no discriminator, and the student's would not be trained; give one of them"
-            )
         return self
 
     @model_validator(mode="after")

@@ -111,7 +111,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 def _followed(model: type[BaseModel], keys: Sequence[Any]) -> tuple[list[type[BaseModel]], str, bool]:
     """The sections on the way, what is expected at its end, and whether that is inside a list or mapping."""
     whole = _schema(model)
-    sections, place, inside = [model], whole, False
+    sections, place, inside, by_name = [model], whole, False, False
     for key in keys:
         place = _resolved(place, whole)
         nested = None
@@ -119,17 +119,18 @@ def _followed(model: type[BaseModel], keys: Sequence[Any]) -> tuple[list[type[Ba
             nested = section_of(sections[-1].model_fields[str(key)].annotation)
         if nested is not None:
             sections.append(nested)
+        patterns = place.get("patternProperties", {})
         if str(key) in place.get("properties", {}):
             place = place["properties"][str(key)]
-        elif key == "[key]":  # of a mapping, which a schema does not describe; ours are ids of labels
-            inside, place = True, {"type": "integer", "minimum": 0, "maximum": 2**16 - 1}
+        elif key == "[key]":  # of a mapping, which a schema does not describe; ours are names, or ids of labels
+            inside, place = True, {"type": "string"} if by_name else _ID
         elif place.get("type") == "array" and isinstance(key, int):
             inside = True
             place = place["prefixItems"][key] if key < len(place.get("prefixItems", [])) else place.get("items", {})
         elif isinstance(place.get("additionalProperties"), dict):
-            inside, place = True, place["additionalProperties"]
+            inside, by_name, place = True, _by_name(place), place["additionalProperties"]
         else:
-            place = {}
+            place = next((patterns[each] for each in patterns if re.match(each, str(key))), {})
     return sections, _kind(place, whole), inside
 
 
@@ -142,6 +143,15 @@ def _resolved(place: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in each or each.get("type") in ("array", "object"):
             return _resolved(each, whole)
     return place
+
+
+_ID = {"type": "integer", "minimum": 0, "maximum": 2**16 - 1}
+
+
+def _by_name(place: dict[str, Any]) -> bool:
+    """Whether it is a mapping from names, not from ids of labels."""
+    values = place.get("additionalProperties")
+    return isinstance(values, dict) and values.get("type") == "number"
 
 
 def _kind(place: dict[str, Any], whole: dict[str, Any]) -> str:
@@ -163,6 +173,8 @@ def _kind(place: dict[str, Any], whole: dict[str, Any]) -> str:
         return f"a list{count}, each {_kind(inner, whole)}"
     if place.get("type") == "object" and not isinstance(place.get("additionalProperties"), dict):
         return "keys with values"
+    if _by_name(place):
+        return f"names with {_kind(place['additionalProperties'], whole)} each, such as {{ssim: 10}}"
     if place.get("type") == "object":
         few = " one or more" if place.get("minProperties") else ""
         return f"a mapping of{few} ids to ids (0 to 65535), such as {{12: 10}}"

@@ -11,7 +11,7 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.data.inspection import inspect
 from ganc_nni.losses.adversarial import build_reconstruction
 from ganc_nni.losses.discriminators import build_discriminator
-from ganc_nni.losses.distillation import Objective
+from ganc_nni.losses.distillation import Objective, check_losses
 from ganc_nni.metrics.evaluator import check_size
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
@@ -65,12 +65,13 @@ def check(run: Run) -> None:
 
 
 def check_members(recipe: Recipe) -> None:
-    """Refuse names of a recipe that nothing is registered under.
+    """Refuse names of a recipe that nothing is registered under, and members that lack what they need.
 
     Raises:
-        InputError: The name, and those that there are.
+        InputError: The name, and those that there are, or what is needed.
     """
     check_strategy(recipe.search)
+    check_losses(recipe)
 
 
 def check_files(run: Run) -> None:

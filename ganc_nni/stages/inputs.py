@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_cache
 from ganc_nni.data import Data, build_data
+from ganc_nni.losses.distillation import loss_inputs
 from ganc_nni.losses.vgg import vgg19_file
 from ganc_nni.metrics import weights_file
 from ganc_nni.recipe.fields import Influence, Unless, influence_of
@@ -200,6 +201,9 @@ class Snapshot:
             key, value = leaf.key, leaf.value
             if not leaf.is_read(named):
                 continue
+            if key in _SPELLED:
+                values |= _SPELLED[key](self.run)
+                continue
             if key in _FOUND:
                 value = _FOUND[key](self.run)
             if isinstance(value, Path):
@@ -273,6 +277,11 @@ _FOUND: dict[str, Callable[[Run], object]] = {
     "distillation.perceptual_weights": lambda run: vgg19_file(run.recipe.distillation.perceptual_weights),
 }
 """What a run finds under a key, where that counts and not the value; any other path is read as a file."""
+
+_SPELLED: dict[str, Callable[[Run], Mapping[str, object]]] = {
+    "distillation.losses": lambda run: loss_inputs(run.recipe.distillation),
+}
+"""Keys in place of which others are read, with their values."""
 
 
 class _Leaf(NamedTuple):

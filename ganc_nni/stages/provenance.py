@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ganc_nni import __version__
 from ganc_nni.core.io import write_text
 from ganc_nni.cost.blocks import device_name
+from ganc_nni.losses.distillation import loss_weights
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 
@@ -61,7 +62,10 @@ def write_provenance(run: Run, folder: Path) -> None:
 
 def recipe_text(recipe: Recipe) -> str:
     """A recipe as YAML that can be read again; its name is that of the file."""
-    return yaml.safe_dump(_plain(recipe.model_dump()), sort_keys=False, default_flow_style=None, width=100)
+    weights = {name: weight for name, weight in loss_weights(recipe.distillation).items() if weight != 0}
+    content = recipe.model_dump()
+    content["distillation"]["losses"] = {**weights, **recipe.distillation.losses}
+    return yaml.safe_dump(_plain(content), sort_keys=False, default_flow_style=None, width=100)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_into, load_weights, save_weights
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
+from ganc_nni.losses.distillation import losses_in_use
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.stage import Reads, Stage
@@ -67,12 +68,12 @@ def load_teacher_discriminator(run: Run) -> Discriminator | None:
 
 
 def load_judge(run: Run) -> Discriminator | None:
-    """:func:`load_teacher_discriminator`, where a loss compares images in its features.
+    """:func:`load_teacher_discriminator`, where a loss reads it.
 
     Raises:
         InputError: It is not there, or does not fit.
     """
-    if run.recipe.distillation.lambda_discriminator_features == 0:
+    if not any(loss.reads_teacher_discriminator for loss in losses_in_use(run.recipe.distillation).values()):
         return None
     if run.recipe.teacher.checkpoint is None:
         load_helpers(run)
@@ -94,7 +95,8 @@ def load_helpers(run: Run) -> tuple[dict[str, Tensor], Path]:
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; a teacher that an older version trained has no discriminator; remove "
-            f"{path.parent} to train it anew, or set lambda_discriminator_features to 0 and leave out online_blocks"
+            f"{path.parent} to train it anew, or leave out online_blocks and the losses that read it, such as "
+            "discriminator_features"
         )
     return load_weights(path), path
 

@@ -21,6 +21,7 @@ from ganc_nni.data import Batch
 from ganc_nni.generators import Generator
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, judge, over_scales
 from ganc_nni.losses.discriminators import Discriminator
+from ganc_nni.losses.distillation import losses_in_use
 from ganc_nni.losses.distillation.base import together
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
@@ -45,8 +46,9 @@ SHOWN = 8
 def start_discriminator(run: Run, discriminator: Discriminator, stage: str, schedule: Schedule) -> None:
     """Let the student's discriminator, which is new, start from the teacher's, or warm it up where that is not known.
 
-    With ``distillation.lambda_gan`` 0 nothing happens: no loss asks for it. A warm-up leaves its checkpoints and
-    ``discriminator.safetensors`` in ``STAGE/warmup`` and goes on from there; torch's random numbers stay the same.
+    Nothing happens where no loss needs it to be trained, as with ``distillation.losses.gan`` 0. A warm-up leaves its
+    checkpoints and ``discriminator.safetensors`` in ``STAGE/warmup`` and goes on from there; torch's random numbers
+    stay the same.
 
     Args:
         run: The run.
@@ -59,7 +61,7 @@ def start_discriminator(run: Run, discriminator: Discriminator, stage: str, sche
         TrainingError: The warm-up broke down.
     """
     recipe, helpers = run.recipe, helpers_path(run)
-    if recipe.distillation.lambda_gan == 0:
+    if not any(loss.trains_discriminator for loss in losses_in_use(recipe.distillation).values()):
         return
     if recipe.data.layout == "inputs" and run.teacher_discriminator_file is None:
         _log.info(

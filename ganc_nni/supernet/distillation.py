@@ -1,6 +1,6 @@
 """Training the once-for-all student: distillation as NNI's one-shot strategy (GAN Compression, arXiv 2003.08936).
 
-What the student minimises is the recipe's choice from the table in :mod:`ganc_nni.losses.distillation`, published:
+What the student minimises is the recipe's choice from :mod:`ganc_nni.losses.distillation`, published:
 adversarial loss, reconstruction and the teacher's intermediate activations (section 3.1). A new sample of widths each
 step (3.2).
 """
@@ -26,7 +26,7 @@ from ganc_nni.data import Batch
 from ganc_nni.generators.space import Sample
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
-from ganc_nni.losses.distillation import Objective, Step
+from ganc_nni.losses.distillation import Objective, Step, losses_in_use
 from ganc_nni.losses.distillation.base import together
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.supernet.calibration import calibrated
@@ -99,7 +99,8 @@ class DistillationModule(GanModule):
         self.mappings = nn.ModuleList(FeatureMapping(learnt, int(taught), 1) for learnt, taught in channels)
         initialise(self.mappings, family)
         self.objective = Objective(losses, teacher_discriminator)
-        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss]) if losses.lambda_gan > 0 else None
+        trained = any(loss.trains_discriminator for loss in losses_in_use(losses).values())
+        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss]) if trained else None
         # In lists, so that they are neither trained nor saved with the student.
         self._teacher = [teacher.eval().requires_grad_(False)]
         self._frozen: list[nn.Module] = [*self._teacher, *filter(None, [teacher_discriminator])]

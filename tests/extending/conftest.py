@@ -4,9 +4,10 @@ import pytest
 
 from ganc_nni.core.registry import load_plugins
 from ganc_nni.export import FORMATS
+from ganc_nni.losses.distillation import LOSSES
 from ganc_nni.search.strategies import STRATEGIES
 
-REGISTRIES = (STRATEGIES, FORMATS)
+REGISTRIES = (STRATEGIES, LOSSES, FORMATS)
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def install(tmp_path_factory, monkeypatch):
         (about / "entry_points.txt").write_text(f"[ganc_nni]\n{name} = {name}\n")
         monkeypatch.syspath_prepend(folder)
         modules.append(name)
+        sys.modules.pop(name, None)
         load_plugins.cache_clear()
 
     yield installed

@@ -21,21 +21,19 @@ def climbing():
     return example("@register_strategy")
 
 
-def test_one_file_is_a_strategy_of_a_run(finished_copy, install):
-    before = Pipeline(Run(recipe("space.json")))
-    assert before.done("search")
+def test_its_settings_are_checked_and_part_of_what_a_search_is_made_of(finished_copy, install):
+    assert Pipeline(Run(recipe("space.json"))).done("search")
     install("climbing", climbing())
-    run = Run(recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 2}}))
-    check(run)
-    pipeline = Pipeline(run)
-    assert pipeline.done("supernet")
-    assert not pipeline.done("search")
-    pipeline.run_until("search")
-    assert pipeline.done("search")
-    strategy = build_strategy(run.recipe.search)
+    pipelines = [
+        Pipeline(Run(recipe("space.json", search={"strategy": "climbing", "settings": {"changes": changes}})))
+        for changes in (2, 3)
+    ]
+    assert len({pipeline.key("search") for pipeline in pipelines}) == 2
+    for pipeline in pipelines:
+        assert pipeline.done("supernet")
+        assert not pipeline.done("search")
+    strategy = build_strategy(pipelines[0].run.recipe.search)
     assert (type(strategy).__module__, strategy.changes) == ("climbing", 2)
-    other = recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 3}})
-    assert not Pipeline(Run(other)).done("search")
     refused = recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 9}})
     with pytest.raises(InputError, match=r"search\.changes: got 9; expected an integer .* 5"):
         check(Run(refused))

@@ -148,26 +148,25 @@ def test_fake_and_real_are_judged_in_one_batch():
     assert sizes == [4, 4]
 
 
-@pytest.mark.parametrize("section", ["teacher", "distillation"])
 @pytest.mark.parametrize(("layout", "n_scales"), [("paired", 1), ("unpaired", 2)])
-def test_feature_matching_needs_scales_and_pairs(section, layout, n_scales):
+def test_feature_matching_needs_scales_and_pairs(layout, n_scales):
     content = {
         "name": "x",
         "data": {"layout": layout},
         "student": {"space": "space.json"},
         "search": {"budget": 1e9},
         "discriminator": {"n_scales": n_scales},
-        section: {"lambda_feat": 10},
+        "teacher": {"lambda_feat": 10},
     }
-    message = rf"{section}\.lambda_feat 10 needs .*\(got {n_scales}\) and pairs \(data.layout is {layout}\)"
+    message = rf"teacher\.lambda_feat 10 needs .*\(got {n_scales}\) and pairs \(data.layout is {layout}\)"
     with pytest.raises(ValueError, match=message):
         Recipe.model_validate(content)
     allowed = {**content, "data": {"layout": "paired"}, "discriminator": {"n_scales": 2}}
-    assert getattr(Recipe.model_validate(allowed), section).lambda_feat == 10
+    assert Recipe.model_validate(allowed).teacher.lambda_feat == 10
 
 
-@pytest.mark.parametrize("recipe", [TeacherRecipe, DistillationRecipe])
-def test_perceptual_recipes_need_weights_unless_they_are_off(recipe, monkeypatch):
+def test_perceptual_teachers_need_weights_unless_they_are_off(monkeypatch):
+    recipe = TeacherRecipe
     monkeypatch.setenv("GANC_DATA", "/data")
     with pytest.raises(ValueError, match=r"needs perceptual_weights, .* or the word download"):
         recipe(recon_loss="perceptual")

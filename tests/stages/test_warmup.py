@@ -13,6 +13,7 @@ from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.generators import SpadeGenerator, spade
 from ganc_nni.generators.factory import planned_config
 from ganc_nni.losses.discriminators import build_discriminator
+from ganc_nni.losses.distillation import check_losses
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check
 from ganc_nni.stages.pipeline import Pipeline
@@ -285,10 +286,10 @@ def test_one_that_takes_outputs_for_more_real_than_real_images_is_told(tiny_fold
 
 
 def test_one_from_a_file_serves_the_loss_in_its_features_without_an_adversarial_one(tiny_folder):
-    losses = {"lambda_gan": 0, "lambda_discriminator_features": 1}
+    losses = {"losses": {"gan": 0, "discriminator_features": 1}}
     written(new_run())
-    with pytest.raises(ValueError, match="lambda_discriminator_features 1 needs"):
-        given(distillation=losses)
+    with pytest.raises(InputError, match="discriminator_features 1 needs"):
+        check_losses(given(distillation=losses).recipe)
     module = distillation_module(
         given(distillation=losses, teacher={"discriminator": "D.pth"}), recipe("s").finetune, None
     )

@@ -7,13 +7,13 @@ from tiny import SCHEDULE, recipe
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights
 from ganc_nni.losses.discriminators import PatchDiscriminator
-from ganc_nni.recipe import DistillationRecipe
+from ganc_nni.losses.distillation import LOSSES
 from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.stages.supernet import train_supernet
 from ganc_nni.stages.teacher import load_teacher_discriminator, train_teacher
 
-LAMBDAS = [key for key in DistillationRecipe.model_fields if key.startswith("lambda_")]
+LAMBDAS = [f"lambda_{name}" for name in LOSSES]
 SHORT = {**SCHEDULE, "decay_epochs": 0}
 
 

@@ -5,8 +5,8 @@ import torch
 from tiny import SCHEDULE, recipe
 
 from ganc_nni.core.io import load_weights
-from ganc_nni.losses.distillation import Step
-from ganc_nni.recipe import AccelerationRecipe, DistillationRecipe, Recipe
+from ganc_nni.losses.distillation import LOSSES, Step
+from ganc_nni.recipe import AccelerationRecipe, Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import build_online_teachers, load_online_teacher
 from ganc_nni.stages.pipeline import Pipeline
@@ -14,7 +14,7 @@ from ganc_nni.stages.supernet import student_channels, train_supernet
 from ganc_nni.stages.teacher import train_teacher
 from ganc_nni.supernet.online import OnlineModule
 
-NONE = {key: 0 for key in DistillationRecipe.model_fields if key.startswith("lambda_")}
+NONE = {f"lambda_{name}": 0 for name in LOSSES}
 OMGD = {**NONE, "lambda_ssim": 10, "lambda_tv": 1e-5, "lambda_channel": 500, "online_blocks": 2}
 SHORT = {**SCHEDULE, "decay_epochs": 0}
 

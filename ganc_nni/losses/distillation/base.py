@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ganc_nni.losses.adversarial import Judgement
+from ganc_nni.losses.discriminators import Discriminator
+from ganc_nni.recipe import DistillationRecipe, Recipe
 
 Image = Literal["fake", "real", "taught"]
 """The student's images, those of the target domain, and the teacher's."""
@@ -22,7 +24,7 @@ class Step:
 
     Attributes:
         source: What student and teacher have read.
-        target: Real images of the target domain; where ``paired``, the truth of ``source``.
+        target: Real images of the target domain; where ``paired``, the ground truth of ``source``.
         paired: Whether the data are paired.
         fake: What the student has made of ``source``.
         taught: What the teacher has made of it.
@@ -66,25 +68,57 @@ def together(source: Tensor, images: Tensor, paired: bool) -> Tensor:
     return torch.cat((source, images), 1) if paired else images
 
 
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss may ask for when it is built.
+
+    Attributes:
+        recipe: The recipe's section ``distillation``.
+        teacher_discriminator: The one with which the teacher was trained, for losses that read it, where it is known.
+    """
+
+    recipe: DistillationRecipe
+    teacher_discriminator: Discriminator | None = None
+
+
 class DistillationLoss(nn.Module, ABC):
     """One term of what a student minimises, before its weight.
 
     A loss is 0 where the student does what it should, does not grow with the batch, lets no gradient flow into the
-    teacher, and takes any number of the student's channels.
+    teacher, and takes any number of the student's channels. It has neither parameters nor saved buffers.
 
     Attributes:
-        name: What curves and checks call it.
         judges: Images whose judgement by the student's discriminator it reads, in :attr:`Step.judged`.
+        sees: Images whose VGG19 activations it reads, in :attr:`Step.seen`; a recipe must name VGG19's weights.
         follows_images: Whether nothing of the teacher but its images is compared, so that any teacher will do.
         reads_features: Whether it reads the teacher's distilled activations.
-        sees: Images whose VGG19 activations it reads, in :attr:`Step.seen`.
+        reads_teacher_discriminator: Whether it asks for :attr:`LossContext.teacher_discriminator`.
+        trains_discriminator: Whether the student's discriminator has to be trained for it.
     """
 
-    name: ClassVar[str]
-    follows_images: bool = False
-    reads_features: bool = False
     judges: tuple[Image, ...] = ()
-    sees: tuple[Image, ...] = ()
+    sees: ClassVar[tuple[Image, ...]] = ()
+    follows_images: ClassVar[bool] = False
+    reads_features: ClassVar[bool] = False
+    reads_teacher_discriminator: ClassVar[bool] = False
+    trains_discriminator: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls, context: LossContext) -> Self:
+        """The loss for a recipe; one that needs nothing but its weight inherits this."""
+        return cls()
+
+    @classmethod
+    def check(cls, recipe: Recipe, key: str) -> None:
+        """Refuse a recipe that gives the loss a weight and lacks what it needs; VGG19's weights are seen to already.
+
+        Args:
+            recipe: The whole recipe.
+            key: Of the weight, for the message.
+
+        Raises:
+            InputError: What it needs, and how to do without.
+        """
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:

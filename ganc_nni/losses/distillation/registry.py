@@ -1,122 +1,113 @@
-"""The table of all losses, and the sum of those that a recipe gives a weight."""
+"""The losses that a recipe can give a weight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
-from torch import Tensor, nn
+from ganc_nni.core.errors import InputError
+from ganc_nni.core.registry import Registry, code_of
+from ganc_nni.losses.distillation.base import DistillationLoss
+from ganc_nni.recipe import DistillationRecipe, Recipe
 
-from ganc_nni.losses.adversarial import GAN_LOSSES, build_reconstruction, judge
-from ganc_nni.losses.discriminators import Discriminator
-from ganc_nni.losses.distillation.base import DistillationLoss, Image, Step
-from ganc_nni.losses.distillation.discriminator import Adversarial, DiscriminatorFeatures, FeatureMatching
-from ganc_nni.losses.distillation.features import ChannelDistillation, KernelAlignment, MappedFeatures
-from ganc_nni.losses.distillation.images import Content, Reconstruction, Structure, Style, TotalVariation, Wavelet
-from ganc_nni.losses.vgg import Vgg19
-from ganc_nni.recipe import DistillationRecipe
-
-IMAGES: tuple[Image, ...] = ("fake", "real", "taught")
-"""The order in which a discriminator gets to see them."""
+KEY = "distillation.losses"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A loss that a recipe may ask for.
+class LossEntry:
+    """A registered loss.
 
     Attributes:
-        weight: Its weight in a recipe; 0: it is not built.
-        build: Makes it, for a recipe and the teacher's discriminator, where there is one.
+        kind: Its class.
+        weight: Its weight in recipes that say none.
+        legacy: See :func:`register_loss`.
     """
 
-    weight: Callable[[DistillationRecipe], float]
-    build: Callable[[DistillationRecipe, Discriminator | None], DistillationLoss]
+    kind: type[DistillationLoss]
+    weight: float
+    legacy: int | None
 
 
-LOSSES: tuple[Entry, ...] = (
-    Entry(lambda recipe: recipe.lambda_gan, lambda recipe, _: Adversarial(GAN_LOSSES[recipe.gan_loss])),
-    Entry(lambda recipe: recipe.lambda_feat, lambda recipe, _: FeatureMatching()),
-    Entry(
-        lambda recipe: recipe.lambda_recon,
-        lambda recipe, _: Reconstruction(build_reconstruction(recipe.recon_loss, recipe.perceptual_weights)),
-    ),
-    Entry(lambda recipe: recipe.lambda_distill, lambda recipe, _: MappedFeatures()),
-    Entry(lambda recipe: recipe.lambda_kernel_alignment, lambda recipe, _: KernelAlignment()),
-    Entry(lambda recipe: recipe.lambda_channel, lambda recipe, _: ChannelDistillation()),
-    Entry(lambda recipe: recipe.lambda_ssim, lambda recipe, _: Structure()),
-    Entry(lambda recipe: recipe.lambda_style, lambda recipe, _: Style()),
-    Entry(lambda recipe: recipe.lambda_content, lambda recipe, _: Content()),
-    Entry(lambda recipe: recipe.lambda_tv, lambda recipe, _: TotalVariation()),
-    Entry(
-        lambda recipe: recipe.lambda_discriminator_features,
-        lambda recipe, discriminator: DiscriminatorFeatures(discriminator),
-    ),
-    Entry(lambda recipe: recipe.lambda_wavelet, lambda recipe, _: Wavelet()),
-)
-"""All losses, in the order in which they are added up. A new one is a class, its weight in the recipe, and a line."""
+LOSSES: Registry[LossEntry] = Registry(KEY)
+
+Kind = TypeVar("Kind", bound=type[DistillationLoss])
 
 
-class Objective(nn.Module):
-    """The weighted sum that a recipe asks for; has neither parameters nor saved buffers.
+def register_loss(name: str, weight: float = 0, legacy: int | None = None) -> Callable[[Kind], Kind]:
+    """Register the decorated class as the loss ``name`` of ``distillation.losses`` in recipes.
 
     Args:
-        recipe: The weights, and what the losses need.
-        teacher_discriminator: See :class:`DiscriminatorFeatures`.
-        table: The losses that there are.
-
-    Raises:
-        InputError: The weights of VGG19 are missing.
+        name: Its key there, and what curves call it: ``loss/NAME``.
+        weight: Its weight in recipes that say none.
+        legacy: For losses of version 0.1 alone: their place in the sum, which decides its rounding. What a stage is
+            made of names their weights even where they are 0, so that runs of that version stay finished. All other
+            losses are added up after these, by name.
     """
 
-    def __init__(
-        self,
-        recipe: DistillationRecipe,
-        teacher_discriminator: Discriminator | None = None,
-        table: Iterable[Entry] = LOSSES,
-    ) -> None:
-        super().__init__()
-        chosen = [entry for entry in table if entry.weight(recipe) > 0]
-        self.weights = [entry.weight(recipe) for entry in chosen]
-        self.losses = nn.ModuleList(entry.build(recipe, teacher_discriminator) for entry in chosen)
-        if any(loss.sees for loss in self._members()):
-            assert recipe.perceptual_weights is not None  # the recipe has seen to that
-            self.vgg = Vgg19(recipe.perceptual_weights)
+    def registered(kind: Kind) -> Kind:
+        LOSSES.add(name, LossEntry(kind, weight, legacy))
+        return kind
 
-    @property
-    def reads_features(self) -> bool:
-        """Whether a loss reads the teacher's distilled activations."""
-        return any(loss.reads_features for loss in self._members())
-
-    def _members(self) -> list[DistillationLoss]:
-        return [loss for loss in self.losses if isinstance(loss, DistillationLoss)]
-
-    def forward(self, step: Step, discriminator: Discriminator, images_alone: bool = False) -> dict[str, Tensor]:
-        """Every loss times its weight, by name.
-
-        Args:
-            step: Without judgements and activations of VGG19: they are made here, once for all losses.
-            discriminator: The student's; its parameters should not require gradients.
-            images_alone: Only the losses that follow the teacher's images and nothing else.
-        """
-        members = [
-            (weight, loss)
-            for weight, loss in zip(self.weights, self._members(), strict=True)
-            if loss.follows_images or not images_alone
-        ]
-        if judges := _in_order(name for _, loss in members for name in loss.judges):
-            judgements = judge(discriminator, *(step.shown(name) for name in judges))
-            step = replace(step, judged=dict(zip(judges, judgements, strict=True)))
-        if sees := _in_order(name for _, loss in members for name in loss.sees):
-            step = replace(step, seen={name: self._see(step, name) for name in sees})
-        return {loss.name: weight * loss(step) for weight, loss in members}
-
-    def _see(self, step: Step, name: Image) -> list[Tensor]:
-        with torch.set_grad_enabled(name == "fake" and torch.is_grad_enabled()):
-            return self.vgg(step.image(name))
+    return registered
 
 
-def _in_order(names: Iterable[Image]) -> list[Image]:
-    """Each name once."""
-    wanted = set(names)
-    return [name for name in IMAGES if name in wanted]
+def loss_weights(recipe: DistillationRecipe) -> dict[str, float]:
+    """The weight of every registered loss, in the order in which they are added up.
+
+    Raises:
+        InputError: The recipe names one that is not registered.
+    """
+    for name in recipe.losses:
+        LOSSES.find(name)
+    ordered = sorted(LOSSES.items(), key=lambda item: (item[1].legacy or math.inf, item[0]))
+    return {name: recipe.losses.get(name, entry.weight) for name, entry in ordered}
+
+
+def losses_in_use(recipe: DistillationRecipe) -> dict[str, type[DistillationLoss]]:
+    """The losses with a weight above 0, in the order in which they are added up.
+
+    Raises:
+        InputError: See :func:`loss_weights`.
+    """
+    return {name: LOSSES[name].kind for name, weight in loss_weights(recipe).items() if weight > 0}
+
+
+def loss_inputs(recipe: DistillationRecipe) -> dict[str, object]:
+    """What the losses add to the values on which a stage depends, by key.
+
+    A loss that is not of this package counts with the content of its file.
+
+    Raises:
+        InputError: See :func:`loss_weights`.
+    """
+    values: dict[str, object] = {}
+    for name, weight in loss_weights(recipe).items():
+        if LOSSES[name].legacy is not None:
+            values[f"distillation.lambda_{name}"] = weight
+        elif weight > 0:
+            values[f"{KEY}.{name}"] = weight
+            if code := code_of(LOSSES[name].kind):
+                values[f"{KEY}.{name}.code"] = code
+    return values
+
+
+def check_losses(recipe: Recipe) -> None:
+    """Refuse a recipe that names unknown losses, none at all, or one that lacks what it needs.
+
+    Raises:
+        InputError: The key, what is wrong with it, and how to do without.
+    """
+    losses = recipe.distillation
+    used = losses_in_use(losses)
+    if not used:
+        raise InputError(f"{KEY}: every weight is 0, so that nothing would be learned; raise one")
+    for name, kind in used.items():
+        key = f"{KEY}.{name}"
+        if kind.sees and losses.perceptual_weights is None:
+            raise InputError(
+                f"{key} {loss_weights(losses)[name]:g} needs distillation.perceptual_weights, a file of torchvision's "
+                "VGG19 weights or the word download; 0 needs none"
+            )
+        kind.check(recipe, f"{key} {loss_weights(losses)[name]:g}")

@@ -1,41 +1,21 @@
-"""Losses by which a discriminator teaches."""
+"""The teacher's images in the eyes of a discriminator."""
 
 from __future__ import annotations
+
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from ganc_nni.losses.adversarial import AdversarialLoss, feature_matching, judge, over_scales
+from ganc_nni.core.errors import InputError
+from ganc_nni.losses.adversarial import feature_matching, judge
 from ganc_nni.losses.discriminators import Discriminator
-from ganc_nni.losses.distillation.base import DistillationLoss, Step
+from ganc_nni.losses.distillation.base import DistillationLoss, LossContext, Step
+from ganc_nni.losses.distillation.registry import losses_in_use, register_loss
+from ganc_nni.recipe import Recipe
 
 
-class Adversarial(DistillationLoss):
-    """``mean over the scales of objective.generator(D(S(x)))`` (GAN Compression, arXiv 2003.08936, section 3.1)."""
-
-    name = "gan"
-    judges = ("fake",)
-
-    def __init__(self, objective: AdversarialLoss) -> None:
-        super().__init__()
-        self.objective = objective
-
-    def forward(self, step: Step) -> Tensor:
-        """See :class:`DistillationLoss`; the only loss here whose least is not 0 for every objective."""
-        return over_scales(self.objective.generator, step.judged["fake"])
-
-
-class FeatureMatching(DistillationLoss):
-    """``mean over the scales of sum_l mean|D_l(S(x)) - D_l(y)|`` with the truth y (pix2pixHD, 1711.11585, eq. 4)."""
-
-    name = "feat"
-    judges = ("fake", "real")
-
-    def forward(self, step: Step) -> Tensor:
-        """See :class:`DistillationLoss`."""
-        return feature_matching(step.judged["fake"], step.judged["real"])
-
-
+@register_loss("discriminator_features", legacy=11)
 class DiscriminatorFeatures(DistillationLoss):
     """``mean over the scales of sum_l mean|D_l(S(x)) - D_l(T(x))|``: a discriminator's eye for the teacher's images.
 
@@ -48,14 +28,30 @@ class DiscriminatorFeatures(DistillationLoss):
         discriminator: The teacher's; None: the student's own.
     """
 
-    name = "discriminator_features"
     follows_images = True
+    reads_teacher_discriminator = True
 
     def __init__(self, discriminator: Discriminator | None) -> None:
         super().__init__()
         # In a list, so that it is neither trained nor saved with the student.
         self._frozen = [] if discriminator is None else [discriminator.eval().requires_grad_(False)]
         self.judges = () if self._frozen else ("fake", "taught")
+
+    @classmethod
+    def build(cls, context: LossContext) -> Self:
+        """The teacher's discriminator, where it is known."""
+        return cls(context.teacher_discriminator)
+
+    @classmethod
+    def check(cls, recipe: Recipe, key: str) -> None:
+        """Without the teacher's discriminator the student's has to be trained."""
+        unknown = recipe.teacher.checkpoint is not None and recipe.teacher.discriminator is None
+        if unknown and not any(kind.trains_discriminator for kind in losses_in_use(recipe.distillation).values()):
+            raise InputError(
+                f"{key} needs distillation.losses.gan above 0, or teacher.discriminator: a teacher from "
+                "teacher.checkpoint alone has no discriminator, and the student's would not be trained; give one of "
+                "them"
+            )
 
     def forward(self, step: Step) -> Tensor:
         """See :class:`DistillationLoss`."""

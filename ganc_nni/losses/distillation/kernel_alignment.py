@@ -1,46 +1,15 @@
-"""Losses that compare the activations of student and teacher."""
+"""Kernel alignment of intermediate activations."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganc_nni.losses.distillation.base import DistillationLoss, Step, full_precision
+from ganc_nni.losses.distillation.registry import register_loss
 
 
-class MappedFeatures(DistillationLoss):
-    """``sum_l mean (f_l(S_l) - T_l)^2`` with a learned 1x1 convolution f_l (GAN Compression, 2003.08936, eq. 2)."""
-
-    name = "distill"
-    reads_features = True
-
-    def forward(self, step: Step) -> Tensor:
-        """See :class:`DistillationLoss`."""
-        layers = zip(step.mappings, step.features, step.taught_features, strict=True)
-        return torch.stack([F.mse_loss(mapping(learnt), taught.detach()) for mapping, learnt, taught in layers]).sum()
-
-
-class ChannelDistillation(DistillationLoss):
-    """``sum_l mean_c (mean_hw f_l(S_l) - mean_hw T_l)^2``: how strong each channel is, not where.
-
-    The channel distillation of OMGD (arXiv 2108.06908). The published code has a batch norm and a ReLU behind its 1x1
-    convolution; here f_l is that of the intermediate-feature distillation.
-    """
-
-    name = "channel"
-    reads_features = True
-
-    def forward(self, step: Step) -> Tensor:
-        """See :class:`DistillationLoss`."""
-        distances = []
-        for mapping, learnt, taught in zip(step.mappings, step.features, step.taught_features, strict=True):
-            # a 1x1 convolution of the means is the mean of the 1x1 convolution
-            means = mapping(learnt.mean((2, 3), keepdim=True))
-            distances.append(F.mse_loss(means, taught.detach().mean((2, 3), keepdim=True)))
-        return torch.stack(distances).sum()
-
-
+@register_loss("kernel_alignment", legacy=5)
 class KernelAlignment(DistillationLoss):
     """``sum_l 1 - KA(rho(S_l), rho(T_l))`` with ``KA(X, Y) = |Y'X|^2 / (|X'X| |Y'Y|)``, Frobenius norms.
 
@@ -51,7 +20,6 @@ class KernelAlignment(DistillationLoss):
     for a batch of one.)
     """
 
-    name = "kernel_alignment"
     reads_features = True
 
     def forward(self, step: Step) -> Tensor:
