@@ -1,6 +1,5 @@
 """A member of each kind, in one file each outside of the package, through a whole run at 32x32."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -43,7 +42,7 @@ def test_a_whole_run_with_a_member_of_each_kind(tiny_folder, install, monkeypatc
     assert {"loss/gan", "loss/recon", "loss/distill", "loss/charbonnier"} <= curves
     values = json.loads((run / "supernet" / "inputs.json").read_text())["values"]
     assert values["distillation.losses.charbonnier"] == 10
-    assert len(list(csv.DictReader((run / "search" / "trials.csv").open()))) == 2
+    assert len((run / "search" / "trials.csv").read_text().splitlines()) == 1 + 2
     assert "charbonnier: 10.0" in (run / "report" / "index.html").read_text()
 
     capsys.readouterr()
