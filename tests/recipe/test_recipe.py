@@ -140,7 +140,7 @@ def test_only_three_things_have_no_default(load):
         (("finetune", "learning_rate"), -0.1, ["finetune.learning_rate", "-0.1", "greater than 0"]),
         (("search", "convention"), "mine", ["search.convention", "'mine'", "published", "true"]),
         (("student", "n_blocks"), 2, ["student.n_blocks", "2", "greater than or equal to 3"]),
-        (("distillation", "recon_loss"), "perceptual", ["distillation", "perceptual_weights"]),
+        (("teacher", "recon_loss"), "perceptual", ["teacher", "perceptual_weights"]),
         (("metric", "dims"), 100, ["metric.dims", "100", "64", "2048"]),
         (("device",), "tpu", ["device", "'tpu'", "auto", "cuda"]),
     ],
