@@ -39,8 +39,7 @@ from torch.utils.data import DataLoader
 from ganc_nni.core.errors import InputError, in_one_line
 from ganc_nni.core.io import read_json, write_text
 from ganc_nni.cost.macs import count
-from ganc_nni.generators import LABELS, Generator
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import FAMILIES, Generator, GeneratorConfig
 from ganc_nni.interop import read_generator
 from ganc_nni.losses.distillation import loss_weights
 from ganc_nni.metrics.evaluator import Evaluator, translate
@@ -324,7 +323,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         "metric": {"name": "frechet_imagenet" if real else "frechet_random", "dims": 768, "min_images": 8},
         "search": {"budget": 1e12},
     }
-    widths = dict.fromkeys(LABELS["resnet"], options.teacher_width)
+    widths = dict.fromkeys(FAMILIES["resnet"].spaces[0], options.teacher_width)
     if options.teacher != "trained":
         data_folder = Path(os.environ.get("GANC_DATA", ""))
         checkpoint = data_folder / RELEASED if options.teacher == "released" else Path(options.teacher).resolve()

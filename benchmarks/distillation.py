@@ -30,8 +30,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ganc_nni.data import Batch
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.resnet import ResnetBlock
+from ganc_nni.generators.resnet import ResnetBlock, ResnetGenerator
 from ganc_nni.generators.space import Sample
 from ganc_nni.losses.adversarial import GAN_LOSSES
 from ganc_nni.losses.distillation import loss_weights

@@ -97,7 +97,7 @@ def _child(options: argparse.Namespace) -> None:
     """Print the median seconds of a step of a plain ResNet generator."""
     import torch  # before the package, which would choose the policy
 
-    from ganc_nni.generators import ResnetGenerator
+    from ganc_nni.generators.resnet import ResnetGenerator
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

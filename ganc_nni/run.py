@@ -21,8 +21,7 @@ from ganc_nni.cost.budget import Budget
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
-from ganc_nni.generators import LABELS, Generator
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import Generator, GeneratorConfig
 from ganc_nni.generators.factory import planned_config, teacher_widths
 from ganc_nni.generators.space import Sample, SearchSpace
 from ganc_nni.interop import GeneratorFile, read_generator
@@ -74,7 +73,7 @@ class Run:
         """
         path, family = self.recipe.student.space, self.recipe.generator.family
         space = SearchSpace.load(path)
-        if tuple(space.choices) != LABELS[family]:
+        if tuple(space.choices) != self.student_config.labels:
             raise InputError(
                 f"{path}: has the labels {', '.join(space.choices)}; generator.family is {family}; use a "
                 "space of that family"
@@ -91,7 +90,7 @@ class Run:
         checkpoint, data, generator = self.recipe.teacher.checkpoint, self.recipe.data, self.recipe.generator
         if checkpoint is None:
             return None
-        file = read_generator(checkpoint, upsampling=generator.upsampling if generator.family == "spade" else None)
+        file = read_generator(checkpoint, **self.student_config.told())
         for key, expected, found in (
             ("generator.family", generator.family, file.config.family),
             ("data.source_channels", data.in_channels, file.config.in_channels),
@@ -274,7 +273,7 @@ class Run:
         Evenly spread over the training set, or drawn at random by ``seed``. Empty for generators without batch norms.
         """
         images, wanted = self.data.still.sources, self.recipe.metric.calibration_images
-        count = min(wanted, len(images)) if self.recipe.generator.family == "spade" else 0
+        count = min(wanted, len(images)) if self.recipe.generator.has_batch_norms else 0
         if count == 0:
             return []
         if seed is None:

@@ -12,7 +12,8 @@ from tiny import SCHEDULE, settings, write_space
 from ganc_nni.core.io import save_weights
 from ganc_nni.export import Deployable, Interface, deploy
 from ganc_nni.generators import spade
-from ganc_nni.generators.architecture import ResnetConfig, SpadeConfig
+from ganc_nni.generators.resnet import ResnetConfig
+from ganc_nni.generators.spade import SpadeConfig
 from ganc_nni.interop import read_generator
 
 IMAGES = {

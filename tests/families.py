@@ -3,7 +3,10 @@
 import torch
 from torch import nn
 
-from ganc_nni.generators import LABELS, ResnetGenerator, SpadeGenerator, UnetGenerator
+from ganc_nni.generators import FAMILIES
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.unet import UnetGenerator
 from ganc_nni.supernet.calibration import calibrate
 
 KINDS = {
@@ -19,7 +22,7 @@ KINDS = {
 
 
 def labels_of(kind):
-    return LABELS[kind.split()[-1] if "unet" not in kind else "unet"]
+    return FAMILIES[kind.split()[-1] if "unet" not in kind else "unet"].spaces[0]
 
 
 def images(kind, count=2, seed=0, dtype=torch.float64):

@@ -7,7 +7,7 @@ from tiny import SIZE
 from ganc_nni.cost.blocks import find_blocks
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import BlockTimes, LatencyTable
-from ganc_nni.generators.architecture import ResnetConfig
+from ganc_nni.generators.resnet import ResnetConfig
 
 BLUEPRINT = ResnetConfig(n_blocks=3, separable=True)
 

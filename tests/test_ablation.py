@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganc_nni.core.io import save_weights
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import DiscriminatorRecipe
 

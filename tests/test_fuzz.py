@@ -38,10 +38,11 @@ from ganc_nni.data.images import read_image
 from ganc_nni.data.label_files import LabelScheme
 from ganc_nni.data.splits import pick_listed, split_by_list
 from ganc_nni.export.files import read_files
-from ganc_nni.generators import SpadeGenerator, UnetGenerator
-from ganc_nni.generators.architecture import Architecture, ResnetConfig
-from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import ResnetConfig, ResnetGenerator
 from ganc_nni.generators.space import SearchSpace
+from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.unet import UnetGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.nnictl.trial import recipe_of
 from ganc_nni.recipe import load_recipe

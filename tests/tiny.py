@@ -12,8 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganc_nni.cost.macs import count
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators.resnet import LABELS, ResnetGenerator
 from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import Recipe
 from ganc_nni.report.build import make_page

@@ -112,16 +112,16 @@ def _files(
         if teacher is None or compressed is None:
             raise InputError("expected a RECIPE, or --teacher FILE and --compressed FILE")
         files = {"teacher": teacher, "compressed": compressed}
-        return {name: read_generator(path, None, upsampling) for name, path in files.items()}, (256, 256)
+        return {name: read_generator(path, upsampling=upsampling) for name, path in files.items()}, (256, 256)
     if teacher is not None or compressed is not None:
         raise InputError("got a RECIPE and a file; expected either, because the recipe's run has files of its own")
     run = Run(load_recipe(recipe))
     exported = run.folder / "export" / "compressed.safetensors"
     if not exported.is_file():
         raise InputError(f"{exported}: no such file; finish the run first: ganc run {recipe}")
-    deep = getattr(run.teacher_config, "upsampling", None)
+    told = run.teacher_config.told()
     files = {"teacher": run.teacher_weights, "compressed": exported}
-    return {name: read_generator(path, None, deep) for name, path in files.items()}, run.recipe.data.image_size
+    return {name: read_generator(path, **told) for name, path in files.items()}, run.recipe.data.image_size
 
 
 def _compare(files: dict[str, GeneratorFile], ways: list[Way], settings: Settings, as_json: bool) -> None:

@@ -84,7 +84,7 @@ def convert(
     from ganc_nni.interop import read_generator, save_generator
 
     with enough_memory("ganc convert", _room_for(source)):
-        file = read_generator(source, config_str, upsampling)
+        file = read_generator(source, config_str, upsampling=upsampling)
         usage = save_generator(file, target, to, size)
     CONSOLE.print(f"{source}: {file.config.describe()}, widths {widths(file.sample)}", soft_wrap=True)
     CONSOLE.print(f"{target}: for {usage}", soft_wrap=True)
@@ -118,9 +118,11 @@ def profile(
 
     if generator is not None:
         with enough_memory("ganc profile", _room_for(generator)):
-            profiles = {generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE, upsampling)}
+            profiles = {
+                generator.name: profile_file(generator, config_str, size or PUBLISHED_SIZE, upsampling=upsampling)
+            }
     elif space is not None:
-        profiles = profile_space(space, config_str, size or PUBLISHED_SIZE, upsampling)
+        profiles = profile_space(space, config_str, size or PUBLISHED_SIZE, upsampling=upsampling)
     else:
         assert recipe is not None
         profiles = profile_recipe(recipe, config_str, size)
@@ -177,7 +179,7 @@ def translate(
     from ganc_nni.metrics.evaluator import pick_device
     from ganc_nni.tools.translate import translate_folder
 
-    file = read_generator(generator, config_str, upsampling)
+    file = read_generator(generator, config_str, upsampling=upsampling)
     count = translate_folder(file, source, target, batch_size, pick_device(device), instances)
     CONSOLE.print(f"{count} images in {target}", soft_wrap=True)
 

@@ -30,11 +30,20 @@ class Registry(Mapping[str, Member]):
 
     Args:
         key: Where users give a name, for errors: ``search.strategy`` for example.
+        package: A package that registers members, imported at the first look at them: for those who know the registry
+            and do without what the package needs, torch for example.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, package: str | None = None) -> None:
         self.key = key
-        self._members: dict[str, Member] = {}
+        self.package = package
+        self._own: dict[str, Member] = {}
+
+    @property
+    def _members(self) -> dict[str, Member]:
+        if self.package is not None:
+            importlib.import_module(self.package)
+        return self._own
 
     def add(self, name: str, member: Member) -> None:
         """Register a member.
@@ -42,13 +51,13 @@ class Registry(Mapping[str, Member]):
         Raises:
             ValueError: The name is that of another member.
         """
-        if name in self._members:
+        if name in self._own:
             raise ValueError(f"{self.key}: {name!r} is registered already; take another name")
-        self._members[name] = member
+        self._own[name] = member
 
     def remove(self, name: str) -> None:
         """Forget a member, as tests do with theirs."""
-        del self._members[name]
+        del self._own[name]
 
     def find(self, name: str) -> Member:
         """The member of a name that a user has given.

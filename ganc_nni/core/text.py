@@ -1,6 +1,8 @@
-"""A ratio in words that are true in both directions: what has become worse is never called 0.8x better."""
+"""Lists and ratios in words; ratios are true in both directions: what has become worse is never called 0.8x better."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def times(before: float, after: float, smaller: str, larger: str) -> str:
@@ -18,3 +20,9 @@ def times(before: float, after: float, smaller: str, larger: str) -> str:
 def speedup(before: float, after: float) -> str:
     """Of a time: ``2.5x faster`` or ``1.2x slower``."""
     return times(before, after, "faster", "slower")
+
+
+def listed(names: Iterable[str], last: str = "and") -> str:
+    """``a, b and c``; the last two are joined by ``last``."""
+    *first, end = names
+    return f"{', '.join(first)} {last} {end}" if first else end

@@ -24,7 +24,7 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from ganc_nni.cost.decomposed import Choices, Labels, combinations
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace, random_sample
 
 PASSES = 3

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_json
 from ganc_nni.cost.decomposed import Additive, Choices, Labels, combinations
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace
 from ganc_nni.recipe.words import all_in_words, from_json
 
@@ -89,7 +89,7 @@ class LatencyTable(BaseModel):
     batch: int
     precision: Literal["fp32"] = "fp32"
     image_size: tuple[int, int]
-    config: Annotated[GeneratorConfig, Field(discriminator="family", alias="blueprint")]  # its key in files
+    config: Annotated[SerializeAsAny[GeneratorConfig], Field(alias="blueprint")]  # its key in files
     space: dict[str, tuple[int, ...]]
     repeats: int
     date: str

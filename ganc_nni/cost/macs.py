@@ -18,11 +18,11 @@ from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ParametrizedModule
 from torch import Tensor, nn
 
-from ganc_nni.generators.spade import Spade
+from ganc_nni.generators.layers import ScalingNorm
 
 Number: TypeAlias = int | MutableExpression[int]
 
-_COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.BatchNorm2d, Spade)
+_COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.BatchNorm2d, ScalingNorm)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     """Count a plain network, or a model space that has not become a supernet yet.
 
     Args:
-        network: Anything whose cost is in Conv2d, ConvTranspose2d, InstanceNorm2d, BatchNorm2d and Spade.
+        network: Anything whose cost is in Conv2d, ConvTranspose2d, InstanceNorm2d, BatchNorm2d and ScalingNorm.
         in_channels: Channels of its input.
         size: Height and width of its input, pixels.
     """
@@ -60,8 +60,8 @@ def count(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Cost:
     true: Number = 0
     params: Number = 0
     for module, in_pixels, out_pixels in _layers(network, in_channels, size):
-        if isinstance(module, nn.InstanceNorm2d | Spade):
-            normalised = module.param_free_norm if isinstance(module, Spade) else module
+        if isinstance(module, nn.InstanceNorm2d | ScalingNorm):
+            normalised = module.param_free_norm if isinstance(module, ScalingNorm) else module
             channels = _argument(normalised, "num_features")
             published = channels * out_pixels + published
             params = (2 * channels if isinstance(module, nn.InstanceNorm2d) and module.affine else 0) + params

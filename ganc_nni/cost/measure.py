@@ -29,7 +29,7 @@ from ganc_nni.core.structured import LARGEST_JSON, parse_json
 from ganc_nni.cost.blocks import Block, Stopwatch, build_plain, covering_samples, cpu_threads, find_blocks
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import GOAL_PERCENT, NANOSECONDS, BlockTimes, Comparison, LatencyTable, additive
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace, config_str, random_sample
 
 _log = logging.getLogger(__name__)

@@ -78,7 +78,7 @@ class Pair:
         checkpoint = recipe.get("teacher", {}).get("checkpoint")
         teacher = read_generator(
             folder / "teacher" / "teacher.safetensors" if checkpoint is None else Path(checkpoint),
-            upsampling=compressed.config.upsampling if compressed.config.family == "spade" else None,
+            **compressed.config.told(),
         )
         self.networks: dict[str, nn.Module] = {
             name: file.network().to(self.device) for name, file in zip(NAMES, (teacher, compressed), strict=True)

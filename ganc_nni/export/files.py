@@ -91,7 +91,7 @@ class Deployable:
     def _noise(self, size: tuple[int, int]) -> Array:
         config, labels, random = self.architecture.config, self.interface.labels, np.random.default_rng(0)
         height, width = size
-        if config.family != "spade":
+        if not config.reads_labels:
             pixels = random.integers(0, 256, (1, height, width, config.in_channels), dtype=np.uint8)
             return pixels if self.interface.as_bytes else (pixels / np.float32(127.5) - 1).transpose(0, 3, 1, 2)
         areas = random.integers(0, 256, (1, -(-height // 8), -(-width // 8), 3)).repeat(8, 1).repeat(8, 2)

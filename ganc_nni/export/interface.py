@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data import IGNORE_ID
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import GeneratorConfig
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Interface:
             InputError: The size does not fit, or it is not known what the channels of a label map mean.
         """
         config.check_size(self.size, "size")
-        if not self.as_bytes or config.family != "spade":
+        if not self.as_bytes or not config.reads_labels:
             return
         if self.labels is None or self.labels.channels != config.in_channels:
             found = "nothing" if self.labels is None else f"{self.labels.channels} channels"

@@ -50,3 +50,15 @@ class SeparableConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``N x in_channels x H x W`` to ``N x out_channels x H-2 x W-2``."""
         return self.conv(x)
+
+
+class ScalingNorm(nn.Module):
+    """Base of layers that normalise each channel and scale each element by something computed from another input.
+
+    Published MACs count one for each element of it.
+
+    Attributes:
+        param_free_norm: The norm; its ``num_features`` are the channels.
+    """
+
+    param_free_norm: nn.Module

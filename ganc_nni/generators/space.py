@@ -13,10 +13,7 @@ from numpy.random import RandomState
 
 from ganc_nni.core.errors import InputError, quoted
 from ganc_nni.core.structured import read_json
-from ganc_nni.generators import labels_of, resnet
-
-LEGACY_LABELS = (*resnet.LABELS[:3], "blocks", *resnet.LABELS[6:])
-"""What the six widths of older configuration strings of ResNet generators stand for."""
+from ganc_nni.generators.registry import FAMILIES, labels_of
 
 Sample = dict[str, int]
 """One width for each label: what NNI calls a sample, and what names a sub-generator."""
@@ -98,31 +95,30 @@ def config_str(sample: Mapping[str, int]) -> str:
     return "_".join(str(sample[label]) for label in labels_of(sample))
 
 
-def parse_config_str(text: str, labels: tuple[str, ...] = resnet.LABELS) -> Sample:
-    """Widths of a configuration string in the order of ``labels``, or the six of older published results.
+def parse_config_str(text: str, labels: tuple[str, ...]) -> Sample:
+    """Widths of a configuration string in the order of ``labels``, or of an older one of the family.
 
-    The six are ``down_0 down_1 down_2 blocks up_0 up_1`` of a ResNet generator: all its blocks have the same width.
+    The six of older published results are ``down_0 down_1 down_2 blocks up_0 up_1`` of a ResNet generator: all its
+    blocks have the same width.
 
     Raises:
         InputError: Another number of widths, or one that is no positive integer; the message lists them by label.
     """
+    older = next((each.older_labels for each in FAMILIES.values() if labels in each.spaces and each.older_labels), ())
     words = text.split("_")
-    legacy = labels == resnet.LABELS and len(words) == len(LEGACY_LABELS)
-    if len(words) != len(labels) and not legacy:
-        older = f" or the {len(LEGACY_LABELS)} of older results ({', '.join(LEGACY_LABELS)})"
+    names = older if older and len(words) == len(older) else labels
+    if len(words) != len(names):
+        also = f" or the {len(older)} of older results ({', '.join(older)})" if older else ""
         got = ", ".join(f"{label}={word}" for label, word in zip_longest(labels, words, fillvalue="?"))
         raise InputError(
             f"configuration string {quoted(text)}: {len(words)} widths; expected {len(labels)} joined by underscores "
-            f"({', '.join(labels)}){older * (labels == resnet.LABELS)}; got {got}"
+            f"({', '.join(labels)}){also}; got {got}"
         )
-    names = LEGACY_LABELS if legacy else labels
     wrong = [f"{label}={quoted(word)}" for label, word in zip(names, words, strict=True) if not _is_width(word)]
     if wrong:
         raise InputError(f"configuration string {quoted(text)}: expected positive integers, got {', '.join(wrong)}")
-    widths = [int(word) for word in words]
-    if legacy:
-        widths[3:4] = 3 * widths[3:4]
-    return dict(zip(labels, widths, strict=True))
+    widths = dict(zip(names, map(int, words), strict=True))
+    return {label: widths[label if label in widths else label.rpartition("_")[0]] for label in labels}
 
 
 def _is_width(word: str) -> bool:

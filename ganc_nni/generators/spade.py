@@ -6,17 +6,27 @@ modulation are those of GAN Compression (arXiv 2003.08936, section 4.1).
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from nni.mutable import Mutable
-from nni.nas.nn.pytorch import ModelSpace
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import remove_spectral_norm, spectral_norm
 
-from ganc_nni.generators.layers import Width, conv, layer, norm
+from ganc_nni.core.errors import InputError
+from ganc_nni.generators.keymap import GAN_COMPRESSION, KeyMap, Trained, gan_compression_options, not_in
+from ganc_nni.generators.layers import ScalingNorm, Width, conv, layer, norm
+from ganc_nni.generators.registry import Generator, GeneratorConfig, register_family
+from ganc_nni.recipe.generator import GeneratorRecipe
+from ganc_nni.recipe.training import StudentRecipe, TeacherRecipe
+
+_log = logging.getLogger(__name__)
 
 LABELS = ("fc", "head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3")
 """What the eight widths are called, in the order of a configuration string: the layers themselves."""
@@ -33,7 +43,7 @@ DOUBLINGS: Mapping[str, int] = {"normal": 5, "more": 6, "most": 7}
 """How often height and width double on the way from the latent map to the image."""
 
 
-class Spade(nn.Module):
+class Spade(ScalingNorm):
     """Batch norm without parameters, then scale and shift computed from the label map at every pixel.
 
     Args:
@@ -123,7 +133,7 @@ class SpadeBlock(nn.Module):
         return shortcut + x
 
 
-class SpadeGenerator(ModelSpace):
+class SpadeGenerator(Generator):
     """A small label map becomes a latent map, which residual blocks turn into an image while it grows.
 
     Integers as ``widths`` make a network of plain torch layers: the teacher (eight times the same) or a deployable
@@ -230,3 +240,154 @@ class SpadeGenerator(ModelSpace):
         for block in self.blocks().values():
             for convolution in block.convolutions():
                 remove_spectral_norm(convolution)
+
+
+_NORM = re.compile(r"(\w+)\.norm_(\w)\.param_free_norm\.(running_mean|running_var)")
+
+
+class SpadeKeys(KeyMap):
+    """Files of NVlabs/SPADE and gan-compression (mit-han-lab): spade, mobile_spade, sub_mobile_spade.
+
+    Statistics of batch norms that are wider than their layer, as gan-compression exports them with sub-generators, are
+    cut to what is read.
+    """
+
+    mark = "fc.weight"
+    words = "a SPADE generator's fc.weight"
+
+    @staticmethod
+    def is_mark(value: Tensor) -> bool:
+        """The first convolution is 3x3; a classifier's ``fc`` is no convolution."""
+        return value.shape[2:] == (3, 3)
+
+    def translate(self, inside: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Cut, and with the counters that torch before 0.4.1 did not save."""
+        weights = dict(inside)
+        for key in [key for key in weights if key.endswith("param_free_norm.running_mean")]:
+            weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+        for key, value in weights.items():
+            if (match := _NORM.fullmatch(key)) is None or value.ndim != 1:
+                continue
+            # a batch norm's channels are those that the convolution after it reads
+            after = weights.get(f"{match[1]}.conv_{match[2]}.weight")
+            if after is not None and after.ndim == 4:
+                weights[key] = value[: after.shape[1]]
+        return weights
+
+    def config(self) -> SpadeConfig:
+        """See the base class; "normal" and "more" have the same tensors, so that "normal" has to be told."""
+        return SpadeConfig(
+            in_channels=self.shape(self.mark)[1],
+            out_channels=self.shape("conv_img.weight")[0],
+            separable=any(".mlp_gamma.conv." in key for key in self.weights),
+            upsampling="most" if any(key.startswith("up_4.") for key in self.weights) else "more",
+        )
+
+    def measured(self) -> Mapping[str, tuple[str, int, int]]:
+        """See the base class."""
+        keys = [self.mark, *(f"{label}.conv_0.weight" for label in LABELS[1:])]
+        return {label: (key, 0, multiple) for label, key, multiple in zip(LABELS, keys, MULTIPLIERS, strict=True)}
+
+
+class SpadeSection(GeneratorRecipe):
+    """Label map to image."""
+
+    family: Literal["spade"] = "spade"
+    upsampling: Upsampling = Field("more", description="of spade: sides double 5, 6 or 7 times (most: no student)")
+    reads_labels = True
+    has_batch_norms = True
+    has_blocks = True
+    former = True
+
+
+@register_family
+class SpadeConfig(GeneratorConfig):
+    """All of a SPADE generator except its widths."""
+
+    family: Literal["spade"] = "spade"
+    upsampling: Upsampling = "more"
+
+    section = SpadeSection
+    spaces = (LABELS,)
+    untold = ("upsampling",)
+    files = (SpadeKeys,)
+    blocks = (SpadeBlock,)
+
+    @classmethod
+    def planned(
+        cls, generator: SpadeSection, part: TeacherRecipe | StudentRecipe, in_channels: int, out_channels: int
+    ) -> SpadeConfig:
+        """See the base class."""
+        return cls(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            separable=part.separable,
+            upsampling=generator.upsampling,
+        )
+
+    @classmethod
+    def of_space(cls, told: Mapping[str, Any]) -> SpadeConfig:
+        """A separable one of 36 input channels (Cityscapes) or, if its upsampling is "normal", of 184 (COCO-Stuff)."""
+        upsampling = told.get("upsampling", "more")
+        return cls(separable=True, in_channels=184 if upsampling == "normal" else 36, upsampling=upsampling)
+
+    def build(self, widths: Sequence[Width]) -> SpadeGenerator:
+        """See the base class."""
+        return SpadeGenerator(widths, self.in_channels, self.out_channels, self.upsampling, self.separable)
+
+    def sides(self) -> tuple[int, int]:
+        """The latent map is enlarged by that."""
+        multiple = 2 ** DOUBLINGS[self.upsampling]
+        return multiple, multiple
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        """The instance norms of separable convolutions need a latent map of 2 pixels."""
+        return not self.separable or size[0] * size[1] > self.sides()[0] ** 2
+
+    def describe(self) -> str:
+        """See the base class."""
+        kind = "separable" if self.separable else "full"
+        return f"SPADE generator, upsampling {self.upsampling}, {kind} convolutions for scale and shift"
+
+    def brief(self) -> str:
+        """See the base class."""
+        return f"upsampling {self.upsampling}, {'separable' if self.separable else 'full'}"
+
+    def completed(self, told: Mapping[str, Any], name: str) -> SpadeConfig:
+        """With the number of doublings, where "normal" and "more" have the same tensors."""
+        upsampling = told.get("upsampling")
+        if upsampling is None:
+            if self.upsampling != "most":
+                _log.warning('%s: its tensors fit upsampling "normal" and "more"; taking "more"', name)
+            return self
+        if "most" in (upsampling, self.upsampling) and upsampling != self.upsampling:
+            raise InputError(
+                f"{name}: upsampling {upsampling} was asked for; its tensors are those of {self.upsampling}; name that "
+                "one"
+            )
+        return self.model_copy(update={"upsampling": upsampling})
+
+    @staticmethod
+    def initial(weight: Tensor) -> None:
+        """Glorot's normal distribution with a gain of 0.02, as in the code of SPADE and GAN Compression."""
+        nn.init.xavier_normal_(weight, 0.02)
+
+    def in_training(self, widths: Sequence[int]) -> SpadeGenerator:
+        """Under spectral norm (arXiv 1802.05957)."""
+        return SpadeGenerator(
+            widths, self.in_channels, self.out_channels, self.upsampling, self.separable, spectral=True
+        )
+
+    def trained(self, network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With the spectral norm folded in."""
+        assert isinstance(network, SpadeGenerator)
+        network.load_state_dict(weights)
+        network.fold_spectral_norm()
+        return network.state_dict()
+
+    def for_project(self, project: str, trained: Trained) -> tuple[Mapping[str, Tensor], str]:
+        """See the base class."""
+        if project != GAN_COMPRESSION:
+            raise not_in(project, self, trained)
+        rest = f" --num_upsampling_layers {self.upsampling}"
+        return trained.weights, gan_compression_options(self, trained, "spade", rest)

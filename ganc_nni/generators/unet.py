@@ -3,19 +3,26 @@
 Widths and layers are those of ``UnetGenerator`` in junyanz/pytorch-CycleGAN-and-pix2pix (unet_128, unet_256). There a
 layer of the decoder is one transposed convolution of a concatenation, [skip connection, what comes from below]; here it
 is the sum of two, one of each part. That is the same up to rounding, and the first channels of a weight stay the ones
-that a narrower sub-generator keeps; :mod:`ganc_nni.interop.unet` translates the weights.
+that a narrower sub-generator keeps; :class:`PublicUnetKeys` translates the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
+import torch
 import torch.nn.functional as F
-from nni.nas.nn.pytorch import ModelSpace
+from pydantic import Field
 from torch import Tensor, nn
 
+from ganc_nni.core.errors import InputError
+from ganc_nni.generators.keymap import CYCLEGAN_AND_PIX2PIX, KeyMap, Trained, not_in
 from ganc_nni.generators.layers import Width, conv, layer, norm
+from ganc_nni.generators.registry import Generator, GeneratorConfig, register_family
+from ganc_nni.recipe.generator import GeneratorRecipe
+from ganc_nni.recipe.training import StudentRecipe, TeacherRecipe
 
 LABELS = ("down_0", "down_1", "down_2", "down_3", "down_4", "up_0", "up_1", "up_2", "up_3")
 """What the nine widths are called, in the order of a configuration string: as the image passes them.
@@ -48,7 +55,7 @@ class Double(nn.Module):
         return self.conv(F.relu(x))
 
 
-class UnetGenerator(ModelSpace):
+class UnetGenerator(Generator):
     """Halves the image ``n_downs`` times and doubles it as often, each time with a look at what it was before.
 
     Integers as ``widths`` make a network of plain torch layers: the teacher (nine times the same) or a deployable
@@ -129,3 +136,190 @@ def _halve(in_channels: Width, out_channels: Width, bias: bool) -> nn.Module:
 
 def _norm(channels: Width, kind: Norm) -> nn.Module:
     return norm(channels) if kind == "instance" else layer(nn.BatchNorm2d, num_features=channels)
+
+
+_NESTED = re.compile(r"model\.model\.(1\.model\.(?:3\.model\.)*)?\d\.\w+")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class UnetKeys(KeyMap):
+    """Files of this project."""
+
+    mark = "encode_0.1.weight"
+
+    @staticmethod
+    def is_mark(value: Tensor) -> bool:
+        """The first convolution is 4x4."""
+        return value.shape[2:] == (4, 4)
+
+    def translate(self, inside: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As they are."""
+        self.n_downs = self.checked_depth(sum(f"encode_{level}.1.weight" in inside for level in range(len(inside))))
+        return inside
+
+    def checked_depth(self, n_downs: int) -> int:
+        """That many levels.
+
+        Raises:
+            InputError: A U-Net generator has fewer or more.
+        """
+        if not DEPTHS[0] <= n_downs <= DEPTHS[1]:
+            raise InputError(
+                f"{self.path}: a U-Net generator with {n_downs} levels in its keys; expected {DEPTHS[0]} to {DEPTHS[1]}"
+            )
+        return n_downs
+
+    def config(self) -> UnetConfig:
+        """See the base class."""
+        return UnetConfig(
+            in_channels=self.shape("encode_0.1.weight")[1],
+            out_channels=self.shape("decode_0.conv.weight")[1],
+            n_downs=self.n_downs,
+            norm="batch" if any(key.startswith("norm_") for key in self.weights) else "instance",
+        )
+
+    def measured(self) -> Mapping[str, tuple[str, int, int]]:
+        """See the base class."""
+        places = [(f"encode_{level}.1.weight", 0) for level in (0, 1, 2, 3, 4)]
+        places += [(f"decode_{level}.conv.weight", 1) for level in (4, 3, 2, 1)]
+        return {
+            label: (*place, multiplier) for label, place, multiplier in zip(LABELS, places, MULTIPLIERS, strict=True)
+        }
+
+
+class PublicUnetKeys(UnetKeys):
+    """Files of pytorch-CycleGAN-and-pix2pix (junyanz): unet_128, unet_256; of OMGD too.
+
+    There the levels are nested, and one transposed convolution reads the concatenation of the skip connection and of
+    what comes from below; here each of the two has its own. Dropout changes no key. Torch before 0.4 saved running
+    statistics of instance norms, which no forward pass used.
+    """
+
+    mark = "model.model.0.weight"
+    words = "a U-Net generator's model.model.0.weight"
+
+    def translate(self, inside: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Flat, with each concatenation's weight in two, and without statistics of norms that have no parameters."""
+        found = [match[1] or "" for key in inside if (match := _NESTED.fullmatch(key))]
+        self.n_downs = self.checked_depth(1 + max(path.count("model") for path in found))
+        ours = {public: layer for layer, public in _layers(self.n_downs).items()}
+        weights = {}
+        for key, value in inside.items():
+            layer, _, kind = key.rpartition(".")
+            if kind in _STATISTICS and f"{layer}.weight" not in inside:
+                continue
+            weights[f"{ours[layer]}.{kind}" if layer in ours else key] = value
+            if kind == "running_mean" and layer in ours:  # torch before 0.4.1 did not count batches
+                weights.setdefault(f"{ours[layer]}.num_batches_tracked", torch.tensor(0))
+        for level in range(self.n_downs - 1):
+            self._part(weights, level)
+        return weights
+
+    def _part(self, weights: dict[str, Tensor], level: int) -> None:
+        """The channels of the skip connection come first, as many as the level's first convolution makes."""
+        keys = f"decode_{level}.conv.weight", f"encode_{level}.1.weight", f"decode_{level + 1}.conv.weight"
+        if any(key not in weights or weights[key].ndim != 4 for key in keys):
+            return  # the shapes are compared later
+        both, down, below = (weights[key] for key in keys)
+        skipped, risen = len(down), below.shape[1]
+        if len(both) != skipped + risen:
+            raise InputError(
+                f"{self.path}: {self.in_file(keys[0])} has shape {tuple(both.shape)}; expected {skipped + risen} input "
+                f"channels: {skipped} of the skip connection and {risen} of the level below"
+            )
+        weights[f"skip_{level}.conv.weight"], weights[keys[0]] = both[:skipped], both[skipped:]
+
+    def in_file(self, key: str) -> str:
+        """See the base class."""
+        return super().in_file(_public(key, _layers(self.n_downs)))
+
+
+def nested(weights: Mapping[str, Tensor], n_downs: int) -> dict[str, Tensor]:
+    """This project's tensors under the keys of pytorch-CycleGAN-and-pix2pix."""
+    layers = _layers(n_downs)
+    found: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        name = _public(key, layers)
+        found[name] = torch.cat((value, found[name])) if key.startswith("skip_") else value
+    return found
+
+
+def _public(key: str, layers: Mapping[str, str]) -> str:
+    layer, _, kind = key.replace("skip_", "decode_").rpartition(".")
+    return f"{layers[layer]}.{kind}" if layer in layers else key
+
+
+def _layers(n_downs: int) -> dict[str, str]:
+    """What the layers of ours but the skips' are called there."""
+    names = {}
+    for level in range(n_downs):
+        path = "model.model." + ("" if level == 0 else "1.model." + (level - 1) * "3.model.")
+        outermost, innermost = level == 0, level == n_downs - 1
+        names[f"encode_{level}.1"] = path + ("0" if outermost else "1")
+        names[f"encode_{level}.2"] = path + "2"
+        names[f"decode_{level}.conv"] = path + ("3" if outermost or innermost else "5")
+        names[f"norm_{level}"] = path + ("4" if innermost else "6")
+    return names
+
+
+class UnetSection(GeneratorRecipe):
+    """Image to image; students have instance norms."""
+
+    family: Literal["unet"] = "unet"
+    n_downs: Annotated[int, Field(ge=DEPTHS[0], le=DEPTHS[1])] = Field(
+        DEPTHS[1], description="of unet: how often sides, multiples of 2^n_downs, are halved"
+    )
+    former = True
+
+
+@register_family
+class UnetConfig(GeneratorConfig):
+    """All of a U-Net generator except its widths."""
+
+    family: Literal["unet"] = "unet"
+    separable: Literal[False] = False
+    n_downs: Annotated[int, Field(ge=DEPTHS[0], le=DEPTHS[1])] = DEPTHS[1]
+    norm: Norm = "instance"
+
+    section = UnetSection
+    spaces = (LABELS,)
+    layer_kinds: ClassVar[frozenset[str]] = frozenset({"norm"})
+    files = (UnetKeys, PublicUnetKeys)
+
+    @classmethod
+    def planned(
+        cls, generator: UnetSection, part: TeacherRecipe | StudentRecipe, in_channels: int, out_channels: int
+    ) -> UnetConfig:
+        """See the base class."""
+        return cls(in_channels=in_channels, out_channels=out_channels, n_downs=generator.n_downs)
+
+    @classmethod
+    def of_space(cls, told: Mapping[str, Any]) -> UnetConfig:
+        """One of eight levels, RGB to RGB."""
+        return cls()
+
+    def build(self, widths: Sequence[Width]) -> UnetGenerator:
+        """See the base class."""
+        return UnetGenerator(widths, self.in_channels, self.out_channels, self.n_downs, self.norm)
+
+    def sides(self) -> tuple[int, int]:
+        """The innermost level has at least one pixel."""
+        return 2**self.n_downs, 2**self.n_downs
+
+    def describe(self) -> str:
+        """See the base class."""
+        return f"U-Net generator, {self.n_downs} levels, {self.norm} norm"
+
+    def brief(self) -> str:
+        """See the base class."""
+        return f"{self.n_downs} levels, {self.norm} norm"
+
+    def for_project(self, project: str, trained: Trained) -> tuple[Mapping[str, Tensor], str]:
+        """See the base class."""
+        if project != CYCLEGAN_AND_PIX2PIX:
+            raise InputError(f"{trained.path}: {project} has no U-Net generator; use --to {CYCLEGAN_AND_PIX2PIX}")
+        name, widths = {7: "unet_128", 8: "unet_256"}.get(self.n_downs), set(trained.sample.values())
+        if name is None or len(widths) > 1:
+            raise not_in(project, self, trained)
+        options = f"--netG {name} --ngf {widths.pop()} --norm {self.norm} --no_dropout"
+        return nested(trained.weights, self.n_downs), options + " --eval" * (self.norm == "batch")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -17,22 +17,16 @@ from ganc_nni import __version__
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import check_shapes, load_metadata, load_weights
 from ganc_nni.core.structured import parse_json
+from ganc_nni.core.text import listed
 from ganc_nni.cost.macs import Cost, count
-from ganc_nni.generators import Generator
-from ganc_nni.generators.architecture import Architecture, GeneratorConfig, SpadeConfig
+from ganc_nni.generators import Generator, GeneratorConfig
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.keymap import KeyMap
 from ganc_nni.generators.space import Sample, config_str, parse_config_str
-from ganc_nni.generators.spade import Upsampling
-from ganc_nni.interop.named import WRAPPERS, Named
+from ganc_nni.interop.named import WRAPPERS, generators, key_maps, read
 from ganc_nni.interop.others import like_ours, other
 from ganc_nni.interop.parametrised import plain
-from ganc_nni.interop.resnet import NamedResnet
-from ganc_nni.interop.spade import NamedSpade
-from ganc_nni.interop.unet import NamedPublicUnet, NamedUnet
 from ganc_nni.recipe.words import all_in_words, from_json
-
-_log = logging.getLogger(__name__)
-
-FAMILIES: tuple[type[Named], ...] = (NamedResnet, NamedSpade, NamedUnet, NamedPublicUnet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +102,14 @@ class GeneratorFile:
         )
 
 
-def read_generator(path: Path, widths: str | None = None, upsampling: Upsampling | None = None) -> GeneratorFile:
+def read_generator(path: Path, widths: str | None = None, **told: Any) -> GeneratorFile:
     """Read a generator file of any known origin.
 
     Args:
         path: ``.pth``, ``.safetensors`` or ``.ckpt``.
         widths: Configuration string of the sub-generator to take out of a supernet; of any other file, its own.
-        upsampling: Of a SPADE generator whose file does not say it: "normal" and "more" have the same tensors.
+        told: What tensors do not tell, see :attr:`~ganc_nni.generators.GeneratorConfig.untold`; None: not told.
+            ``upsampling`` of a SPADE generator: "normal" and "more" have the same tensors.
 
     Raises:
         InputError: No generator, or one whose tensors do not fit together; the message names file and key.
@@ -122,8 +117,8 @@ def read_generator(path: Path, widths: str | None = None, upsampling: Upsampling
     named = _named(path, load_weights(path))
     config, sample = named.config(), named.sample()
     origin = _origin(path)
-    if isinstance(config, SpadeConfig):
-        config = _with_upsampling(path, config, upsampling, origin)
+    known = origin.config.told() if origin is not None else {}
+    config = config.completed({**known, **{key: value for key, value in told.items() if value is not None}}, str(path))
     expected = _skeleton(config, sample).state_dict()
     reason = f"a {config.describe()} of widths {config_str(sample)}"
     check_shapes(expected, named.weights, path, named.in_file, reason)
@@ -137,43 +132,21 @@ def read_generator(path: Path, widths: str | None = None, upsampling: Upsampling
     return file if widths is None else file.sub_generator(parse_config_str(widths, tuple(sample)))
 
 
-def _named(path: Path, content: Mapping[str, Tensor]) -> Named:
+def _named(path: Path, content: Mapping[str, Tensor]) -> KeyMap:
     """The generator among the tensors of a file."""
-    found = [
-        (family, plain(key).removesuffix(family.mark))
-        for family in FAMILIES
-        for key, value in content.items()
-        if f".{plain(key)}".endswith(f".{family.mark}") and family.is_mark(value)
-    ]
+    found = generators(content)
     # CycleGAN trains two; the one that translates from source to target is called generator here
-    first = [(family, prefix) for family, prefix in found if prefix.split(".")[-2:] == ["generator", ""]]
+    first = [each for each in found if each.prefix.split(".")[-2:] == ["generator", ""]]
     chosen = found if len(found) == 1 else first
     if len(chosen) == 1:
-        family, prefix = chosen[0]
-        if words := like_ours({key.removeprefix(prefix): value for key, value in content.items()}):
-            raise InputError(f"{path}: looks like {words}, which ganc does not read; {_EXPECTED}")
-        return family(path, content, prefix)
+        kind, prefix, claimed = chosen[0]
+        if not claimed and (words := like_ours({key.removeprefix(prefix): value for key, value in content.items()})):
+            raise InputError(f"{path}: looks like {words}, which ganc does not read; {_expected()}")
+        return read(kind, path, content, prefix)
     if found:
-        keys = ", ".join(prefix + family.mark for family, prefix in found)
+        keys = ", ".join(each.prefix + each.kind.mark for each in found)
         raise InputError(f"{path}: holds {len(found)} generators ({keys}); save the wanted one alone")
     raise InputError(f"{path}: {_what_else(content)}")
-
-
-def _with_upsampling(
-    path: Path, found: SpadeConfig, told: Upsampling | None, origin: Architecture | None
-) -> SpadeConfig:
-    """The config with what the tensors do not tell."""
-    if told is None and origin is not None and isinstance(origin.config, SpadeConfig):
-        told = origin.config.upsampling
-    if told is None:
-        if found.upsampling != "most":
-            _log.warning('%s: its tensors fit upsampling "normal" and "more"; taking "more"', path)
-        return found
-    if "most" in (told, found.upsampling) and told != found.upsampling:
-        raise InputError(
-            f"{path}: upsampling {told} was asked for; its tensors are those of {found.upsampling}; name that one"
-        )
-    return found.model_copy(update={"upsampling": told})
 
 
 def _skeleton(config: GeneratorConfig, sample: Sample) -> Generator:
@@ -194,17 +167,16 @@ def _origin(path: Path) -> Architecture | None:
         ) from None
 
 
-_EXPECTED = (
-    f"expected a ResNet generator's {NamedResnet.mark} of shape (width, channels, 7, 7), a SPADE generator's "
-    f"{NamedSpade.mark} or a U-Net generator's {NamedPublicUnet.mark}"
-)
+def _expected() -> str:
+    return f"expected {listed((each.words for each in key_maps() if each.words), 'or')}"
 
 
 def _what_else(content: Mapping[str, Tensor]) -> str:
     bare = {re.sub(rf"^(({'|'.join(WRAPPERS)})\.)+", "", plain(key)): value for key, value in content.items()}
     key = next(iter(bare))
     if words := other(bare):
-        return f"looks like {words} ({key} has shape {tuple(bare[key].shape)}), which ganc does not read; {_EXPECTED}"
-    if NamedResnet.mark in bare:
-        return f"{NamedResnet.mark} has shape {tuple(bare[NamedResnet.mark].shape)}; {_EXPECTED}"
-    return f"its first key is {next(iter(content))}; {_EXPECTED}"
+        shape = tuple(bare[key].shape)
+        return f"looks like {words} ({key} has shape {shape}), which ganc does not read; {_expected()}"
+    if marks := [each.mark for each in key_maps() if each.mark in bare and "shape" in each.words]:
+        return f"{marks[0]} has shape {tuple(bare[marks[0]].shape)}; {_expected()}"
+    return f"its first key is {next(iter(content))}; {_expected()}"

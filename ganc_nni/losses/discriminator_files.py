@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import check_shapes, load_weights
-from ganc_nni.interop.files import FAMILIES
-from ganc_nni.interop.named import WRAPPERS
+from ganc_nni.interop.named import WRAPPERS, marked
 from ganc_nni.interop.others import other
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
 from ganc_nni.recipe import DiscriminatorRecipe
@@ -159,10 +158,8 @@ def _what_else(content: Mapping[str, Tensor]) -> str:
     expected = (
         f"expected a PatchGAN's {PATCH} of shape (width, channels, 4, 4) or a multi-scale discriminator's {MULTISCALE}"
     )
-    for family in FAMILIES:
-        for key, value in content.items():
-            if f".{key}".endswith(f".{family.mark}") and family.is_mark(value):
-                return f"is a generator ({key} has shape {tuple(value.shape)}), not a discriminator; {expected}"
+    for _, _, key in marked(content):
+        return f"is a generator ({key} has shape {tuple(content[key].shape)}), not a discriminator; {expected}"
     bare = {re.sub(rf"^(({'|'.join(WRAPPERS)})\.)+", "", key): value for key, value in content.items()}
     key, words = next(iter(content)), other(bare)
     return f"looks like {words}, none that ganc trains; {expected}" if words else f"its first key is {key}; {expected}"

@@ -8,6 +8,7 @@ to the folder in ``GANC_DATA`` where that is set.
 
 from ganc_nni.recipe.data import PROCEDURAL_CLASSES, DataRecipe, Structure
 from ganc_nni.recipe.fields import DOWNLOAD, Precision
+from ganc_nni.recipe.generator import GeneratorRecipe
 from ganc_nni.recipe.load import SUFFIX, RecipeError, load_recipe, recipe_name
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
 from ganc_nni.recipe.training import (
@@ -15,7 +16,6 @@ from ganc_nni.recipe.training import (
     DiscriminatorRecipe,
     DistillationRecipe,
     FinetuneRecipe,
-    GeneratorRecipe,
     ReconstructionLoss,
     SamplingRecipe,
     Schedule,

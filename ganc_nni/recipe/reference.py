@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ganc_nni.recipe.fields import section_of
+from ganc_nni.recipe.generator import SECTIONS, GeneratorRecipe
 from ganc_nni.recipe.whole import Recipe
 
 _HEAD = """# Recipe reference
@@ -71,7 +72,21 @@ def reference() -> str:
         known = set(above.model_fields) if above is not None else set()
         own = {key: shown for key, shown in properties.items() if key not in known}
         parts += [_heading(model, found), _table(model, own, schema["$defs"])]
+        if model is GeneratorRecipe:
+            parts[-1] += _families()
     return "\n".join(parts)
+
+
+def _families() -> str:
+    """The rows of the keys that families add to the section ``generator``."""
+    rows = []
+    for section in SECTIONS.values():
+        shown = section.model_json_schema()
+        for key, field in section.model_fields.items():
+            if key not in GeneratorRecipe.model_fields:
+                kind = _kind(shown["properties"][key], shown.get("$defs", {}))
+                rows.append(_row(key, kind, _default(field), field.description or ""))
+    return "\n".join(rows) + "\n"
 
 
 def _first(definitions: dict[str, Any]) -> str:
@@ -127,11 +142,18 @@ def _table(model: type[BaseModel], properties: dict[str, Any], definitions: dict
             continue
         shown = properties[key]
         nested = section_of(field.annotation)
-        if nested is not None and field.annotation is nested:
+        meaning = field.description or _summary(nested)
+        if model is GeneratorRecipe:
+            kind, default = ", ".join(f"`{name}`" for name in SECTIONS), _default(field)
+            images, labels = (
+                ", ".join(name for name, each in SECTIONS.items() if each.reads_labels is reads)
+                for reads in (False, True)
+            )
+            meaning = f"{images}: image to image; {labels}: label map to image (GauGAN)"
+        elif nested is not None and field.annotation is nested:
             kind, default = "section", "**must be given**" if field.is_required() else "see there"
         else:
             kind, default = _kind(shown, definitions), _default(field)
-        meaning = field.description or _summary(nested)
         rows.append(_row(key, kind, default, meaning))
     return "\n".join(rows) + "\n"
 

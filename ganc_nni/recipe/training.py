@@ -102,21 +102,6 @@ class TeacherRecipe(_Reconstruction):
         return self
 
 
-class GeneratorRecipe(Section):
-    """The family of teacher and student."""
-
-    family: Literal["resnet", "spade", "unet"] = Field(
-        "resnet",
-        description="resnet, unet: image to image; spade: label map to image (GauGAN)",
-    )
-    upsampling: Literal["normal", "more", "most"] = Field(
-        "more", description="of spade: sides double 5, 6 or 7 times (most: no student)"
-    )
-    n_downs: Annotated[int, Field(ge=5, le=8)] = Field(
-        8, description="of unet: how often sides, multiples of 2^n_downs, are halved"
-    )
-
-
 class StudentRecipe(Section):
     """The once-for-all student."""
 

@@ -6,18 +6,19 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from ganc_nni.core.paths import expanded
+from ganc_nni.core.text import listed
 from ganc_nni.recipe.data import DataRecipe
 from ganc_nni.recipe.fields import Influence, Section, Seed
+from ganc_nni.recipe.generator import SECTIONS, GeneratorRecipe
 from ganc_nni.recipe.scoring import MetricRecipe, SearchRecipe, SegmenterRecipe
 from ganc_nni.recipe.training import (
     AccelerationRecipe,
     DiscriminatorRecipe,
     DistillationRecipe,
     FinetuneRecipe,
-    GeneratorRecipe,
     PretrainRecipe,
     StudentRecipe,
     SupernetRecipe,
@@ -36,7 +37,7 @@ class Recipe(Section):
         "auto", description="auto: CUDA where there is one"
     )
     data: DataRecipe
-    generator: GeneratorRecipe = GeneratorRecipe()
+    generator: SerializeAsAny[GeneratorRecipe] = Field(default_factory=lambda: GeneratorRecipe.model_validate({}))
     teacher: TeacherRecipe = TeacherRecipe()
     student: StudentRecipe
     discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
@@ -53,10 +54,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _families(self) -> Recipe:
-        if (self.generator.family == "spade") != (self.data.layout == "labels"):
+        if self.generator.reads_labels != (self.data.layout == "labels"):
+            labels, images = (
+                listed(name for name, each in SECTIONS.items() if each.reads_labels is reads) for reads in (True, False)
+            )
             raise ValueError(
-                f"generator.family {self.generator.family} with data.layout {self.data.layout}: spade reads label "
-                "maps, resnet and unet images; set the one that fits the other"
+                f"generator.family {self.generator.family} with data.layout {self.data.layout}: {labels} reads label "
+                f"maps, {images} images; set the one that fits the other"
             )
         if self.data.layout == "inputs" and self.teacher.checkpoint is None:
             raise ValueError(
@@ -87,10 +91,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _blocks(self) -> Recipe:
-        if self.acceleration.gradient_checkpointing and self.generator.family == "unet":
+        if self.acceleration.gradient_checkpointing and not self.generator.has_blocks:
             raise ValueError(
-                "acceleration.gradient_checkpointing works by residual blocks, which a unet has none of; set it "
-                "to false"
+                f"acceleration.gradient_checkpointing works by residual blocks, which a {self.generator.family} has "
+                "none of; set it to false"
             )
         return self
 
@@ -103,11 +107,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _online(self) -> Recipe:
         if self.distillation.online_blocks is not None and (
-            self.generator.family != "resnet" or self.teacher.checkpoint is not None
+            not self.generator.can_be_deeper or self.teacher.checkpoint is not None
         ):
+            deeper = listed((name for name, each in SECTIONS.items() if each.can_be_deeper), "or")
             raise ValueError(
                 f"distillation.online_blocks {self.distillation.online_blocks} needs a teacher of generator.family "
-                "resnet that the run trains, because it trains on; leave it out, or teacher.checkpoint"
+                f"{deeper} that the run trains, because it trains on; leave it out, or teacher.checkpoint"
             )
         if self.distillation.online_blocks is not None and self.supernet.sampling.rule == "sandwich":
             raise ValueError(

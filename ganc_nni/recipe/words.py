@@ -9,12 +9,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from ganc_nni.recipe.fields import section_of
 from ganc_nni.recipe.scoring import BudgetKind
+from ganc_nni.recipe.variants import TAG, Variants, stands_for_kinds
 
 _LONGEST = 80
 """Characters of a value that are shown."""
@@ -47,7 +48,7 @@ def all_in_words(model: type[BaseModel], error: ValidationError) -> list[str]:
 
 def _in_words(model: type[BaseModel], detail: Any) -> str:
     keys = [key for key in detail["loc"] if key not in get_args(BudgetKind)]
-    sections, kind, inside = _followed(model, keys)
+    sections, kind, inside, keys = _followed(model, keys)
     where = ".".join(shown_key(key) for key in keys if key != "[key]") or "all of it"
     if detail["type"] == "json_invalid":
         return f"not valid JSON: {detail['ctx']['error']}"
@@ -64,7 +65,7 @@ def _in_words(model: type[BaseModel], detail: Any) -> str:
             return f"{where if keys else 'recipe'}: {told}"
         return f"{where}: got {shown(detail['input'])}; {told[:1].lower()}{told[1:]}"
     if detail["type"] == "missing":  # an entry of a list
-        where, kind = ".".join(map(shown_key, keys[:-1])), _followed(model, keys[:-1])[1]
+        where, kind = ".".join(map(shown_key, keys[:-1])), _followed(model, keys[:-1]).kind
     number = detail["input"]
     if isinstance(number, float) and not math.isfinite(number):
         kind = kind.replace("a number", "a finite number")
@@ -108,11 +109,33 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_json_schema()
 
 
-def _followed(model: type[BaseModel], keys: Sequence[Any]) -> tuple[list[type[BaseModel]], str, bool]:
-    """The sections on the way, what is expected at its end, and whether that is inside a list or mapping."""
+class _Found(NamedTuple):
+    """Where a way of keys ends.
+
+    Attributes:
+        sections: Those on the way.
+        kind: What is expected at its end.
+        inside: Whether that is inside a list or mapping.
+        keys: The way itself, without the names of kinds that are no keys.
+    """
+
+    sections: list[type[BaseModel]]
+    kind: str
+    inside: bool
+    keys: list[Any]
+
+
+def _followed(model: type[BaseModel], keys: Sequence[Any]) -> _Found:
     whole = _schema(model)
     sections, place, inside, by_name = [model], whole, False, False
-    for key in keys:
+    for index, key in enumerate(keys):
+        if stands_for_kinds(sections[-1]) and issubclass(sections[-1], Variants) and not inside:
+            kinds = sections[-1].variants()
+            if key in kinds:
+                found = _followed(kinds[key], keys[index + 1 :])
+                return found._replace(sections=[*sections, *found.sections], keys=[*keys[:index], *found.keys])
+            if key == TAG:
+                return _Found(sections, _kind({"enum": list(kinds)}, whole), inside, list(keys))
         place = _resolved(place, whole)
         nested = None
         if not inside and str(key) in sections[-1].model_fields:
@@ -131,7 +154,7 @@ def _followed(model: type[BaseModel], keys: Sequence[Any]) -> tuple[list[type[Ba
             inside, by_name, place = True, _by_name(place), place["additionalProperties"]
         else:
             place = next((patterns[each] for each in patterns if re.match(each, str(key))), {})
-    return sections, _kind(place, whole), inside
+    return _Found(sections, _kind(place, whole), inside, list(keys))
 
 
 def _resolved(place: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:

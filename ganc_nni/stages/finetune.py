@@ -76,7 +76,7 @@ def finetune(run: Run, report: Report | None = None) -> dict[str, float]:
     module.set_model(student.train())
     _start_helpers(run, module, teacher, start)
 
-    synchronised = recipe.generator.family == "spade"
+    synchronised = recipe.generator.has_batch_norms
     fit = StageFit("finetune", recipe, recipe.finetune, run.taught_data(), folder, report, sync_batchnorm=synchronised)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
     student.load_state_dict(trained_student(weights))

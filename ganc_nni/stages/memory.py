@@ -24,7 +24,7 @@ def _settings(stage: Stage, recipe: Recipe) -> str:
         found.append(f"data.workers (now {recipe.data.workers})")
     height, width = recipe.data.image_size
     lower = " or ".join([*found, f"data.image_size (now {height}x{width})"])
-    blocks = recipe.generator.family != "unet"
+    blocks = recipe.generator.has_blocks
     if isinstance(schedule, Schedule) and blocks and not recipe.acceleration.gradient_checkpointing:
         return f"{lower}, or set acceleration.gradient_checkpointing,"
     return lower

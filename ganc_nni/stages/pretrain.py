@@ -50,7 +50,7 @@ def pretrain(run: Run, report: Report | None = None) -> dict[str, float]:
     calibrate(student, calibration)
     before = evaluator.score(student)
     module.set_model(student.train())
-    synchronised = recipe.generator.family == "spade"
+    synchronised = recipe.generator.has_batch_norms
     fit = StageFit("pretrain", recipe, schedule, run.taught_data(), folder, report, sync_batchnorm=synchronised)
     weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
     student.load_state_dict(trained_student(weights))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_into, load_weights, save_weights
+from ganc_nni.generators.factory import planned_config
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
 from ganc_nni.losses.distillation import losses_in_use
 from ganc_nni.recipe import Recipe
@@ -22,7 +22,7 @@ from ganc_nni.training.pix2pix import Pix2PixModule
 
 
 def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
-    """Train GauGAN (spade), CycleGAN (unpaired) or pix2pix, or take the recipe's checkpoint; returns its score.
+    """Train GauGAN (label maps), CycleGAN (unpaired) or pix2pix, or take the recipe's checkpoint; returns its score.
 
     Where the inputs are images, the figures say what they score untouched, which a teacher has to beat.
 
@@ -41,12 +41,15 @@ def train_teacher(run: Run, report: Report | None = None) -> dict[str, float]:
             run.data,
             folder,
             report,
-            sync_batchnorm=recipe.generator.family == "spade",
+            sync_batchnorm=recipe.generator.has_batch_norms,
         )
         weights = fit.run(lambda **at: fit.trainer.fit(module, fit.train_loader, fit.validation_loader, **at))
         helpers = {key: value for key, value in weights.items() if not key.startswith("generator.")}
         save_weights(folder / "helpers.safetensors", helpers)
-        save_weights(folder / "teacher.safetensors", deployable(module, part(weights, "generator.")))
+        save_weights(
+            folder / "teacher.safetensors",
+            planned_config(recipe, recipe.teacher).trained(module.generator, part(weights, "generator.")),
+        )
     score, untouched = evaluator.score(run.load_teacher().to(run.device)), evaluator.untouched()
     return {"score": score} if untouched is None else {"score": score, "untouched": untouched}
 
@@ -103,21 +106,9 @@ def load_helpers(run: Run) -> tuple[dict[str, Tensor], Path]:
 
 def module_of(recipe: Recipe) -> type[GauGanModule | CycleGanModule | Pix2PixModule]:
     """How the recipe's teacher is trained."""
-    if recipe.generator.family == "spade":
+    if recipe.data.layout == "labels":
         return GauGanModule
     return CycleGanModule if recipe.data.layout == "unpaired" else Pix2PixModule
-
-
-def deployable(module: GauGanModule | CycleGanModule | Pix2PixModule, weights: dict[str, Any]) -> dict[str, Any]:
-    """The weights of a plain generator from those that ``module`` has trained; a spectral norm is folded in.
-
-    The module's own generator is used for that and trains no further.
-    """
-    if not isinstance(module, GauGanModule):
-        return weights
-    module.generator.load_state_dict(weights)
-    module.generator.fold_spectral_norm()
-    return module.generator.state_dict()
 
 
 TEACHER = Stage(

@@ -21,7 +21,7 @@ from ganc_nni.training.gan import initialise
 from ganc_nni.training.loop import part
 
 if TYPE_CHECKING:
-    from ganc_nni.generators.architecture import GeneratorConfig
+    from ganc_nni.generators import GeneratorConfig
     from ganc_nni.run import Run
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def missing_layers(run: Run) -> list[str]:
     with torch.device("meta"):  # shapes are wanted: no weights, no random numbers
         teacher = run.teacher_config.build(list(run.teacher_sample.values())).state_dict()
         student = run.student_config.build(list(run.space.largest().values())).state_dict()
-    same_depth = len({each.model_dump_json(exclude={"separable", "norm", "affine"}) for each in _configs(run)}) == 1
+    same_depth = run.teacher_config.depth() == run.student_config.depth()
     layers = {name.rpartition(".")[0]: same_depth for name, tensor in student.items() if tensor.ndim > 1}
     apart = {f"{layer}.conv.{index}" for layer in separated(student, teacher) for index in (0, 2)}
     for name, tensor in student.items():

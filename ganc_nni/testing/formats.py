@@ -11,8 +11,9 @@ import torch
 from ganc_nni.export import FORMATS, Deployable, Interface, deploy
 from ganc_nni.export.files import file_name
 from ganc_nni.export.verify import Array, difference, network_runner
-from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import Architecture, ResnetConfig
+from ganc_nni.generators import FAMILIES
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import ResnetConfig
 from ganc_nni.testing.conformance import Conformance
 
 SIZE = (32, 32)
@@ -20,7 +21,7 @@ SIZE = (32, 32)
 
 def tiny(as_bytes: bool = False) -> Deployable:
     """A ResNet generator of width 4 with random weights, 32x32 images to try it on and to calibrate with."""
-    config, sample = ResnetConfig(n_blocks=3), dict.fromkeys(LABELS["resnet"], 4)
+    config, sample = ResnetConfig(n_blocks=3), dict.fromkeys(FAMILIES["resnet"].spaces[0], 4)
     architecture = Architecture(
         config=config,
         space=dict.fromkeys(sample, (4,)),

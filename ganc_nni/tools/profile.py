@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from ganc_nni.core.errors import InputError
 from ganc_nni.cost.macs import Cost, count
-from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import GeneratorConfig, ResnetConfig, SpadeConfig, UnetConfig
+from ganc_nni.generators import FAMILIES, GeneratorConfig
 from ganc_nni.generators.space import Sample, SearchSpace, config_str
-from ganc_nni.generators.spade import Upsampling
 from ganc_nni.interop import read_generator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
@@ -32,12 +32,12 @@ class Profile(BaseModel):
         family: Kind of generator.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        separable: Separable instead of full convolutions where the family has a choice.
-        n_blocks: Residual blocks; of a ResNet generator.
-        upsampling: How often height and width double; of a SPADE generator.
-        n_downs: How often height and width are halved; of a U-Net generator.
-        norm: Of a U-Net generator.
+        kind: Depth and convolutions in a few words.
+
+    The other fields of its :class:`~ganc_nni.generators.GeneratorConfig` follow.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     macs_published: int
     macs_true: int
@@ -48,53 +48,35 @@ class Profile(BaseModel):
     family: str
     in_channels: int
     out_channels: int
-    separable: bool
-    n_blocks: int | None = None
-    upsampling: str | None = None
-    n_downs: int | None = None
-    norm: str | None = None
-
-    @property
-    def kind(self) -> str:
-        """Depth and convolutions in a few words."""
-        if self.n_downs is not None:
-            return f"{self.family}, {self.n_downs} levels, {self.norm} norm"
-        depth = f"{self.n_blocks} blocks" if self.n_blocks is not None else f"upsampling {self.upsampling}"
-        return f"{self.family}, {depth}, {'separable' if self.separable else 'full'}"
+    kind: str = Field(exclude=True)
 
 
-def profile_file(
-    path: Path, config_str: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
-) -> Profile:
+def profile_file(path: Path, config_str: str | None, size: tuple[int, int], **told: Any) -> Profile:
     """The generator in a file, or with ``config`` one of its sub-generators.
 
     Raises:
         InputError: See :func:`~ganc_nni.interop.read_generator`; or a size that no generator takes.
     """
-    file = read_generator(path, config_str, upsampling)
+    file = read_generator(path, config_str, **told)
     file.config.check_size(size, "--size")
     return _profile(file.config, file.sample, file.cost(size), size, file.weights_bytes)
 
 
-def profile_space(
-    path: Path, config_str: str | None, size: tuple[int, int], upsampling: Upsampling | None = None
-) -> dict[str, Profile]:
+def profile_space(path: Path, config_str: str | None, size: tuple[int, int], **told: Any) -> dict[str, Profile]:
     """The student of a search space: one, or the largest and the smallest.
 
-    Of a ResNet space that is a separable one of nine blocks, RGB to RGB; of a SPADE space a separable one of 36 input
-    channels (Cityscapes) or, if its upsampling is "normal", of 184 (COCO-Stuff), as published; of a U-Net space one of
-    eight levels, RGB to RGB. A recipe says it for any other.
+    Which that is, the family of the space's labels says (``of_space``); a recipe says it for any other.
 
     Raises:
         InputError: No search space, a configuration that is not in it, or a size that no generator takes.
     """
     space = SearchSpace.load(path)
-    config: GeneratorConfig = ResnetConfig(separable=True)
-    if tuple(space.choices) == LABELS["spade"]:
-        in_channels = 184 if upsampling == "normal" else 36
-        config = SpadeConfig(separable=True, in_channels=in_channels, upsampling=upsampling or "more")
-    elif tuple(space.choices) == LABELS["unet"]:
-        config = UnetConfig()
+    told = {key: value for key, value in told.items() if value is not None}
+    labels = tuple(space.choices)
+    found = (family.of_space(told) for family in FAMILIES.values() if labels in family.spaces)
+    config = next((each for each in found if each is not None), None)
+    if config is None:
+        raise InputError(f"{path}: several generators have such a space; expected --recipe, which says which one")
     config.check_size(size, "--size")
     cost = count(config.build(space.mutables()), config.in_channels, size)
     return {
@@ -141,5 +123,6 @@ def _profile(
         weights_bytes=4 * int(cost.params) if weights_bytes is None else weights_bytes,
         image_size=size,
         config_str=config_str(sample),
+        kind=f"{config.family}, {config.brief()}",
         **config.model_dump(),
     )

@@ -16,7 +16,7 @@ from ganc_nni.core.logs import progress_bar
 from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.data import IGNORE_ID, LabelScheme, encode, list_images, read_ids, read_image, to_tensor
 from ganc_nni.data.transforms import batches_of_one_size, to_image
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import GeneratorConfig
 from ganc_nni.interop import GeneratorFile
 from ganc_nni.metrics.evaluator import translate
 
@@ -93,7 +93,7 @@ def _translated(network: nn.Module, batch: Tensor, device: torch.device) -> list
 def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path], Tensor]:
     """What turns a file into the generator's input, ``C x H x W``."""
     channels, made = generator.config.in_channels, generator.config.out_channels
-    labels = generator.config.family == "spade"
+    labels = generator.config.reads_labels
     if made not in (1, 3) or not (labels or channels in (1, 3)):
         raise InputError(f"{generator.path}: reads {channels} channels and makes {made}; expected 1 or 3")
     if not labels:
@@ -189,7 +189,7 @@ class _Padded:
     def _padded(self, image: Tensor, path: Path) -> Tensor:
         height, width = image.shape[-2:]
         multiple, least = self.config.sides()
-        if self.config.family == "spade":  # the class at the edge goes on, however far
+        if self.config.reads_labels:  # the class at the edge goes on, however far
             right, bottom = -width % multiple, -height % multiple
             while not self.config.fits((height + bottom, width + right)):
                 right += multiple

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
-from ganc_nni.generators import BLOCKS, Generator
+from ganc_nni.generators import FAMILIES, Generator
 from ganc_nni.recipe import AccelerationRecipe
 
 
@@ -49,8 +49,9 @@ def checkpoint_blocks(network: nn.Module) -> None:
 
     (Chen et al., arXiv 1604.06174.) Running statistics and power iterations move once, as without.
     """
+    blocks = tuple(block for family in FAMILIES.values() for block in family.blocks)
     for block in network.modules():
-        if isinstance(block, BLOCKS):
+        if isinstance(block, blocks):
             block.forward = partial(_checkpointed, block, block.forward)  # type: ignore[method-assign]
 
 

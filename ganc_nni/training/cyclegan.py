@@ -12,11 +12,11 @@ from torchmetrics import Metric
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data import Batch
-from ganc_nni.generators.factory import planned_config, teacher_widths
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import Recipe
 from ganc_nni.training.gan import GanModule, Generator, initialise, prefixed
+from ganc_nni.training.pix2pix import new_teacher
 from ganc_nni.training.pool import ImagePool
 
 
@@ -50,13 +50,12 @@ class CycleGanModule(GanModule):
                 f"source_channels {source} and target_channels {target}; set teacher.lambda_identity to 0"
             )
         super().__init__(teacher.schedule, recipe.acceleration, metric)
-        widths, family = list(teacher_widths(recipe).values()), recipe.generator.family
-        self.generator = planned_config(recipe, teacher).build(widths)
-        self.reverse_generator = planned_config(recipe, teacher, backwards=True).build(widths)
+        self.generator = new_teacher(recipe)
+        self.reverse_generator = new_teacher(recipe, backwards=True)
         self.discriminator = build_discriminator(recipe.discriminator, target)
         self.reverse_discriminator = build_discriminator(recipe.discriminator, source)
         for network in (*self.generator_modules(), *self.discriminator_modules()):
-            initialise(network, family)
+            initialise(network, recipe.generator.family)
         self.lambda_cycle = teacher.lambda_cycle
         self.lambda_identity = teacher.lambda_cycle * teacher.lambda_identity
         self.adversary = Adversary(GAN_LOSSES[teacher.gan_loss])

@@ -19,7 +19,7 @@ from torchvision.utils import make_grid
 from ganc_nni.core.distributed import processes, share
 from ganc_nni.core.errors import TrainingError
 from ganc_nni.data import Batch, as_rgb
-from ganc_nni.generators import Family
+from ganc_nni.generators import FAMILIES
 from ganc_nni.metrics.evaluator import translate
 from ganc_nni.recipe import AccelerationRecipe, Schedule
 from ganc_nni.training.acceleration import accelerate
@@ -30,19 +30,13 @@ CHECKED = 50
 """Steps on CUDA after which losses are checked; to read one there is to wait for all that has been asked for."""
 
 
-def initialise(network: nn.Module, family: Family = "resnet") -> None:
-    """The published initial weights of all networks that train with a family of generators; biases are 0.
-
-    resnet, unet: N(0, 0.02), as pix2pix and CycleGAN have it (1611.07004, section 6.2). spade: Glorot's normal
-    distribution with a gain of 0.02, as in the code of SPADE and GAN Compression.
-    """
+def initialise(network: nn.Module, family: str = "resnet") -> None:
+    """The published initial weights of all networks that train with a family of generators; biases are 0."""
+    fill = FAMILIES[family].initial
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             weight = getattr(module, "weight_orig", module.weight)  # the parameter, under spectral norm
-            if family == "spade":
-                nn.init.xavier_normal_(weight, 0.02)
-            else:
-                nn.init.normal_(weight, 0.0, 0.02)
+            fill(weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

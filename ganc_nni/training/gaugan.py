@@ -7,13 +7,12 @@ from collections.abc import Callable
 from torchmetrics import Metric
 
 from ganc_nni.data import Batch
-from ganc_nni.generators import SpadeGenerator
 from ganc_nni.recipe import Recipe
-from ganc_nni.training.pix2pix import PairedModule
+from ganc_nni.training.pix2pix import PairedModule, new_teacher
 
 
 class GauGanModule(PairedModule):
-    """The SPADE generator under spectral norm, trained on label maps with their images.
+    """The recipe's generator, SPADE under spectral norm, trained on label maps with their images.
 
     Published: hinge loss, a discriminator of 2 scales, feature matching and perceptual loss weighted 10 each, learning
     rates 1e-4 and 4e-4 (TTUR), Adam's momenta 0 and 0.9.
@@ -23,19 +22,8 @@ class GauGanModule(PairedModule):
         metric: See :class:`~ganc_nni.training.pix2pix.PairedModule`.
     """
 
-    generator: SpadeGenerator
-
     def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
-        data, teacher = recipe.data, recipe.teacher
-        generator = SpadeGenerator(
-            [teacher.width] * 8,
-            data.in_channels,
-            data.out_channels,
-            recipe.generator.upsampling,
-            teacher.separable,
-            spectral=True,
-        )
-        super().__init__(recipe, generator, metric)
+        super().__init__(recipe, new_teacher(recipe), metric)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The generator's step, then the discriminator's on the same images.

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from ganc_nni import generators
 from ganc_nni.data import Batch
-from ganc_nni.generators.factory import planned_config, teacher_widths
+from ganc_nni.generators.factory import planned_config
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, build_reconstruction
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.recipe import Recipe
@@ -72,8 +72,14 @@ class PairedModule(GanModule):
         return {"discriminator": self.adversary.discriminator(self.discriminator, *pairs(batch, fake))}
 
 
+def new_teacher(recipe: Recipe, backwards: bool = False) -> generators.Generator:
+    """The teacher that a recipe describes, untrained, as it is trained; see :func:`planned_config`."""
+    config = planned_config(recipe, recipe.teacher, backwards)
+    return config.in_training(list(config.teacher_sample(recipe.teacher.width).values()))
+
+
 class Pix2PixModule(PairedModule):
-    """The recipe's ResNet or U-Net generator, trained on pairs.
+    """The recipe's generator, trained on pairs of images.
 
     Args:
         recipe: See :class:`PairedModule`.
@@ -81,8 +87,7 @@ class Pix2PixModule(PairedModule):
     """
 
     def __init__(self, recipe: Recipe, metric: Callable[[], Metric] | None) -> None:
-        widths = list(teacher_widths(recipe).values())
-        super().__init__(recipe, planned_config(recipe, recipe.teacher).build(widths), metric)
+        super().__init__(recipe, new_teacher(recipe), metric)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The discriminator's step, then the generator's, in the published order.

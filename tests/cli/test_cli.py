@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from ganc_nni.cli import app, main
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check

@@ -9,7 +9,7 @@ from tiny import fake_cuda
 from torch import nn
 
 from ganc_nni.core.fast_ops import FasterKernels, instance_norm, output_conv, wide_conv
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 
 
 def tensors(seed, *shapes):

@@ -9,7 +9,9 @@ from tiny import CUDA
 from torch import nn
 
 from ganc_nni.core.fast_ops import FasterKernels
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, UnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.unet import UnetGenerator
 from ganc_nni.supernet.calibration import batch_norms, calibrate
 
 pytestmark = [*CUDA]

@@ -15,8 +15,9 @@ from torch import nn
 from ganc_nni.cli import main
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_into
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.architecture import SpadeConfig, UnetConfig
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeConfig
+from ganc_nni.generators.unet import UnetConfig
 from ganc_nni.interop import read_generator
 from ganc_nni.losses.vgg import CONVOLUTIONS, Vgg19
 from ganc_nni.metrics import inception

@@ -17,8 +17,8 @@ from ganc_nni.core.io import save_weights
 from ganc_nni.core.structured import LARGEST_JSON, LARGEST_YAML, parse_json, parse_yaml, read_json, read_yaml
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.export.files import read_files
-from ganc_nni.generators.architecture import Architecture, ResnetConfig
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import LABELS, ResnetConfig
 from ganc_nni.generators.space import SearchSpace
 from ganc_nni.interop import read_generator
 from ganc_nni.nnictl.trial import recipe_of

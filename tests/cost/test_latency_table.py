@@ -21,19 +21,21 @@ from ganc_nni.cost.blocks import Stopwatch, build_plain, covering_samples, find_
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.measure import COMPARED, TableMeasurement
-from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import ResnetConfig, SpadeConfig, UnetConfig
+from ganc_nni.generators import FAMILIES
+from ganc_nni.generators.resnet import ResnetConfig
 from ganc_nni.generators.space import SearchSpace, parse_config_str
+from ganc_nni.generators.spade import SpadeConfig
+from ganc_nni.generators.unet import UnetConfig
 
 SPACE = search_space()
-SPADE_SPACE = SearchSpace(dict.fromkeys(LABELS["spade"], (4, 8)))
+SPADE_SPACE = SearchSpace(dict.fromkeys(FAMILIES["spade"].spaces[0], (4, 8)))
 BLOCKS = {"resnet": 7, "spade": 7, "unet": 12}
 STUDENTS = {
     "resnet, separable": (BLUEPRINT, SPACE, SIZE),
     "resnet, full": (ResnetConfig(n_blocks=4), SPACE, SIZE),
     "spade, separable": (SpadeConfig(in_channels=5, upsampling="normal", separable=True), SPADE_SPACE, (64, 64)),
     "spade, full": (SpadeConfig(in_channels=5), SPADE_SPACE, (64, 128)),
-    "unet": (UnetConfig(n_downs=6), SearchSpace(dict.fromkeys(LABELS["unet"], (4, 8))), (64, 128)),
+    "unet": (UnetConfig(n_downs=6), SearchSpace(dict.fromkeys(FAMILIES["unet"].spaces[0], (4, 8))), (64, 128)),
 }
 students = pytest.mark.parametrize(("config", "space", "size"), STUDENTS.values(), ids=STUDENTS)
 
@@ -129,7 +131,7 @@ def test_a_table_compares_its_predictions_with_whole_sub_generators(measured):
     table, _, _ = measured
     assert len(table.comparisons) == COMPARED
     for each in table.comparisons:
-        assert each.predicted_ms == table.at(parse_config_str(each.config_str))
+        assert each.predicted_ms == table.at(parse_config_str(each.config_str, tuple(table.space)))
     errors = [abs(100 * (each.predicted_ms / each.measured_ms - 1)) for each in table.comparisons]
     assert table.median_error_percent == pytest.approx(statistics.median(errors), abs=0.01)
     assert table.largest_error_percent == pytest.approx(max(errors), abs=0.01)

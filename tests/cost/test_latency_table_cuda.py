@@ -12,7 +12,7 @@ from ganc_nni.cost import blocks as timing
 from ganc_nni.cost.blocks import Stopwatch, device_name
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.measure import COMPARED, TableMeasurement
-from ganc_nni.generators.architecture import ResnetConfig
+from ganc_nni.generators.resnet import ResnetConfig
 from ganc_nni.tools.benchmark.compare import Settings, Subject, compare
 
 pytestmark = [*CUDA]

@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ganc_nni.cost.macs import count
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, UnetGenerator, spade, unet
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators import spade, unet
+from ganc_nni.generators.resnet import LABELS, ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.unet import UnetGenerator
 
 SPACE = search_space((4, 8, 12))
 SAMPLES = st.fixed_dictionaries({label: st.sampled_from((4, 8, 12)) for label in LABELS})

@@ -5,8 +5,11 @@ import torch
 
 from ganc_nni.data.encoding import encode
 from ganc_nni.export import Deployable, Interface, Labels
-from ganc_nni.generators import LABELS
-from ganc_nni.generators.architecture import Architecture, ResnetConfig, SpadeConfig, UnetConfig
+from ganc_nni.generators import FAMILIES
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import ResnetConfig
+from ganc_nni.generators.spade import SpadeConfig
+from ganc_nni.generators.unet import UnetConfig
 
 LABELLING = Labels(classes=4, void=True, instances=True)
 
@@ -21,7 +24,7 @@ BLUEPRINTS = {
 
 def architecture(name, width=4):
     config = BLUEPRINTS[name]
-    sample = dict.fromkeys(LABELS[config.family], width)
+    sample = dict.fromkeys(FAMILIES[config.family].spaces[0], width)
     return Architecture(
         config=config,
         space=dict.fromkeys(sample, (width,)),

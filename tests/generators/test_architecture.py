@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators.architecture import Architecture, ResnetConfig
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import LABELS, ResnetConfig
 from ganc_nni.generators.space import config_str
 
 WIDTHS = (4, 8, 12)

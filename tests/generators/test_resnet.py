@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, block_groups
+from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, ResnetGenerator, block_groups
 
 EIGHT = st.lists(st.sampled_from((4, 8)), min_size=8, max_size=8)
 

@@ -121,14 +121,14 @@ SAMPLES = st.fixed_dictionaries({label: st.integers(1, 99_999) for label in LABE
 
 @given(SAMPLES)
 def test_a_configuration_string_names_its_sample(sample):
-    assert parse_config_str(config_str(sample)) == sample
-    assert list(parse_config_str(config_str(sample))) == list(LABELS)
+    assert parse_config_str(config_str(sample), LABELS) == sample
+    assert list(parse_config_str(config_str(sample), LABELS)) == list(LABELS)
 
 
 @given(st.lists(st.integers(1, 99), min_size=6, max_size=6))
 def test_six_widths_give_all_blocks_the_same(widths):
     down, blocks, up = widths[:3], widths[3], widths[4:]
-    assert list(parse_config_str("_".join(map(str, widths))).values()) == [*down, blocks, blocks, blocks, *up]
+    assert list(parse_config_str("_".join(map(str, widths)), LABELS).values()) == [*down, blocks, blocks, blocks, *up]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_six_widths_give_all_blocks_the_same(widths):
 )
 def test_other_strings_list_the_positions_by_name(text, told):
     with pytest.raises(InputError) as error:
-        parse_config_str(text)
+        parse_config_str(text, LABELS)
     assert [part for part in ("configuration string", *told) if part not in str(error.value)] == []
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from nni.nas.space import model_context
 from torch import nn
 
-from ganc_nni.generators import SpadeGenerator
-from ganc_nni.generators.spade import DOUBLINGS, FEATURE_LAYERS, LABELS, MULTIPLIERS, Spade
+from ganc_nni.generators.spade import DOUBLINGS, FEATURE_LAYERS, LABELS, MULTIPLIERS, Spade, SpadeGenerator
 
 EIGHT = st.lists(st.sampled_from((4, 8)), min_size=8, max_size=8)
 SIZES = {"normal": (64, 96), "more": (64, 128), "most": (128, 256)}

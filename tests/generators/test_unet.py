@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ganc_nni.generators import UnetGenerator
-from ganc_nni.generators.unet import LABELS, MULTIPLIERS
+from ganc_nni.generators.unet import LABELS, MULTIPLIERS, UnetGenerator
 from ganc_nni.supernet.distillation import make_supernet
 from ganc_nni.supernet.sampling import activate
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.interop import read_generator
 

@@ -15,9 +15,8 @@ from torch import nn
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import load_weights
-from ganc_nni.generators import ResnetGenerator
-from ganc_nni.generators.architecture import Architecture, ResnetConfig
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import LABELS, ResnetConfig, ResnetGenerator
 from ganc_nni.interop import read_generator, save_generator
 from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.run import Run

@@ -7,7 +7,8 @@ from tiny import write_space
 from torch import nn
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators import SpadeGenerator, spade
+from ganc_nni.generators import spade
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.interop import read_generator, save_generator
 from ganc_nni.supernet.calibration import batch_norms
 from ganc_nni.tools.profile import profile_file, profile_space

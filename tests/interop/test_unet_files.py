@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from public_unet import layer, public_output, public_state
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators import UnetGenerator
-from ganc_nni.generators.architecture import UnetConfig
+from ganc_nni.generators.unet import UnetConfig, UnetGenerator
 from ganc_nni.interop import read_generator, save_generator
 
 PUBLIC = "pytorch-CycleGAN-and-pix2pix"

@@ -9,7 +9,9 @@ from torch.nn.utils import spectral_norm
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import save_weights
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, UnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.unet import UnetGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.losses.discriminator_files import read_discriminator
 from ganc_nni.losses.discriminators import build_discriminator

@@ -13,7 +13,7 @@ from tiny import recipe, settings
 
 from ganc_nni.data import as_rgb, build_data
 from ganc_nni.data.transforms import to_image
-from ganc_nni.generators import SpadeGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.recipe import Recipe, load_recipe
 from ganc_nni.report.charts import Axis, loss_chart, scatter
 from ganc_nni.report.curves import Curve

@@ -178,9 +178,9 @@ def a_session(strategy, earlier, restarted, seed, stop_after=None):
     """Two trials at a time that take any time; returns what they have scored, and what they were at work on."""
     draw = random.Random(seed)
     engine = TrialEngine(
-        24, lambda sample: earlier.get(config_str(sample)), earlier=[parse_config_str(each) for each in earlier]
+        24, lambda sample: earlier.get(config_str(sample)), earlier=[parse_config_str(each, LABELS) for each in earlier]
     )
-    engine.resume(*(space().freeze(parse_config_str(each)) for each in restarted if each not in earlier))
+    engine.resume(*(space().freeze(parse_config_str(each, LABELS)) for each in restarted if each not in earlier))
     scored, begun = dict(earlier), []
 
     def score(number, sample):

@@ -9,8 +9,8 @@ from tiny import SCHEDULE, all_samples, recipe, settings
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights, save_weights
-from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.nnictl.evaluator import Scorer
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check

@@ -18,7 +18,7 @@ from ganc_nni.core.io import save_weights
 from ganc_nni.core.memory import enough_memory, is_out_of_memory
 from ganc_nni.data.images import image_size, read_image
 from ganc_nni.data.label_files import read_ids
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.run import Run
 from ganc_nni.stages.memory import watch_stage

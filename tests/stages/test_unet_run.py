@@ -12,8 +12,9 @@ from tiny import finish, recipe
 
 from ganc_nni.cli import main
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators import LABELS, UnetGenerator
+from ganc_nni.generators import FAMILIES
 from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.unet import UnetGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check
@@ -41,7 +42,7 @@ def pix2pix(**changes):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder in which all stages have run."""
-    return finish(tmp_path_factory.mktemp("unet"), pix2pix, LABELS["unet"])
+    return finish(tmp_path_factory.mktemp("unet"), pix2pix, FAMILIES["unet"].spaces[0])
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_every_stage_leaves_what_it_promises(run):
     assert all(pipeline.done(stage) for stage in pipeline.stages("export"))
     architecture = Architecture.load(run.folder / "export" / "architecture.json")
     assert architecture.config == run.student_config
-    assert tuple(architecture.sample) == LABELS["unet"]
+    assert tuple(architecture.sample) == FAMILIES["unet"].spaces[0]
     assert architecture.macs_published <= 1.7e6
     summary = read_summary(run.folder)["networks"]
     assert summary["compressed"]["macs_published"] < summary["teacher"]["macs_published"]

@@ -10,8 +10,9 @@ from torch import nn
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_weights, save_weights
-from ganc_nni.generators import SpadeGenerator, spade
+from ganc_nni.generators import spade
 from ganc_nni.generators.factory import planned_config
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.losses.distillation import check_losses
 from ganc_nni.run import Run

@@ -3,7 +3,9 @@ import pytest
 import torch
 from tiny import WIDTHS
 
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
+from ganc_nni.generators import spade
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.supernet.calibration import batch_norms, calibrate, calibrated
 from ganc_nni.supernet.distillation import make_supernet
 from ganc_nni.supernet.sampling import activate

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from ganc_nni.core.io import load_weights, save_weights
-from ganc_nni.generators import LABELS, ResnetGenerator, SpadeGenerator
+from ganc_nni.generators import FAMILIES
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.supernet import student_channels, train_supernet
@@ -184,7 +186,7 @@ SPADE_LOSSES = {"lambda_gan": 1, "lambda_feat": 3, "lambda_recon": 5, "lambda_di
 @pytest.fixture
 def spade_run(tiny_folder):
     """A run of label maps whose SPADE teacher is a checkpoint of random weights."""
-    choices = {label: {"_type": "choice", "_value": list(WIDTHS)} for label in LABELS["spade"]}
+    choices = {label: {"_type": "choice", "_value": list(WIDTHS)} for label in FAMILIES["spade"].spaces[0]}
     (tiny_folder / "spade.json").write_text(json.dumps(choices))
     torch.manual_seed(41)
     teacher = SpadeGenerator([8] * 8, 4, upsampling="normal")

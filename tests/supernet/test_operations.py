@@ -8,8 +8,9 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from tiny import WIDTHS, generator_space, search_space, supernet_of
 from torch import nn
 
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators import spade
+from ganc_nni.generators.resnet import LABELS, ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.supernet.distillation import make_supernet
 from ganc_nni.supernet.sampling import activate
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from ganc_nni.core.io import load_weights, save_weights
 from ganc_nni.core.torch_functions import FunctionMode
-from ganc_nni.generators import ResnetGenerator
 from ganc_nni.generators.architecture import Architecture
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.run import Run
 from ganc_nni.stages.pipeline import Pipeline
 from ganc_nni.supernet.calibration import batch_norms, calibrate

@@ -8,7 +8,9 @@ from tiny import GAUGAN, SCHEDULE, recipe, search_space, write_space
 from torch.utils.data import default_collate
 
 from ganc_nni.core.io import load_weights, save_weights
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
+from ganc_nni.generators import spade
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.recipe import SamplingRecipe
 from ganc_nni.run import Run

@@ -15,7 +15,7 @@ from torch import nn
 from ganc_nni.cli import main
 from ganc_nni.core.errors import TrainingError
 from ganc_nni.core.io import save_weights
-from ganc_nni.generators.architecture import ResnetConfig
+from ganc_nni.generators.resnet import ResnetConfig
 from ganc_nni.tools.benchmark.compare import Settings, Subject, compare, summarised
 
 SETTINGS = Settings(size=(32, 32), batch=2, threads=1, warmup=1, repeats=7, device="cpu")

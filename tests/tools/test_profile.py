@@ -7,7 +7,7 @@ from tiny import SIZE, settings, write_space
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.cost.macs import count
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.tools.profile import profile_file, profile_recipe, profile_space

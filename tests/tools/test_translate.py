@@ -11,7 +11,8 @@ from torch import nn
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.data import boundaries
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.interop import read_generator
 from ganc_nni.tools.translate import translate_folder
 

@@ -11,8 +11,9 @@ from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.core.io import load_weights
 from ganc_nni.data import Batch
-from ganc_nni.generators import ResnetGenerator, SpadeGenerator, spade
-from ganc_nni.generators.resnet import LABELS
+from ganc_nni.generators import spade
+from ganc_nni.generators.resnet import LABELS, ResnetGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.recipe import AccelerationRecipe
 from ganc_nni.run import Run

@@ -7,7 +7,7 @@ from torch import nn
 
 from ganc_nni.core.errors import TrainingError
 from ganc_nni.data import Batch
-from ganc_nni.generators import SpadeGenerator
+from ganc_nni.generators.spade import SpadeGenerator
 from ganc_nni.losses.discriminators import MultiscaleDiscriminator
 from ganc_nni.recipe import Recipe
 from ganc_nni.stages.teacher import deployable

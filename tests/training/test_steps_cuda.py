@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.data import Batch
-from ganc_nni.generators import LABELS
+from ganc_nni.generators import FAMILIES
 from ganc_nni.losses.discriminators import PatchDiscriminator
 from ganc_nni.recipe import AccelerationRecipe
 from ganc_nni.run import Run
@@ -62,7 +62,7 @@ def _exact():
 def new_run(kind, **acceleration):
     sections = SECTIONS[kind]
     family = sections.get("generator", {}).get("family", "resnet")
-    space = write_space(Path(f"{family}.json"), labels=LABELS[family])
+    space = write_space(Path(f"{family}.json"), labels=FAMILIES[family].spaces[0])
     return Run(recipe(str(space), acceleration=acceleration, **sections))
 
 

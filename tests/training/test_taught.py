@@ -14,7 +14,7 @@ from torch import nn
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import save_weights
 from ganc_nni.data.on_device import OnDevice
-from ganc_nni.generators import ResnetGenerator
+from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.checks import check

@@ -21,7 +21,7 @@ from ganc_nni.core.memory import is_out_of_memory
 from ganc_nni.export import Interface
 from ganc_nni.export.graph import to_onnx
 from ganc_nni.export.runtime import short
-from ganc_nni.generators.architecture import GeneratorConfig
+from ganc_nni.generators import GeneratorConfig
 
 Way: TypeAlias = Literal["eager", "channels_last", "compile", "onnx"]
 
