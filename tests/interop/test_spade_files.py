@@ -189,7 +189,7 @@ def test_missing_keys_are_named_as_in_the_file(tmp_path):
 def test_published_figures_from_a_file_and_from_a_space(tmp_path):
     space = write_space(tmp_path / "space.json", (24, 32, 40, 48, 64), spade.LABELS)
     config = "40_32_32_40_32_40_24_24"
-    (profile,) = profile_space(space, config, (256, 256), "normal").values()
+    (profile,) = profile_space(space, config, (256, 256), upsampling="normal").values()
     assert (f"{profile.macs_published / 1e9:.1f}", profile.params) == ("35.5", 25_985_755)
     (profile,) = profile_space(space, "32_32_32_48_32_24_24_32", (256, 512)).values()
     assert (f"{profile.macs_published / 1e9:.1f}", profile.params) == ("31.3", 20_174_275)

@@ -7,10 +7,9 @@ from torch import nn
 
 from ganc_nni.core.errors import TrainingError
 from ganc_nni.data import Batch
-from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.generators.spade import SpadeConfig, SpadeGenerator
 from ganc_nni.losses.discriminators import MultiscaleDiscriminator
 from ganc_nni.recipe import Recipe
-from ganc_nni.stages.teacher import deployable
 from ganc_nni.training.gan import initialise
 from ganc_nni.training.gaugan import GauGanModule
 
@@ -196,7 +195,7 @@ def test_the_folded_teacher_is_the_trained_one(make, fit):
     source = batch_of(scenes(3, seed=1)).source
     with torch.no_grad():
         expected = module.generator.eval()(source)
-    weights = deployable(make(seed=1), copies(module.generator))
+    weights = SpadeConfig().trained(make(seed=1).generator, copies(module.generator))
     plain = SpadeGenerator([4] * 8, CLASSES, upsampling="normal")
     plain.load_state_dict(weights)
     with torch.no_grad():
