@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, cast
 
 from pydantic import Field, create_model
 
-from ganc_nni.core.registry import Registry, load_plugins
+from ganc_nni.core.registry import Registry
 from ganc_nni.recipe.fields import Section
 from ganc_nni.recipe.variants import Variants
 
@@ -33,12 +33,7 @@ class GeneratorRecipe(Section, Variants):
 
     @classmethod
     def variants(cls) -> Mapping[str, type[Self]]:
-        """The sections of all families, as recipes may have them.
-
-        Raises:
-            InputError: A package that should register a family cannot be imported.
-        """
-        load_plugins()
+        """The sections of all families, as recipes may have them."""
         return cast("Mapping[str, type[Self]]", _complete(tuple(SECTIONS.items())))
 
 

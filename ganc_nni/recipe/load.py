@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.registry import load_plugins
 from ganc_nni.core.structured import read_yaml
 from ganc_nni.recipe.whole import Recipe
 from ganc_nni.recipe.words import all_in_words, shown
@@ -27,10 +28,11 @@ def recipe_name(path: Path) -> str:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe; a package that is installed may have registered what it names.
 
     Raises:
         RecipeError: One line that names the file, the key, its value and what is allowed.
+        InputError: Such a package cannot be imported.
     """
     try:
         content = read_yaml(path, mapping=False)
@@ -45,6 +47,7 @@ def load_recipe(path: Path) -> Recipe:
     if "name" in content:
         valid = ", ".join(key for key in Recipe.model_fields if key != "name")
         raise RecipeError(f"{path}: name: unknown key; a run is named by its file; valid here: {valid}")
+    load_plugins()
     try:
         return Recipe.model_validate({**content, "name": recipe_name(path)})
     except ValidationError as error:
