@@ -27,7 +27,7 @@ from ganc_nni.generators.space import Sample, SearchSpace
 from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.losses.discriminator_files import DiscriminatorFile, read_discriminator
 from ganc_nni.losses.distillation import losses_in_use
-from ganc_nni.metrics import build_extractor
+from ganc_nni.metrics import METRICS, ImageMetric
 from ganc_nni.metrics.evaluator import Evaluator, pick_device
 from ganc_nni.metrics.segmenters import Segmenter, build_segmenter, network_classes
 from ganc_nni.recipe import Recipe
@@ -231,7 +231,7 @@ class Run:
         """An evaluator on the ``search`` or ``test`` split, or on another ``split`` called ``name``."""
         metric, labelled = self.recipe.metric, None
         split = split or getattr(self.data, name)
-        if metric.by_segmenter:
+        if self.metric.needs_segmenter:
             table, maps = self.segmenter_table(), split.sources
             assert isinstance(maps, LabelMaps)  # the recipe has seen to that
             labelled = (self.segmenter, lambda index: table[maps.ids(index)])
@@ -331,11 +331,19 @@ class Run:
             table[label] = found
         return table
 
+    @property
+    def metric(self) -> type[ImageMetric]:
+        """The recipe's metric: its direction, and what it needs.
+
+        Raises:
+            InputError: It is not registered.
+        """
+        return METRICS.find(self.recipe.metric.name)
+
     @cached_property
     def metric_name(self) -> str:
         """What a score of the recipe's metric may be called."""
-        metric = self.recipe.metric
-        return metric.name if metric.higher_is_better else build_extractor(metric).metric_name
+        return self.metric.score_name(self.recipe.metric)
 
     def _new_teacher(self) -> Generator:
         return self.teacher_config.build(list(self.teacher_sample.values()))

@@ -1,20 +1,17 @@
-"""What scores a generator: the Frechet distance between features of generated and of real images."""
+"""How good images are: the metrics of recipes, and what they are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 
-from ganc_nni.core.downloads import find
 from ganc_nni.core.errors import InputError
 from ganc_nni.metrics.distance import FrechetDistance
 from ganc_nni.metrics.features import FeatureExtractor, RandomFeatures
 from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interval
 from ganc_nni.metrics.image_files import ImageFiles, Resize
-from ganc_nni.metrics.inception import InceptionFeatures, usual_files
+from ganc_nni.metrics.inception import InceptionFeatures
 from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
+from ganc_nni.metrics.kinds import METRICS, ImageMetric, MetricContext, check_metric, metric_inputs, register_metric
 from ganc_nni.metrics.statistics import (
     Images,
     extract_features,
@@ -31,11 +28,14 @@ __all__ = [
     "FrechetDistance",
     "Gaussian",
     "ImageFiles",
+    "ImageMetric",
     "Images",
     "InceptionFeatures",
+    "MetricContext",
     "RandomFeatures",
     "Resize",
     "build_extractor",
+    "check_metric",
     "extract_features",
     "frechet_distance",
     "frechet_interval",
@@ -43,31 +43,20 @@ __all__ = [
     "kernel_interval",
     "load_origin",
     "load_statistics",
+    "metric_inputs",
     "real_statistics",
+    "register_metric",
     "save_statistics",
-    "weights_file",
 ]
-
-METRICS: dict[str, Callable[[MetricRecipe], FeatureExtractor]] = {
-    "fid": lambda recipe: InceptionFeatures(recipe.dims, recipe.weights, "fid"),
-    "frechet_imagenet": lambda recipe: InceptionFeatures(recipe.dims, recipe.weights, "frechet_imagenet"),
-    "frechet_random": lambda _recipe: RandomFeatures(),
-}
-
-
-def weights_file(recipe: MetricRecipe) -> Path | None:
-    """The file of weights that :func:`build_extractor` reads; None if it reads none, or would have to download it."""
-    if recipe.name not in ("fid", "frechet_imagenet"):
-        return None
-    return recipe.weights or find(usual_files(recipe.dims, recipe.name))
 
 
 def build_extractor(recipe: MetricRecipe, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The extractor that a recipe asks for, on ``device``.
+    """The extractor that a recipe's metric compares features of, on ``device``.
 
     Raises:
-        InputError: An unknown name, or weights that are missing or do not fit.
+        InputError: An unknown name, a metric without features, or weights that are missing or do not fit.
     """
-    if recipe.name not in METRICS:
-        raise InputError(f"metric.name: got {recipe.name!r}; valid: {', '.join(METRICS)}")
-    return METRICS[recipe.name](recipe).to(device)
+    extractor = METRICS.find(recipe.name).extractor(recipe)
+    if extractor is None:
+        raise InputError(f"metric.name {recipe.name}: compares no features of a network; use fid or frechet_random")
+    return extractor.to(device)

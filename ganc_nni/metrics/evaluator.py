@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +17,10 @@ from ganc_nni.core.distributed import share
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.fast_ops import FasterKernels
 from ganc_nni.core.threads import in_parts
-from ganc_nni.data import IGNORE_ID, ImageSet, LabelMaps, Split
-from ganc_nni.metrics import (
-    FrechetDistance,
-    Images,
-    build_extractor,
-    extract_features,
-    frechet_distance,
-    real_statistics,
-)
+from ganc_nni.data import LabelMaps, Split
+from ganc_nni.metrics import METRICS, Images, MetricContext
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
-from ganc_nni.metrics.likeness import Likeness
-from ganc_nni.metrics.segmentation import SegmentationScore
 from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import MetricRecipe, Precision
 
@@ -160,44 +150,13 @@ class Evaluator:
         self.name = name
         self.device = device
         self._batches: list[Tensor] = []
-        self._make: Callable[..., FrechetDistance | SegmentationScore | Likeness]
-        self._untouched: Callable[[], float | None] = lambda: None
-        self._ground_truth: Callable[[Split], float]
-        if labelled is not None:
-            segmenter, ids = labelled[0].to(device), labelled[1]
-            score: Literal["miou", "map"] = "map" if recipe.name == "map" else "miou"
-            self.metric_name: str = score
-            self._make = lambda by_image=False: SegmentationScore(
-                segmenter, ids, IGNORE_ID, score, recipe.min_images, by_image=by_image
-            )
-            self._ground_truth = lambda _: self._of(self.split.targets)
-        elif recipe.by_likeness:
-            assert taught is not None  # the recipe has seen to that
-            outputs = taught
-            likeness: Literal["ssim", "psnr"] = "psnr" if recipe.name == "psnr" else "ssim"
-            self.metric_name = likeness
-            self._make = lambda by_image=False: Likeness(likeness, outputs, recipe.min_images)
-            if split.sources.channels == outputs[0].shape[0]:
-                self._untouched = lambda: self._of(split.sources)
-        else:
-            extractor = build_extractor(recipe, device)
-
-            def distance(images: Images) -> float:
-                return frechet_distance(real_statistics(extractor, images, recipe.batch_size, cache), real)
-
-            real = real_statistics(extractor, taught or split.targets, recipe.batch_size, cache)
-            self.metric_name = extractor.metric_name
-            targets = functools.cache(lambda: extract_features(extractor, split.targets, recipe.batch_size))
-            self._make = lambda by_image=False: FrechetDistance(
-                extractor, real, recipe.min_images, targets if by_image and split.paired else None
-            )
-            if not isinstance(split.sources, LabelMaps):
-                self._untouched = lambda: distance(split.sources)
-            self._ground_truth = lambda other: distance(other.targets)
+        kind = METRICS.find(recipe.name)
+        self._metric = kind(MetricContext(recipe, split, device, cache, labelled, taught))
+        self.metric_name = self._metric.score_name(recipe)
 
     def metric(self) -> Metric:
         """A fresh metric of the split's images, on the device: elsewhere each update would wait for it."""
-        return self._make().to(self.device)
+        return self._metric.scorer().to(self.device)
 
     @torch.inference_mode()
     def score(self, generator: Callable[[Tensor], Tensor], precision: Precision = "fp32") -> float:
@@ -232,7 +191,7 @@ class Evaluator:
         """
         own = generator if isinstance(generator, GeneratedImages) else GeneratedImages(generator)
         _to_evaluation(own.generator)
-        metric = self._make(by_image=True).to(self.device)
+        metric = self._metric.scorer(by_image=True).to(self.device)
         fidelity = None if teacher is None else FidelityScore().to(self.device)
         first = 0
         for batch in self._sources():
@@ -245,28 +204,16 @@ class Evaluator:
         return Result(float(metric.compute()), metric.interval(), first, near)
 
     def untouched(self) -> float | None:
-        """The score of the source images as they are, which a generator has to beat; None of label maps.
-
-        Statistics of the images are kept with those of the real ones.
-        """
-        return self._untouched()
+        """The score of the source images as they are, which a generator has to beat; None where it means nothing."""
+        return self._metric.untouched()
 
     def ground_truth(self, other: Split) -> float:
         """The score of real images in place of generated ones.
 
-        miou and map: of the split's own targets, which is the most that the segmenter lets any image reach. A Frechet
-        distance: of the targets of the split ``other``, since those of this split are what is compared with, and
-        their distance to themselves is 0.
+        As a rule of the split's own targets. A Frechet distance: of the targets of the split ``other``, since those of
+        this split are what is compared with, and their distance to themselves is 0.
         """
-        return self._ground_truth(other)
-
-    @torch.inference_mode()
-    def _of(self, images: ImageSet) -> float:
-        metric, first = self.metric(), 0
-        for batch in DataLoader(images, self.recipe.batch_size):
-            metric.update(batch.to(self.device), first)
-            first += len(batch)
-        return float(metric.compute())
+        return self._metric.ground_truth(other)
 
     def _sources(self) -> Iterable[Tensor]:
         """The source images in batches on the device, the next one prepared while one is in use.

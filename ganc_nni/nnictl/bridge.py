@@ -80,7 +80,7 @@ class TrialSearch:
         self.pipeline.prepare("search")
         fingerprint.write(run)
         self.record = SearchRecord(run, run.metric_name)
-        evaluations, higher_is_better = run.recipe.search.evaluations, run.recipe.metric.higher_is_better
+        evaluations, higher_is_better = run.recipe.search.evaluations, run.metric.higher_is_better
         self.engine = TrialEngine(
             evaluations, self.record.known, higher_is_better, self._update_or_fail, self.record.own
         )

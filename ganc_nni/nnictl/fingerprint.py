@@ -20,7 +20,6 @@ from ganc_nni import __version__
 from ganc_nni.core.downloads import file_sha256
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import read_json, write_text
-from ganc_nni.metrics import build_extractor
 from ganc_nni.stages.inputs import Inputs
 from ganc_nni.stages.pipeline import Pipeline
 
@@ -92,8 +91,8 @@ def _images(run: Run, inputs: Inputs) -> str:
 @cache
 def _content(run: Run) -> dict[str, str]:
     """The weights of what scores; those of a segmenter belong to the recipe."""
-    metric = run.recipe.metric
-    return {"metric": "" if metric.higher_is_better else build_extractor(metric).weights_sha256}
+    extractor = run.metric.extractor(run.recipe.metric)
+    return {"metric": "" if extractor is None else extractor.weights_sha256}
 
 
 @cache

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.metrics import METRICS
 from ganc_nni.recipe import Recipe
 
 
@@ -16,10 +17,10 @@ def check_experiment(path: Path, recipe: Recipe, optimize_mode: str) -> None:
     Raises:
         InputError: They do not.
     """
-    metric = recipe.metric
-    if optimize_mode != (expected := "maximize" if metric.higher_is_better else "minimize"):
+    name = recipe.metric.name
+    if optimize_mode != (expected := "maximize" if METRICS.find(name).higher_is_better else "minimize"):
         raise InputError(
-            f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {metric.name} of "
+            f"tuner.classArgs.optimize_mode of the experiment: got {optimize_mode!r}; metric.name {name} of "
             f"{path} needs {expected!r}, else the web UI shows the worst as the best"
         )
 

@@ -74,7 +74,7 @@ def make_stage(recipe: Path, stage: str, record: Record) -> None:
 
         make_page(run.folder)
     scores = pipeline.figures(names[-1])
-    best = max if run.recipe.metric.higher_is_better else min
+    best = max if run.metric.higher_is_better else min
     report_final(record, {"default": scores.get("score", best(scores.values())), **scores})
 
 

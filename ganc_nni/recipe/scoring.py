@@ -12,11 +12,7 @@ from ganc_nni.recipe.fields import DataPath, Influence, LabelId, OwnSettings, Po
 class MetricRecipe(Section):
     """What scores a generator."""
 
-    name: Literal["fid", "frechet_imagenet", "frechet_random", "miou", "map", "ssim", "psnr"] = Field(
-        "fid",
-        description="fid (published weights), frechet_imagenet (torchvision's), frechet_random (no file), "
-        "miou, map (labels), ssim, psnr (inputs)",
-    )
+    name: str = Field("fid", description="what scores: scores.md lists the metrics")
     dims: Literal[64, 192, 768, 2048] = Field(2048, description="features of Inception (frechet_random ignores it)")
     weights: DataPath | None = Field(None, description="weights file; left out: the usual places, then a download")
     batch_size: Annotated[PositiveInt, Influence.NONE] = Field(
@@ -26,21 +22,6 @@ class MetricRecipe(Section):
     calibration_images: Annotated[int, Field(ge=0)] = Field(
         32, description="training images that calibrate batch norms (spade) before scoring; 0: none"
     )
-
-    @property
-    def higher_is_better(self) -> bool:
-        """The direction of the score."""
-        return self.by_segmenter or self.by_likeness
-
-    @property
-    def by_segmenter(self) -> bool:
-        """Whether a segmenter scores."""
-        return self.name in ("miou", "map")
-
-    @property
-    def by_likeness(self) -> bool:
-        """Whether each output is compared with the teacher's."""
-        return self.name in ("ssim", "psnr")
 
 
 class SegmenterRecipe(Section):

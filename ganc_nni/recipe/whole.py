@@ -67,16 +67,6 @@ class Recipe(Section):
                 "data.layout inputs needs teacher.checkpoint: its outputs are the targets, and there are none to train "
                 "a teacher on; name a trained generator"
             )
-        if self.metric.by_likeness and self.data.layout != "inputs":
-            raise ValueError(
-                f"metric.name {self.metric.name}: compares with the teacher's outputs, which is for layout inputs; "
-                f"data.layout is {self.data.layout}; use fid, frechet_imagenet or frechet_random"
-            )
-        if self.metric.by_segmenter and self.data.layout != "labels":
-            raise ValueError(
-                f"metric.name {self.metric.name}: needs label maps, data.layout is {self.data.layout}; use fid, "
-                "frechet_imagenet or frechet_random"
-            )
         return self
 
     @model_validator(mode="after")

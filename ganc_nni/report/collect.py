@@ -15,6 +15,7 @@ from ganc_nni.core.io import read_json
 from ganc_nni.core.text import times
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.interop import read_generator
+from ganc_nni.metrics import METRICS
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.verdict import Verdict, verdict
 from ganc_nni.recipe.words import all_in_words, from_json
@@ -141,7 +142,8 @@ class Summary(BaseModel):
             rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
             if self.chosen.interval is not None:
                 rows.append(("  as searched, 95 % interval", "", self.chosen.bounds(), ""))
-        source = "the segmenter's ceiling" if self.higher_is_better else "search split"
+        metric = METRICS.get(self.metric)  # None: of other weights, or of a package that is not installed
+        source = "search split" if metric is None else metric.real_images
         for title, value in (("untouched input", self.untouched), (f"ground truth, {source}", self.ground_truth)):
             if value is not None:
                 rows.append((f"  {title}", f"{value:.4g}", f"{value:.4g}", ""))

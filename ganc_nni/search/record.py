@@ -97,7 +97,7 @@ class SearchRecord:
         self._rows: dict[str, Row] = {}
         self._own: dict[str, Evaluation] = {}
         self._best: Evaluation | None = None
-        self._front = Front(run.recipe.metric.higher_is_better)
+        self._front = Front(run.metric.higher_is_better)
         self._failures = 0
         self._draw_at = time.monotonic() + REDRAW_SECONDS
         self._read()
@@ -188,7 +188,7 @@ class SearchRecord:
         start, search = time.monotonic(), self.run.recipe.search
         points = [point for row in self._rows.values() if (point := self._point(row)) is not None]
         if points:
-            metric, budget = self.run.recipe.metric, search.limits.get(f"macs_{search.convention}")
+            metric, budget = self.run.metric, search.limits.get(f"macs_{search.convention}")
             scored = f"{self.run.recipe.name}: {len(points):,} of {len(self._rows):,} sub-generators have a score"
             caption = Caption(scored, self.metric_name, search.convention, metric.higher_is_better, budget)
             best = None if self._best is None else config_str(self._best.sample)
@@ -237,7 +237,7 @@ class SearchRecord:
 
     def _make_own(self, evaluation: Evaluation) -> None:
         self._own[config_str(evaluation.sample)] = evaluation
-        sign = -1 if self.run.recipe.metric.higher_is_better else 1
+        sign = -1 if self.run.metric.higher_is_better else 1
         best, score = self._best, evaluation.score
         if score is not None and (best is None or best.score is None or sign * score < sign * best.score):
             self._best = evaluation

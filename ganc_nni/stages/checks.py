@@ -12,6 +12,7 @@ from ganc_nni.data.inspection import inspect
 from ganc_nni.losses.adversarial import build_reconstruction
 from ganc_nni.losses.discriminators import build_discriminator
 from ganc_nni.losses.distillation import Objective, check_losses
+from ganc_nni.metrics import check_metric
 from ganc_nni.metrics.evaluator import check_size
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
@@ -34,12 +35,11 @@ def check(run: Run) -> None:
     check_size(metric, run.data.search, "search")
     check_size(metric, run.data.test, "test")
     check_files(run)
-    if metric.by_segmenter:
+    _ = run.metric_name
+    if run.metric.needs_segmenter:
         run.segmenter_table()
         if recipe.segmenter.weights is not None:
             _ = run.segmenter
-    else:
-        _ = run.metric_name
     _ = run.teacher_file
     _ = run.teacher_discriminator_file
     _ = run.pretrained_sample
@@ -72,6 +72,7 @@ def check_members(recipe: Recipe) -> None:
     """
     check_strategy(recipe.search)
     check_losses(recipe)
+    check_metric(recipe)
 
 
 def check_files(run: Run) -> None:

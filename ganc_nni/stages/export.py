@@ -95,7 +95,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     against_teacher = run.recipe.data.layout == "inputs"
     judged = verdict(
         evaluator.metric_name,
-        run.recipe.metric.higher_is_better,
+        run.metric.higher_is_better,
         compressed_score,
         results["teacher"].score,
         results["teacher"].interval,
@@ -106,7 +106,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
     steps.run("pictures", lambda: save_images(run.data.test, networks, run.device, folder / "pictures"))
     summary = {
         "metric": evaluator.metric_name,
-        "higher_is_better": run.recipe.metric.higher_is_better,
+        "higher_is_better": run.metric.higher_is_better,
         "test_pictures": results["compressed"].images,
         "image_size": size[2:],
         "networks": rows,

@@ -124,7 +124,7 @@ def _starts(run: Run, architecture: Architecture, teacher: Generator) -> Iterato
 
 def _best(run: Run, scores: Mapping[str, float]) -> str:
     """The name of the best score, the first of equal ones; one that is no number is the worst."""
-    sign = -1 if run.recipe.metric.higher_is_better else 1
+    sign = -1 if run.metric.higher_is_better else 1
     return min(scores, key=lambda name: sign * scores[name] if math.isfinite(scores[name]) else math.inf)
 
 

@@ -21,7 +21,7 @@ from ganc_nni.core.structured import read_cache
 from ganc_nni.data import Data, build_data
 from ganc_nni.losses.distillation import loss_inputs
 from ganc_nni.losses.vgg import vgg19_file
-from ganc_nni.metrics import weights_file
+from ganc_nni.metrics import metric_inputs
 from ganc_nni.recipe.fields import Influence, Unless, influence_of
 from ganc_nni.run import Run
 from ganc_nni.stages.stage import Reads, SplitName
@@ -272,7 +272,7 @@ _FOUND: dict[str, Callable[[Run], object]] = {
     "student.space": lambda run: run.space.choices,
     "teacher.discriminator": lambda run: run.teacher_discriminator_path,
     "search.settings": lambda run: run.recipe.search.settings,
-    "metric.weights": lambda run: weights_file(run.recipe.metric),
+    "metric.weights": lambda run: run.metric.weights_file(run.recipe.metric),
     "teacher.perceptual_weights": lambda run: vgg19_file(run.recipe.teacher.perceptual_weights),
     "distillation.perceptual_weights": lambda run: vgg19_file(run.recipe.distillation.perceptual_weights),
 }
@@ -280,6 +280,7 @@ _FOUND: dict[str, Callable[[Run], object]] = {
 
 _SPELLED: dict[str, Callable[[Run], Mapping[str, object]]] = {
     "distillation.losses": lambda run: loss_inputs(run.recipe.distillation),
+    "metric.name": lambda run: metric_inputs(run.recipe.metric),
 }
 """Keys in place of which others are read, with their values."""
 

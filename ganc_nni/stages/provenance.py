@@ -51,7 +51,7 @@ def write_provenance(run: Run, folder: Path) -> None:
     provenance = Provenance(
         recipe=recipe_text(recipe),
         metric=recipe.metric.name,
-        higher_is_better=recipe.metric.higher_is_better,
+        higher_is_better=run.metric.higher_is_better,
         convention=recipe.search.convention,
         limits=recipe.search.limits,
         teacher_widths=run.teacher_sample,

@@ -80,7 +80,7 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
                 report(evaluation.score)
             return evaluation.score
 
-        engine = InProcessEngine(recipe.evaluations, known, score, run.recipe.metric.higher_is_better, record.own)
+        engine = InProcessEngine(recipe.evaluations, known, score, run.metric.higher_is_better, record.own)
         build_strategy(recipe)(build_space(run.budget), engine)
     return finish(record)
 

@@ -78,7 +78,7 @@ def warn_of_teacher(run: Run, evaluator: Evaluator) -> None:
     checkpoint = recipe.teacher.checkpoint
     doubt = doubt_of_teacher(
         evaluator.metric_name,
-        recipe.metric.higher_is_better,
+        run.metric.higher_is_better,
         figures.get("score"),
         untouched,
         None if checkpoint is None else str(checkpoint),

@@ -22,6 +22,7 @@ from ganc_nni.core.logs import progress_bar
 from ganc_nni.data import Data, EpochOrder
 from ganc_nni.data.loading import loading
 from ganc_nni.data.on_device import Numbers, OnDevice
+from ganc_nni.metrics import METRICS
 from ganc_nni.metrics.evaluator import pick_device
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.training.checkpointing import (
@@ -186,7 +187,7 @@ class StageFit:
             plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(folder, name="tensorboard", version="", purge_step=done),
             callbacks=[
-                Checkpoints(folder, recipe.metric.higher_is_better, schedule.accumulate),
+                Checkpoints(folder, METRICS[recipe.metric.name].higher_is_better, schedule.accumulate),
                 StageProgress(stage, report, total),
                 LearningRates(),
             ],
