@@ -343,7 +343,8 @@ class Run:
     @cached_property
     def metric_name(self) -> str:
         """What a score of the recipe's metric may be called."""
-        return self.metric.score_name(self.recipe.metric)
+        extractor = self.metric.extractor(self.recipe.metric)
+        return self.metric.name if extractor is None else extractor.metric_name
 
     def _new_teacher(self) -> Generator:
         return self.teacher_config.build(list(self.teacher_sample.values()))

@@ -152,7 +152,7 @@ class Evaluator:
         self._batches: list[Tensor] = []
         kind = METRICS.find(recipe.name)
         self._metric = kind(MetricContext(recipe, split, device, cache, labelled, taught))
-        self.metric_name = self._metric.score_name(recipe)
+        self.metric_name = self._metric.score_name
 
     def metric(self) -> Metric:
         """A fresh metric of the split's images, on the device: elsewhere each update would wait for it."""

@@ -37,12 +37,10 @@ class Frechet(ImageMetric):
             lambda: extract_features(self.network, context.split.targets, context.recipe.batch_size)
         )
 
-    @classmethod
-    def score_name(cls, recipe: MetricRecipe) -> str:
-        """That of the features, which other weights change."""
-        extractor = cls.extractor(recipe)
-        assert extractor is not None
-        return extractor.metric_name
+    @property
+    def score_name(self) -> str:
+        """That of the features: other weights than the published ones change it."""
+        return self.network.metric_name
 
     def scorer(self, by_image: bool = False) -> FrechetDistance:
         """See :class:`ImageMetric`."""

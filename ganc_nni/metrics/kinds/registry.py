@@ -84,18 +84,14 @@ class ImageMetric(ABC):
     def __init__(self, context: MetricContext) -> None:
         self.context = context
 
-    @classmethod
-    def score_name(cls, recipe: MetricRecipe) -> str:
-        """What a score may be called in reports and figures; other weights than the published ones change it.
-
-        Raises:
-            InputError: Weights that it needs are missing or do not fit.
-        """
-        return cls.name
+    @property
+    def score_name(self) -> str:
+        """What its scores may be called in reports and figures."""
+        return self.name
 
     @classmethod
     def extractor(cls, recipe: MetricRecipe) -> FeatureExtractor | None:
-        """The network whose features it compares, if it has one.
+        """The network whose features it compares, if it has one; the network says what the scores may be called.
 
         Raises:
             InputError: Weights that it needs are missing or do not fit.
