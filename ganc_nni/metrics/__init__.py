@@ -11,7 +11,15 @@ from ganc_nni.metrics.frechet import Gaussian, frechet_distance, frechet_interva
 from ganc_nni.metrics.image_files import ImageFiles, Resize
 from ganc_nni.metrics.inception import InceptionFeatures
 from ganc_nni.metrics.kernel import kernel_distance, kernel_interval
-from ganc_nni.metrics.kinds import METRICS, ImageMetric, MetricContext, check_metric, metric_inputs, register_metric
+from ganc_nni.metrics.kinds import (
+    METRICS,
+    ImageMetric,
+    MetricContext,
+    PerImageMetric,
+    check_metric,
+    metric_inputs,
+    register_metric,
+)
 from ganc_nni.metrics.statistics import (
     Images,
     extract_features,
@@ -32,6 +40,7 @@ __all__ = [
     "Images",
     "InceptionFeatures",
     "MetricContext",
+    "PerImageMetric",
     "RandomFeatures",
     "Resize",
     "build_extractor",

@@ -156,7 +156,9 @@ class Evaluator:
 
     def metric(self) -> Metric:
         """A fresh metric of the split's images, on the device: elsewhere each update would wait for it."""
-        return self._metric.scorer().to(self.device)
+        scorer = self._metric.scorer().to(self.device)
+        assert isinstance(scorer, Metric)
+        return scorer
 
     @torch.inference_mode()
     def score(self, generator: Callable[[Tensor], Tensor], precision: Precision = "fp32") -> float:

@@ -110,7 +110,7 @@ class MetricConformance(Conformance):
         scores = [sign * self.scored(metric, (images + size * noise).clamp(-1, 1)) for size in (0, 0.7, 3)]
         assert scores[0] > scores[1] > scores[2]
         if name in self.best:
-            assert sign * scores[0] == pytest.approx(self.best[name], abs=1e-6)
+            assert sign * scores[0] == pytest.approx(self.best[name], abs=1e-4)
 
     def test_a_score_does_not_depend_on_the_batches(self, name: str, tmp_path: Path) -> None:
         """Nor on earlier images, after a reset; a copy knows only its own images."""

@@ -18,8 +18,17 @@ SECTIONS = {
     "teacher": {"schedule": SHORT},
     "supernet": {"schedule": SHORT},
     "finetune": SHORT,
+    "metric": {"name": "colour"},
     "distillation": {"losses": {"charbonnier": 10}},
     "search": {"strategy": "climbing", "settings": {"changes": 2}, "evaluations": 2},
+}
+
+
+MODULES = {
+    "climbing": "@register_strategy",
+    "charbonnier": "@register_loss",
+    "colour": "@register_metric",
+    "torchscript": "@register_format",
 }
 
 
@@ -31,9 +40,8 @@ def ganc(monkeypatch, *arguments):
 
 
 def test_a_whole_run_with_a_member_of_each_kind(tiny_folder, install, monkeypatch, capsys):
-    for module, word in (("climbing", "@register_strategy"), ("charbonnier", "@register_loss")):
+    for module, word in MODULES.items():
         install(module, example(word))
-    install("torchscript", example("@register_format"))
     Path("tiny.recipe.yml").write_text(yaml.safe_dump(settings("space.json", **SECTIONS)))
     ganc(monkeypatch, "run", "tiny.recipe.yml")
     run = Path("runs/tiny")
@@ -44,6 +52,10 @@ def test_a_whole_run_with_a_member_of_each_kind(tiny_folder, install, monkeypatc
     assert values["distillation.losses.charbonnier"] == 10
     assert len((run / "search" / "trials.csv").read_text().splitlines()) == 1 + 2
     assert "charbonnier: 10.0" in (run / "report" / "index.html").read_text()
+
+    summary = json.loads((run / "export" / "summary.json").read_text())
+    assert (summary["metric"], summary["higher_is_better"], summary["ground_truth"]) == ("colour", False, 0)
+    assert summary["networks"]["compressed"]["interval"]
 
     capsys.readouterr()
     ganc(monkeypatch, "export", "tiny.recipe.yml", "--formats", "torchscript", "--json")

@@ -28,5 +28,5 @@ def test_an_unknown_name_lists_the_valid_ones() -> None:
 
     with pytest.raises(InputError, match=r"'kid'.* expected one of fid, frechet_imagenet, frechet_random"):
         build_extractor(recipe)
-    with pytest.raises(InputError, match="metric.name miou: compares no features"):
+    with pytest.raises(InputError, match=r"metric\.name miou: compares no features"):
         build_extractor(MetricRecipe(name="miou"))
