@@ -57,6 +57,10 @@ class Scorer(Protocol):
         """The 95 % interval of the score over the images of this process; None: it is not known."""
         ...
 
+    def reset(self) -> None:
+        """Forget all images."""
+        ...
+
     def to(self, device: torch.device) -> Scorer:
         """The same on another device."""
         ...
