@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ganc_nni.data import IGNORE_ID, ImageSet, LabelMaps, Split, decode
+from ganc_nni.metrics import METRICS
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.stage import Reads, Stage
@@ -81,7 +82,7 @@ SEGMENTER = Stage(
     run=train_run_segmenter,
     reads=Reads(("seed", "data", "segmenter"), ("train",), scored_on=("test",)),
     outputs=("segmenter.safetensors",),
-    needed=lambda recipe: recipe.metric.by_segmenter and recipe.segmenter.weights is None,
+    needed=lambda recipe: METRICS.find(recipe.metric.name).needs_segmenter and recipe.segmenter.weights is None,
     refusal=_refusal,
     training="segmenter",
 )

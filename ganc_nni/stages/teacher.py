@@ -12,6 +12,7 @@ from ganc_nni.core.io import load_into, load_weights, save_weights
 from ganc_nni.generators.factory import planned_config
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
 from ganc_nni.losses.distillation import losses_in_use
+from ganc_nni.metrics import METRICS
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
 from ganc_nni.stages.stage import Reads, Stage
@@ -117,7 +118,7 @@ TEACHER = Stage(
     reads=Reads(
         ("seed", "data", "generator", "teacher", "discriminator", "acceleration", "metric"),
         ("train", "search"),
-        more=lambda recipe: ("segmenter",) if recipe.metric.by_segmenter else (),
+        more=lambda recipe: ("segmenter",) if METRICS.find(recipe.metric.name).needs_segmenter else (),
     ),
     outputs=("teacher.safetensors", "helpers.safetensors"),
     shared=True,
