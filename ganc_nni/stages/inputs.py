@@ -24,6 +24,7 @@ from ganc_nni.losses.vgg import vgg19_file
 from ganc_nni.metrics import metric_inputs
 from ganc_nni.recipe.fields import Influence, Unless, influence_of
 from ganc_nni.run import Run
+from ganc_nni.search.strategies import strategy_inputs
 from ganc_nni.stages.stage import Reads, SplitName
 
 FILE = "inputs.json"
@@ -281,6 +282,7 @@ _FOUND: dict[str, Callable[[Run], object]] = {
 _SPELLED: dict[str, Callable[[Run], Mapping[str, object]]] = {
     "distillation.losses": lambda run: loss_inputs(run.recipe.distillation),
     "metric.name": lambda run: metric_inputs(run.recipe.metric),
+    "search.strategy": lambda run: strategy_inputs(run.recipe.search),
 }
 """Keys in place of which others are read, with their values."""
 

@@ -20,7 +20,7 @@ from ganc_nni.metrics.segmenters import Segmenter
 from ganc_nni.recipe import MetricRecipe
 from ganc_nni.testing.conformance import Conformance
 
-COUNT = 12
+COUNT = 6
 SIDE = 32
 CLASSES = 3
 """Of the label maps; each has one of the three colours in :func:`scenes`."""

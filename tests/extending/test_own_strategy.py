@@ -32,6 +32,11 @@ def test_its_settings_are_checked_and_part_of_what_a_search_is_made_of(finished_
     for pipeline in pipelines:
         assert pipeline.done("supernet")
         assert not pipeline.done("search")
+    STRATEGIES.remove("climbing")
+    install("climbing", climbing() + "\n")
+    changed = Pipeline(Run(pipelines[0].run.recipe))
+    assert changed.key("search") != pipelines[0].key("search"), "the file of the strategy has changed"
+    assert changed.done("supernet")
     strategy = build_strategy(pipelines[0].run.recipe.search)
     assert (type(strategy).__module__, strategy.changes) == ("climbing", 2)
     refused = recipe("space.json", search={"strategy": "climbing", "settings": {"changes": 9}})

@@ -7,6 +7,7 @@ from ganc_nni.search.strategies.registry import (
     build_strategy,
     check_strategy,
     register_strategy,
+    strategy_inputs,
 )
 from ganc_nni.search.strategies.sampling import FreshSamples, PromptStrategy
 
@@ -18,6 +19,7 @@ __all__ = [
     "build_strategy",
     "check_strategy",
     "register_strategy",
+    "strategy_inputs",
 ]
 
 import_members(__name__, __path__)

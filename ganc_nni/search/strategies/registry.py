@@ -11,7 +11,7 @@ from nni.nas.strategy.base import Strategy
 from pydantic import ValidationError, create_model
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.core.registry import Registry
+from ganc_nni.core.registry import Registry, code_of
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.recipe.fields import Section
 from ganc_nni.recipe.words import all_in_words
@@ -91,6 +91,18 @@ def strategy_settings(recipe: SearchRecipe) -> StrategySettings:
         return getattr(whole.model_validate({"search": {**recipe.settings, **shared}}), "search")  # noqa: B009
     except ValidationError as error:
         raise InputError("; ".join(all_in_words(whole, error))) from None
+
+
+def strategy_inputs(recipe: SearchRecipe) -> dict[str, object]:
+    """What the choice of a strategy adds to the values on which a search depends, by key.
+
+    A strategy that is not of this package counts with the content of its file.
+
+    Raises:
+        InputError: No such strategy.
+    """
+    code = code_of(STRATEGIES.find(recipe.strategy).build)
+    return {"search.strategy": recipe.strategy, **({"search.strategy.code": code} if code else {})}
 
 
 def check_strategy(recipe: SearchRecipe) -> None:
