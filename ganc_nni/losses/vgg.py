@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import VGG19_Weights
+from torchvision.models import VGG19_Weights, vgg
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from ganc_nni.core.downloads import PublishedFile, check_published
 from ganc_nni.core.errors import InputError
@@ -23,12 +26,8 @@ URL = VGG19_Weights.IMAGENET1K_V1.url
 
 PUBLISHED = PublishedFile(URL.rpartition("/")[2], URL)
 
-CONVOLUTIONS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
-CONVOLUTIONS |= {28: 512}
-"""Output channels by index in torchvision's ``features``, up to relu5_1; all are 3x3 with padding 1."""
-
-SLICE_WEIGHTS = {0: 1 / 32, 5: 1 / 16, 10: 1 / 8, 19: 1 / 4, 28: 1.0}
-"""Weight of relu1_1 .. relu5_1, by the index of the convolution before; a max pool comes before all but the first."""
+LAYERS = {"1": 1 / 32, "6": 1 / 16, "11": 1 / 8, "20": 1 / 4, "29": 1.0}
+"""Weight of relu1_1 to relu5_1, by their index in torchvision's ``features``."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,9 +36,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Vgg19(nn.Module):
     """The activations relu1_1 to relu5_1 of VGG19 (arXiv 1409.1556).
 
-    The weights are buffers that no state dict holds: they follow the module to its device, are never trained, and do
-    not swell a checkpoint. Images are normalised as torchvision's weights expect; the reference implementations of
-    the losses feed them as they are.
+    It has no parameters and no state dict: its weights follow it to its device, are never trained, and do not swell a
+    checkpoint. Images are normalised as torchvision's weights expect; the reference implementations of the losses feed
+    them as they are.
 
     Args:
         weights: torchvision's VGG19 state dict (``.pth`` or ``.safetensors``), whole or ``features.*`` alone, or the
@@ -51,26 +50,25 @@ class Vgg19(nn.Module):
 
     mean: Tensor
     std: Tensor
+    _extractor: nn.Module
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        for key, value in _vgg19_weights(weights).items():
-            self.register_buffer(_buffer(key), value, persistent=False)
+        with torch.device("meta"):
+            features = vgg.make_layers(vgg.cfgs["E"])[: int(max(LAYERS, key=int)) + 1]
+        features.load_state_dict(_vgg19_weights(weights, features.state_dict()), assign=True)
+        extractor = create_feature_extractor(features.requires_grad_(False), list(LAYERS))
+        object.__setattr__(self, "_extractor", extractor)  # no submodule
         for name, values in {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._extractor._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Look at images, ``N x C x H x W`` in [-1, 1]; C is 1 (repeated to grey RGB) or 3, H and W at least 16."""
-        x = ((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std
-        features = []
-        for index in CONVOLUTIONS:
-            if index in SLICE_WEIGHTS and index > 0:
-                x = F.max_pool2d(x, 2)
-            weight, bias = (self.get_buffer(_buffer(f"features.{index}.{part}")) for part in ("weight", "bias"))
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
-            if index in SLICE_WEIGHTS:
-                features.append(x)
-        return features
+        return list(self._extractor(((images.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.std).values())
 
 
 class PerceptualLoss(nn.Module):
@@ -103,17 +101,12 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self.vgg(target)
         distances = [F.l1_loss(got, want) for got, want in zip(self.vgg(generated), wanted, strict=True)]
-        weights = torch.tensor(list(SLICE_WEIGHTS.values()), device=generated.device)
+        weights = torch.tensor(list(LAYERS.values()), device=generated.device)
         return (weights * torch.stack(distances)).sum()
 
 
-def _buffer(key: str) -> str:
-    """A buffer's name may hold no dot."""
-    return key.replace(".", "_")
-
-
-def _vgg19_weights(path: Path) -> dict[str, Tensor]:
-    """The weights up to relu5_1, by torchvision's key."""
+def _vgg19_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the file by the keys of ``expected``, torchvision's without ``features.``."""
     cure = f"perceptual_weights takes torchvision's VGG19 weights, {URL}"
     if path == DOWNLOAD:
         path = _downloaded()
@@ -122,18 +115,16 @@ def _vgg19_weights(path: Path) -> dict[str, Tensor]:
     except InputError as error:
         raise InputError(f"{error}; {cure}") from None
     weights = {}
-    in_channels = 3
-    for index, out_channels in CONVOLUTIONS.items():
-        for part, shape in {"weight": (out_channels, in_channels, 3, 3), "bias": (out_channels,)}.items():
-            key = f"features.{index}.{part}"
-            if key not in state:
-                raise InputError(f"{path}: key {key} is missing; {cure}")
-            if tuple(state[key].shape) != shape:
-                raise InputError(f"{path}: {key} has shape {tuple(state[key].shape)}, expected {shape}; {cure}")
-            weights[key] = state[key].float()
-        in_channels = out_channels
+    for key, value in ((f"features.{name}", value) for name, value in expected.items()):
+        if key not in state:
+            raise InputError(f"{path}: key {key} is missing; {cure}")
+        if state[key].shape != value.shape:
+            raise InputError(
+                f"{path}: {key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}; {cure}"
+            )
+        weights[key] = state[key].float()
     check_values(weights, path)
-    return weights
+    return {key.removeprefix("features."): value for key, value in weights.items()}
 
 
 def vgg19_file(weights: Path | None) -> Path | None:

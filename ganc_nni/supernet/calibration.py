@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 
 def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
@@ -25,21 +26,8 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     The network is in evaluation mode afterwards. Without a batch norm, or without batches, nothing else happens.
     """
     network.eval()
-    if not (batches := list(batches)) or not (norms := batch_norms(network)):
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the mean over all batches
-        norm.train()
-    try:
-        device = norms[0].running_mean.device  # type: ignore[union-attr]
-        for batch in batches:
-            network(batch.to(device))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+    if (batches := list(batches)) and (norms := batch_norms(network)):
+        update_bn(batches, network, norms[0].running_mean.device)  # type: ignore[union-attr]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import recipe, settings
 from torch import nn
+from torchvision.models import vgg19
 
 from ganc_nni.cli import main
 from ganc_nni.core.errors import InputError
@@ -19,7 +20,7 @@ from ganc_nni.generators.resnet import ResnetGenerator
 from ganc_nni.generators.spade import SpadeConfig
 from ganc_nni.generators.unet import UnetConfig
 from ganc_nni.interop import read_generator
-from ganc_nni.losses.vgg import CONVOLUTIONS, Vgg19
+from ganc_nni.losses.vgg import Vgg19
 from ganc_nni.metrics import inception
 from ganc_nni.metrics.segmenters import build_segmenter, new_network
 from ganc_nni.metrics.segmenters.segmenters import describe
@@ -106,11 +107,10 @@ def test_statistics_that_no_forward_pass_reads_do_not_matter(tmp_path):
 
 
 def test_networks_that_judge_are_looked_at(tmp_path):
-    state, channels = {}, 3
-    for index, made in CONVOLUTIONS.items():
-        state[f"features.{index}.weight"] = torch.zeros(()).expand(made, channels, 3, 3)
-        state[f"features.{index}.bias"] = torch.zeros(made)
-        channels = made
+    with torch.device("meta"):
+        shapes = vgg19().state_dict()
+    state = {key: torch.zeros(()).expand(value.shape) for key, value in shapes.items() if "features" in key}
+    state["features.28.bias"] = torch.zeros(512)
     state["features.28.bias"][3] = math.nan
     torch.save(state, tmp_path / "vgg.pth")
     with pytest.raises(InputError, match=r"vgg\.pth: features\.28\.bias holds 1 NaN of 512"):
