@@ -1,11 +1,12 @@
-"""What the page says, as HTML; all that comes from outside is escaped."""
+"""What the page says, as HTML: Jinja macros of texts.html, which escape all that comes from outside."""
 
 from __future__ import annotations
 
 import base64
 import io
-from html import escape
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from ganc_nni.core.text import speedup, times
@@ -13,19 +14,29 @@ from ganc_nni.data import IGNORE_ID
 from ganc_nni.demo.pair import NAMES, REMEMBERED, Answer, Pair
 from ganc_nni.demo.palette import class_colours
 
-FAILED = '<p class="told failed">'
-FILMING = '<p class="told">Answering the webcam, frame by frame.</p>'
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("ganc_nni.demo", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_MACROS: Any = _ENVIRONMENT.get_template("texts.html").module
+
+
+def told(sentence: str, failed: bool = False) -> str:
+    """One sentence on the last answer, also for those who hear the page."""
+    return str(_MACROS.told(sentence, failed))
+
+
+FAILED = told("", failed=True).removesuffix("</p>")
+FILMING = told("Answering the webcam, frame by frame.")
 
 
 def heading(pair: Pair) -> str:
     """The head of the page."""
-    height, width = pair.data.image_size
     kind = "label maps" if pair.data.layout == "labels" else "images"
-    return (
-        f"<h1>{escape(pair.name)}: teacher and compressed generator</h1>"
-        f"<p>The generators of this run read {kind} of {width} x {height} pixels. Whatever you give is cut in the "
-        "middle to that aspect ratio and resized; nothing leaves this machine.</p>"
-    )
+    return str(_MACROS.heading(pair.name, kind, *pair.data.image_size))
 
 
 def answers(pair: Pair, answer: Answer) -> str:
@@ -38,19 +49,14 @@ def answers(pair: Pair, answer: Answer) -> str:
         ("teacher", answer.teacher),
         ("compressed", answer.compressed),
     )
-    return f'<div class="pictures">{"".join(_figure(name, image) for name, image in shown)}</div>' + figures(
-        pair, answer.milliseconds
-    )
+    images = str(_MACROS.answers([(name, _uri(image), image) for name, image in shown]))
+    return images + figures(pair, answer.milliseconds)
 
 
-def _figure(name: str, image: Image.Image) -> str:
+def _uri(image: Image.Image) -> str:
     content = io.BytesIO()
     image.save(content, "PNG", compress_level=1)
-    uri = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
-    return (
-        f'<figure><img src="{uri}" alt="{name}" width="{image.width}" height="{image.height}">'
-        f"<figcaption>{name}</figcaption></figure>"
-    )
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
@@ -66,16 +72,7 @@ def figures(pair: Pair, milliseconds: dict[str, float]) -> str:
             times(macs["teacher"], macs["compressed"], "less", "more"),
         ),
     )
-    body = "".join(
-        f'<tr><th scope="row">{title}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}<td>{ratio}</td></tr>'
-        for title, cells, ratio in rows
-    )
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("figure", *NAMES, "ratio"))
-    return (
-        f"<table><caption>What an answer costs</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        f'<p class="note">Times: median of the last {REMEMBERED} images or fewer, one at a time, eager PyTorch on '
-        f"{escape(pair.where)}. MACs: multiply-accumulates per image as the papers count them.</p>"
-    )
+    return str(_MACROS.figures(NAMES, rows, REMEMBERED, pair.where))
 
 
 def short(count: float) -> str:
@@ -88,29 +85,24 @@ def short(count: float) -> str:
 
 
 def status(name: str, milliseconds: dict[str, float]) -> str:
-    """One sentence on the answer to what is called ``name``, also for those who hear the page."""
+    """What is told of the answer to what is called ``name``."""
     before, after = (milliseconds[name] for name in NAMES)
-    return (
-        f'<p class="told">Answered {escape(name)}: teacher {before:.1f} ms, compressed {after:.1f} ms, '
-        f"{speedup(before, after)}.</p>"
-    )
+    return told(f"Answered {name}: teacher {before:.1f} ms, compressed {after:.1f} ms, {speedup(before, after)}.")
 
 
 def failure(error: Exception) -> str:
     """Why there is no answer."""
-    return f"{FAILED}No answer: {escape(' '.join(str(error).split()))}</p>"
+    return told(f"No answer: {' '.join(str(error).split())}", failed=True)
 
 
 def legend(pair: Pair) -> str:
     """The colours of the classes."""
     assert pair.data.classes is not None
     colours = class_colours(pair.data.classes, pair.data.void_id is not None)
-    items = "".join(
-        f'<li><span class="swatch" style="background:rgb{colour}"></span>'
-        f"{'void' if label == IGNORE_ID else f'class {label}'} <code>{hex_colour(colour)}</code></li>"
-        for label, colour in colours.items()
-    )
-    return f'<h2 class="small">Colours of the classes</h2><ul class="legend">{items}</ul>'
+    named = [
+        ("void" if label == IGNORE_ID else f"class {label}", hex_colour(colour)) for label, colour in colours.items()
+    ]
+    return str(_MACROS.legend(named))
 
 
 def hex_colour(colour: tuple[int, int, int]) -> str:
