@@ -149,9 +149,8 @@ def test_the_webcam_is_answered_live(page):
 
 def test_painted_classes_change_both_answers(shown, painting):
     page = shown.open(painting.url)
-    text = page.run("return document.body.innerText")
-    assert "label maps of 64 x 32 pixels" in text
-    assert "class 3 #000080" in text
+    for words in ("label maps of 64 x 32 pixels", "class 3 #000080"):
+        page.wait(lambda words=words: words in page.run("return document.body.innerText"))
     page.wait(lambda: page.status().startswith("Answered the drawing"))  # as it was before any line
     before = page.sources()
     draw_line(page)
