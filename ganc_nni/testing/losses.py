@@ -10,10 +10,10 @@ from typing import ClassVar, TypeVar
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.vgg import cfgs, make_layers
 
 from ganc_nni.losses.discriminators import Discriminator, MultiscaleDiscriminator, PatchDiscriminator
 from ganc_nni.losses.distillation import LOSSES, Objective, Step
-from ganc_nni.losses.vgg import CONVOLUTIONS
 from ganc_nni.recipe import DistillationRecipe
 from ganc_nni.supernet.distillation import FeatureMapping
 from ganc_nni.testing.conformance import Conformance
@@ -70,11 +70,12 @@ def new_discriminator(paired: bool = True, scales: int = 1, seed: int = 6) -> Di
 
 def vgg19_weights(path: Path) -> Path:
     """A file of random weights in the form of torchvision's VGG19, from Kaiming's distribution."""
-    draw, state, before = torch.Generator().manual_seed(0), {}, 3
-    for index, after in CONVOLUTIONS.items():
-        state[f"features.{index}.weight"] = torch.randn(after, before, 3, 3, generator=draw) * (2 / after / 9) ** 0.5
-        state[f"features.{index}.bias"] = torch.zeros(after)
-        before = after
+    with torch.device("meta"):
+        shapes = {f"features.{key}": value.shape for key, value in make_layers(cfgs["E"]).state_dict().items()}
+    draw, state = torch.Generator().manual_seed(0), {}
+    for key, shape in shapes.items():
+        scale = (2 / shape[0] / 9) ** 0.5 if key.endswith("weight") else 0
+        state[key] = scale * torch.randn(shape, generator=draw)
     torch.save(state, path)
     return path
 
