@@ -71,7 +71,7 @@ def new_discriminator(paired: bool = True, scales: int = 1, seed: int = 6) -> Di
 def vgg19_weights(path: Path) -> Path:
     """A file of random weights in the form of torchvision's VGG19, from Kaiming's distribution."""
     with torch.device("meta"):
-        shapes = {f"features.{key}": value.shape for key, value in make_layers(cfgs["E"]).state_dict().items()}
+        shapes = {f"features.{key}": value.shape for key, value in make_layers(cfgs["E"])[:30].state_dict().items()}
     draw, state = torch.Generator().manual_seed(0), {}
     for key, shape in shapes.items():
         scale = (2 / shape[0] / 9) ** 0.5 if key.endswith("weight") else 0
