@@ -95,6 +95,7 @@ class Summary(BaseModel):
     untouched: float | None = None
     against_teacher: bool = False
     ground_truth: float | None = None
+    ground_truth_of: str | None = None
     chosen: Chosen | None = None
     remarks: dict[str, str] = {}
 
@@ -142,8 +143,8 @@ class Summary(BaseModel):
             rows.append(("  as searched, test split", "", f"{self.chosen.mean:.4g}{spread}", ""))
             if self.chosen.interval is not None:
                 rows.append(("  as searched, 95 % interval", "", self.chosen.bounds(), ""))
-        metric = METRICS.get(self.metric)  # None: of other weights, or of a package that is not installed
-        source = "search split" if metric is None else metric.real_images
+        metric = METRICS.get(self.metric)  # None: of other weights
+        source = self.ground_truth_of or ("search split" if metric is None else metric.real_images)
         for title, value in (("untouched input", self.untouched), (f"ground truth, {source}", self.ground_truth)):
             if value is not None:
                 rows.append((f"  {title}", f"{value:.4g}", f"{value:.4g}", ""))

@@ -112,6 +112,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         "networks": rows,
         "untouched": untouched,
         "ground_truth": ground_truth,
+        "ground_truth_of": run.metric.real_images,
         "against_teacher": against_teacher,
         "verdict": judged.sentence,
         "chosen": chosen

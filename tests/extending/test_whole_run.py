@@ -55,6 +55,7 @@ def test_a_whole_run_with_a_member_of_each_kind(tiny_folder, install, monkeypatc
 
     summary = json.loads((run / "export" / "summary.json").read_text())
     assert (summary["metric"], summary["higher_is_better"], summary["ground_truth"]) == ("colour", False, 0)
+    assert "ground truth, test split" in (run / "report" / "index.html").read_text()
     assert summary["networks"]["compressed"]["interval"]
 
     capsys.readouterr()

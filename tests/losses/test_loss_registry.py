@@ -1,6 +1,8 @@
 """Losses by name: what a recipe says of them, what they need, and what a stage is made of because of them."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,12 @@ def test_what_cannot_work_is_one_line(case):
     with pytest.raises(InputError, match=rf"^distillation\.(losses|recon_loss).*{told}") as refused:
         check_losses(recipe(distillation=section))
     assert "\n" not in str(refused.value)
+
+
+def test_the_page_lists_every_loss_with_its_weight():
+    page = (Path(__file__).parents[2] / "docs" / "distillation.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == ORDER
+    assert "Without a weight `gan` has 1, `recon` 100 and `distill` 1, all\nothers 0." in page
 
 
 def test_what_a_loss_of_weight_0_needs_is_not_asked_for():

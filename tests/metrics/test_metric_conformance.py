@@ -1,5 +1,7 @@
 """Every metric keeps to the contract of metrics, and a recipe names those that there are."""
 
+import re
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -54,6 +56,13 @@ def test_a_metric_is_refused_where_the_data_lack_what_it_needs(name):
         message = rf"metric.name {name}: .*data.layout is {layout}; use one of fid, .*random$"
         with pytest.raises(InputError, match=message):
             check_metric(recipe(layout, name))
+
+
+def test_the_page_lists_every_metric_with_its_direction():
+    page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \| .* \| (higher|lower) \| .*\|$", page, re.M)
+    told = {name: better == "higher" for names, better in rows for name in re.findall(r"`(\w+)`", names)}
+    assert told == {name: kind.higher_is_better for name, kind in METRICS.items()}
 
 
 def test_unknown_metrics_are_told_with_the_nearest():
