@@ -149,7 +149,7 @@ def test_a_run_of_an_earlier_version_has_a_page(folder, parsed):
     shutil.rmtree(folder / "export" / "pictures")
     found = parsed(folder)
     assert found.text.count("made by an earlier version") == 3
-    assert [image["alt"][:12] for image in found.all("img")] == ["Test image"]
+    assert [image["alt"][:11] for image in found.all("img")] == ["Test images"]
     assert "down_0 8" in found.text
 
 

@@ -14,6 +14,7 @@ from tiny import recipe, settings
 from ganc_nni.data import as_rgb, build_data
 from ganc_nni.data.transforms import to_image
 from ganc_nni.generators.spade import SpadeGenerator
+from ganc_nni.losses.distillation import loss_weights
 from ganc_nni.recipe import Recipe, load_recipe
 from ganc_nni.report.charts import Axis, loss_chart, scatter
 from ganc_nni.report.curves import Curve
@@ -30,7 +31,12 @@ def test_a_resolved_recipe_reads_back_as_the_same(name, monkeypatch):
     monkeypatch.setenv("GANC_DATA", "/data")
     made = load_recipe(Path("experiments") / name)
     monkeypatch.delenv("GANC_DATA")
-    assert Recipe.model_validate({**yaml.safe_load(recipe_text(made)), "name": made.name}) == made
+    read = Recipe.model_validate({**yaml.safe_load(recipe_text(made)), "name": made.name})
+    weights = loss_weights(read.distillation)
+    assert {name for name, weight in weights.items() if weight > 0} <= set(read.distillation.losses), "every default"
+    assert weights == loss_weights(made.distillation)
+    given = made.distillation.model_copy(update={"losses": read.distillation.losses})
+    assert read == made.model_copy(update={"distillation": given})
 
 
 def test_label_maps_are_shown_in_colour(tmp_path):
