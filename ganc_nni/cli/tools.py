@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # compares with those of the functions that they are passed to.
 Format = Literal["ganc", "gan-compression", "pytorch-CycleGAN-and-pix2pix"]
 Device = Literal["auto", "cpu", "cuda"]
-Metric = Literal["fid", "frechet_imagenet", "frechet_random", "kid", "kid_imagenet", "kid_random"]
 Resize = Literal["pytorch-fid", "clean"]
 
 GeneratorOption = Annotated[
@@ -47,10 +46,11 @@ UpsamplingOption = Annotated[
 ]
 DeviceOption = Annotated[Device, typer.Option(help="auto: CUDA where there is one.")]
 MetricOption = Annotated[
-    Metric,
+    str,
     typer.Option(
-        help="fid, kid: on the published FID weights, downloaded if need be; *_imagenet: on torchvision's; *_random: "
-        "on a small fixed-seed network that needs no file."
+        metavar="NAME",
+        help="fid, kid: on the published FID weights, downloaded if need be; frechet_imagenet, kid_imagenet: on "
+        "torchvision's; frechet_random, kid_random: on a small fixed-seed network that needs no file.",
     ),
 ]
 DimsOption = Annotated[int, typer.Option(help="Features of Inception: 64, 192, 768 or 2048; *_random ignores it.")]
@@ -221,9 +221,9 @@ def score(
     for source in (fake, real, teacher, untouched):
         if source is not None:
             require_source(source)
-    scorer = _scorer(metric, dims, weights, resize, batch_size, device)
+    scorer, kernel = _scorer(metric, dims, weights, resize, batch_size, device)
     with enough_memory("ganc score", f"lower {_settings(batch_size)}"):
-        result = scorer.score(fake, real, real_list, metric.startswith("kid"), teacher, untouched)
+        result = scorer.score(fake, real, real_list, kernel, teacher, untouched)
     if as_json:
         print_json(result._asdict())
         return
@@ -266,7 +266,7 @@ def stats(
     from ganc_nni.tools.score import require_source
 
     require_source(source)
-    scorer = _scorer(metric, dims, weights, resize, batch_size, device)
+    scorer, _ = _scorer(metric, dims, weights, resize, batch_size, device)
     with enough_memory("ganc stats", f"lower {_settings(batch_size)}"):
         gaussian = scorer.save_statistics(source, target, listed)
     CONSOLE.print(f"{target}: {len(gaussian.mu)} features of {gaussian.count} images", soft_wrap=True)
@@ -283,16 +283,25 @@ def _settings(batch_size: int) -> str:
     return (f"--batch-size (now {batch_size}) or " if batch_size > 1 else "") + "the size of the images"
 
 
-def _scorer(metric: Metric, dims: int, weights: Path | None, resize: Resize, batch_size: int, device: Device) -> Scorer:
+def _scorer(
+    metric: str, dims: int, weights: Path | None, resize: Resize, batch_size: int, device: Device
+) -> tuple[Scorer, bool]:
+    """What measures a distance, and whether that is a kernel distance."""
+    from ganc_nni.core.registry import load_plugins
     from ganc_nni.metrics import build_extractor
     from ganc_nni.metrics.evaluator import pick_device
     from ganc_nni.metrics.inception import DIMS
     from ganc_nni.recipe import MetricRecipe
-    from ganc_nni.tools.score import FEATURES, Scorer
+    from ganc_nni.tools.score import Scorer, feature_scores
+
+    load_plugins()
+    scores = feature_scores()
+    if metric not in scores:
+        raise InputError(f"--metric {metric}: is no score of two sets of images; expected one of {', '.join(scores)}")
 
     if dims not in DIMS:
         raise InputError(f"--dims {dims}: expected one of {', '.join(map(str, DIMS))}")
     # Absolute, because a recipe's paths are relative to GANC_DATA and an option's to the current folder.
-    wanted = {"name": FEATURES[metric], "dims": dims, "weights": weights and weights.absolute()}
+    wanted = {"name": scores[metric].features, "dims": dims, "weights": weights and weights.absolute()}
     extractor = build_extractor(MetricRecipe.model_validate(wanted), pick_device(device))
-    return Scorer(extractor, resize, batch_size)
+    return Scorer(extractor, resize, batch_size), scores[metric].kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from ganc_nni.data import list_images
 from ganc_nni.data.pair_folders import pair_up
 from ganc_nni.data.splits import pick_listed
 from ganc_nni.metrics import (
+    METRICS,
     FeatureExtractor,
     Gaussian,
     ImageFiles,
@@ -29,19 +30,35 @@ from ganc_nni.metrics import (
 )
 from ganc_nni.metrics.bootstrap import LARGE, Interval
 from ganc_nni.metrics.fidelity import Fidelity, FidelityScore
+from ganc_nni.metrics.kinds.frechet import Frechet
 from ganc_nni.metrics.verdict import verdict
 
-ScoreName = Literal["fid", "frechet_imagenet", "frechet_random", "kid", "kid_imagenet", "kid_random"]
 
-FEATURES: dict[ScoreName, Literal["fid", "frechet_imagenet", "frechet_random"]] = {
-    "fid": "fid",
-    "frechet_imagenet": "frechet_imagenet",
-    "frechet_random": "frechet_random",
-    "kid": "fid",
-    "kid_imagenet": "frechet_imagenet",
-    "kid_random": "frechet_random",
-}
-"""The Frechet distance on whose features each score is taken."""
+def feature_scores() -> dict[str, FeatureScore]:
+    """Every score of two sets of images by name: each registered Frechet distance, and its kernel distance (KID)."""
+    names = [name for name, kind in METRICS.items() if issubclass(kind, Frechet)]
+    return {
+        **{name: FeatureScore(name, False) for name in names},
+        **{_kernel_name(name): FeatureScore(name, True) for name in names},
+    }
+
+
+class FeatureScore(NamedTuple):
+    """A distance of two sets of images in features of a network.
+
+    Attributes:
+        features: The metric whose features are compared.
+        kernel: Whether by the kernel distance instead of the Frechet distance.
+    """
+
+    features: str
+    kernel: bool
+
+
+def _kernel_name(name: str) -> str:
+    """What the kernel distance is called on the features of a Frechet distance, ``kid`` for ``fid``."""
+    renamed = name.replace("frechet", "kid").replace("fid", "kid")
+    return renamed if renamed != name else f"kid_{name}"
 
 
 class Score(NamedTuple):
@@ -159,7 +176,7 @@ class Scorer:
         taught, still = (each if each is None else measured(each) for each in (teacher, untouched))
         near = None if teacher is None else _fidelity(pairs)
         name = self.extractor.metric_name
-        name = name.replace("frechet", "kid").replace("fid", "kid") if kernel else name
+        name = _kernel_name(name) if kernel else name
         judged = None
         if taught is not None or still is not None:
             taught_value, interval = (None, None) if taught is None else (taught.value, taught.interval)

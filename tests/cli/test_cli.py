@@ -388,6 +388,7 @@ def test_translate_and_score(ganc, horses):
         (("score", "--fake", "horses", "--real", "none", "--metric", "frechet_random"), "none: no such folder"),
         (("score", "--fake", "horses", "--real", "horses", "--dims", 7), "--dims 7: expected one of 64, 192, 768"),
         (("score", "--fake", "horses", "--real", "horses", "--weights", "net.pth"), "net.pth: has no Conv2d_1a_3x3"),
+        (("score", "--fake", "horses", "--real", "horses", "--metric", "miou"), "--metric miou: is no score of two"),
         (("stats", "--input", "horses", "--output", "a.txt", "--metric", "frechet_random"), "ends in .npz"),
     ],
 )  # fmt: skip

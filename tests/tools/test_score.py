@@ -1,5 +1,4 @@
 import os
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from torch.nn.functional import interpolate
 from ganc_nni.core.errors import InputError
 from ganc_nni.interop import read_generator
 from ganc_nni.metrics import Gaussian, InceptionFeatures, RandomFeatures, inception, save_statistics
-from ganc_nni.tools.score import FEATURES, ScoreName, Scorer
+from ganc_nni.tools.score import Scorer, feature_scores
 from ganc_nni.tools.translate import translate_folder
 
 
@@ -49,7 +48,10 @@ def random_inception(tmp_path_factory):
 
 
 def test_every_score_that_may_be_asked_for_has_its_features():
-    assert get_args(ScoreName) == tuple(FEATURES)
+    scores = feature_scores()
+    assert list(scores) == ["fid", "frechet_imagenet", "frechet_random", "kid", "kid_imagenet", "kid_random"]
+    assert scores["kid_imagenet"] == ("frechet_imagenet", True)
+    assert scores["frechet_random"] == ("frechet_random", False)
 
 
 @pytest.mark.filterwarnings("ignore:Matrix is singular")  # pytorch-fid's root of it, for few images
