@@ -173,11 +173,13 @@ def test_bins_keep_the_order_of_scores_to_both_ends() -> None:
     assert (bins[inside].diff() > 0).all()
 
 
-def test_batches_change_nothing_and_reset_forgets() -> None:
+def test_batches_and_their_parts_change_nothing_and_reset_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, truth = noisy()
     metric = scored(logits, truth, batch=1)
     expected = metric.figures()
     assert all(scored(logits, truth, batch=batch).figures() == expected for batch in (2, 3, 4))
+    monkeypatch.setattr("ganc_nni.metrics.segmentation._PIXELS_AT_ONCE", 2 * 8 * 8)  # two of the images
+    assert scored(logits, truth, batch=4).figures() == expected
 
     metric.update(numbered(4, 8, 8)[:1], first=0)
     assert metric.figures() != expected
