@@ -107,10 +107,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The line of an error's text that says it."""
-    lines = [line.strip() for line in f"{error}".splitlines() if line.strip()]
-    told = next((line for line in lines if _TOO_LITTLE.search(line)), lines[0] if lines else type(error).__name__)
-    return re.split(r"\. ", told)[0][:160]
+    """The sentence of an error's text that says it."""
+    sentences = [each.strip() for line in f"{error}".splitlines() for each in line.split(". ") if each.strip()]
+    told = next((each for each in sentences if _TOO_LITTLE.search(each)), sentences[0] if sentences else "")
+    return (told or type(error).__name__)[:160]
 
 
 def _peaks() -> dict[str, float]:
