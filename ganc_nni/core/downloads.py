@@ -83,7 +83,8 @@ def file_sha256(path: Path) -> str:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected weights (.pth or .safetensors)") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; correct its permissions") from None
+        cure = "correct its permissions" if isinstance(error, PermissionError) else "give a regular file"
+        raise InputError(f"{path}: cannot be read: {error.strerror}; {cure}") from None
 
 
 def _folders() -> list[Path]:

@@ -34,12 +34,14 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: One line that names the file, the key, its value and what is allowed.
         InputError: Such a package cannot be imported.
     """
+    expected = f"expected a recipe like experiments/quickstart{SUFFIX}"
     try:
         content = read_yaml(path, mapping=False)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file; expected a recipe like experiments/quickstart{SUFFIX}") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}; correct its permissions") from None
+        raise RecipeError(f"{path}: no such file; {expected}") from None
+    except OSError as error:  # a folder, or a link to itself
+        cure = "correct its permissions" if isinstance(error, PermissionError) else expected
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}; {cure}") from None
     except InputError as error:
         raise RecipeError(f"{error}") from None
     if not isinstance(content, dict):

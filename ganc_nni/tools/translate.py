@@ -139,6 +139,10 @@ def _reader(generator: GeneratorFile, instances: Path | None) -> Callable[[Path]
 def _planned(source: Path, target: Path) -> dict[Path, Path]:
     """Each image and where it goes."""
     paths = list_images(source)
+    if target.is_symlink() and not target.exists():
+        raise InputError(
+            f"{target}: is a link that leads nowhere; expected a folder for the translated images; remove it"
+        )
     if target.exists() and not target.is_dir():
         raise InputError(f"{target}: is a file; expected a folder for the translated images")
     if target.exists() and target.samefile(source):

@@ -201,8 +201,10 @@ def test_binary_content_is_refused(tmp_path):
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(RecipeError, match=r"none\.recipe\.yml: no such file"):
         load_recipe(tmp_path / "none.recipe.yml")
-    with pytest.raises(RecipeError, match="cannot be read"):
-        load_recipe(tmp_path)
+    (tmp_path / "loop.yml").symlink_to("loop.yml")
+    for path in (tmp_path, tmp_path / "loop.yml"):
+        with pytest.raises(RecipeError, match=r"cannot be read: .*; expected a recipe like"):
+            load_recipe(path)
 
 
 @given(key=st.integers() | st.booleans() | st.dates() | st.none())

@@ -146,7 +146,9 @@ def test_what_cannot_work_is_refused_before_any_image(tmp_path):
     for generator, folder, told in refused:
         with pytest.raises(InputError, match=told):
             translate_folder(generator, folder, tmp_path / "out", 1, CPU)
-    for target, told in ((tmp_path / "file", "is a file; expected a folder"), (source, "is the input folder too")):
+    (tmp_path / "link").symlink_to("nothing")
+    outputs = {"file": "is a file; expected a folder", "link": "leads nowhere", source.name: "is the input folder too"}
+    for target, told in ((tmp_path / name, told) for name, told in outputs.items()):
         with pytest.raises(InputError, match=told):
             translate_folder(file, source, target, 1, CPU)
     Image.fromarray(noise(8, 8)).save(source / "a.jpg")
