@@ -1,7 +1,9 @@
 """Plants small errors, one at a time, and runs the tests that should see them: ``make mutants``.
 
-mutmut writes the errors. Each is tried in a process forked from one that has loaded torch, in a copy of the project
-below ``.mutants/``: first with the module's own tests, then, if they pass, with every test file that names the module.
+mutmut writes the errors. Each is tried in a copy of the project below ``.mutants/``, in a process forked from one that
+has collected all tests: first with the module's own tests, then, if they pass, with every test file that names the
+module; the first test that fails ends it. Where an error is in a function, the function gets other code, and nothing is
+imported anew; where it is in a module's or a class's own lines, all of the package is.
 Results are kept below ``.mutants/`` too, by the text of the changed module, so that an interrupted run goes on.
 Survivors and their reasons are in ``tests/mutants.md``.
 """
@@ -12,8 +14,9 @@ import argparse
 import compileall
 import contextlib
 import difflib
+import gc
 import hashlib
-import importlib
+import inspect
 import json
 import math
 import os
@@ -26,10 +29,11 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any, cast
 
 import libcst as cst
@@ -47,7 +51,9 @@ RESULTS = PLACE / "results.json"
 TESTS: dict[str, str] = {
     "core/fast_ops": "core/test_fast_ops",
     "core/io": "core/test_io core/test_finite_weights",
-    "core/registry": "extending/test_strategy search/test_strategies",
+    "core/files": "core/test_files search/test_journal",
+    "core/memory": "stages/test_memory",
+    "core/registry": "search/test_strategies",
     "core/structured": "core/test_structured",
     "core/text": "core/test_text",
     "cost/blocks": "cost/test_latency_table",
@@ -78,13 +84,10 @@ TESTS: dict[str, str] = {
     "export/verify": "export/test_export",
     "generators/architecture": "generators/test_architecture",
     "generators/layers": "generators/test_resnet losses/test_adversarial",
-    "generators/resnet": "generators/test_resnet cost/test_macs",
+    "generators/resnet": "generators/test_resnet interop/test_resnet_files cost/test_macs",
     "generators/space": "generators/test_space",
-    "generators/spade": "generators/test_spade",
-    "generators/unet": "generators/test_unet",
-    "interop/resnet": "interop/test_resnet_files",
-    "interop/spade": "interop/test_spade_files",
-    "interop/unet": "interop/test_unet_files",
+    "generators/spade": "generators/test_spade interop/test_spade_files",
+    "generators/unet": "generators/test_unet interop/test_unet_files",
     "losses/adversarial": "losses/test_adversarial losses/test_distillation_losses",
     "losses/discriminators": "losses/test_discriminators",
     "losses/distillation/base": "losses/test_distillation_losses supernet/test_chosen_losses",
@@ -103,9 +106,11 @@ TESTS: dict[str, str] = {
     "losses/distillation/wavelet": "losses/test_distillation_losses",
     "losses/distillation/registry": "losses/test_loss_registry losses/test_distillation_losses",
     "losses/vgg": "losses/test_adversarial losses/test_distillation_losses",
+    "metrics/bootstrap": "metrics/test_bootstrap",
     "metrics/distance": "metrics/test_distance",
     "metrics/evaluator": "metrics/test_evaluator tools/test_score",
     "metrics/features": "metrics/test_features metrics/test_extractors",
+    "metrics/fidelity": "metrics/test_fidelity",
     "metrics/frechet": "metrics/test_frechet metrics/test_distance",
     "metrics/kernel": "metrics/test_kernel",
     "metrics/kinds/frechet": "metrics/test_metric_conformance metrics/test_evaluator",
@@ -117,6 +122,8 @@ TESTS: dict[str, str] = {
     "metrics/segmentation": "metrics/test_segmentation_score",
     "metrics/segmenters/segmenters": "metrics/test_segmenters",
     "metrics/statistics": "metrics/test_statistics",
+    "metrics/verdict": "metrics/test_verdict",
+    "report/build": "report/test_report_page report/test_report_parts",
     "report/charts": "report/test_report_parts report/test_report_page",
     "report/collect": "report/test_report_parts report/test_report_page",
     "search/affordable_space": "search/test_strategies search/test_engine",
@@ -159,14 +166,8 @@ TESTS: dict[str, str] = {
 }
 """By module of ganc_nni, the test files that should see an error in it, the quickest first."""
 
-HEAVY = (
-    "torch torchvision nni.nas.nn.pytorch nni.nas.evaluator.pytorch pytorch_lightning torchmetrics scipy.linalg pandas "
-    "matplotlib.pyplot onnx onnxruntime pydantic typer rich.table hypothesis PIL.Image sklearn.metrics"
-)
-"""What most tests import and no error is planted in; loaded once."""
-
 SECONDS = 600
-"""The longest that the tests of one error may take."""
+"""The longest that the tests of one error may take; one that makes them longer is caught."""
 
 TOO_LONG = 124
 
@@ -284,22 +285,26 @@ def copy_project() -> None:
     compileall.compile_dir(TREE / "ganc_nni", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
 
 
-def run_tests(arguments: list[str]) -> int:
-    """pytest's exit code in a forked process, or ``TOO_LONG``."""
+Outcome = tuple[int, str]
+"""pytest's exit code, or ``TOO_LONG``, and the first test that failed."""
+
+OPTIONS = ["-x", "-p", "no:cacheprovider", "-m", "not experiment and not cuda", "--hypothesis-seed=0"]
+OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins that torch has loaded
+
+
+def in_child(work: Callable[[], int]) -> Outcome:
+    """The outcome of work in a forked process, which may leave any mess there."""
+    told = PLACE / "failed.txt"
+    told.write_text("")
     child = os.fork()
     if child == 0:
         os.setsid()
         log = os.open(PLACE / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.chdir(TREE)
-        sys.path[:0] = [str(TREE), str(TREE / "tests")]
-        os.environ["PYTHONPATH"] = str(TREE)
-        options = ["-x", "-p", "no:cacheprovider", "-m", "not experiment and not cuda", "--hypothesis-seed=0"]
-        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins that torch has loaded
         code = 3
         try:
-            code = int(pytest.main([*options, f"--rootdir={TREE}", *arguments]))
+            code = work()
         except BaseException:
             traceback.print_exc()
         sys.stdout.flush()
@@ -312,8 +317,120 @@ def run_tests(arguments: list[str]) -> int:
         os.killpg(child, signal.SIGKILL)  # processes that the tests started, too
     if not ended[0]:
         os.waitpid(child, 0)
-        return TOO_LONG
-    return os.waitstatus_to_exitcode(ended[1])
+    return TOO_LONG if not ended[0] else os.waitstatus_to_exitcode(ended[1]), told.read_text()
+
+
+class FirstFailure:
+    """A plugin of pytest that notes which test has failed."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            (PLACE / "failed.txt").write_text(report.nodeid)
+
+
+class Collected(FirstFailure):
+    """pytest with all tests collected; runs some of them, in forked processes."""
+
+    def __init__(self) -> None:
+        self._items: list[pytest.Item] = []
+
+    def during(self, work: Callable[[], None], files: Iterable[str]) -> None:
+        """Collect the tests of some files, and do the work in place of them."""
+        self._work = work
+        places = [f"--rootdir={TREE}", f"--basetemp={PLACE / 'temporary'}"]
+        code = pytest.main([*OPTIONS, "-s", *places, *sorted(files)], plugins=[self])
+        if code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
+            sys.exit(f"the tests cannot be collected: exit code {code}")
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._items = session.items
+        self._work()
+        return True
+
+    def run(self, names: list[str], error: Planted | None) -> Outcome:
+        """Run the tests of some files, or some tests, in this order; the functions have the error."""
+        chosen = [item for name in names for item in self._items if name in (item.nodeid, item.nodeid.split("::")[0])]
+
+        def work() -> int:
+            if error is not None:
+                for function, code in changed_functions(error) or ():
+                    function.__code__ = code
+            for item, following in zip(chosen, [*chosen[1:], None], strict=True):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if (PLACE / "failed.txt").stat().st_size > 0:
+                    return 1
+            return 0
+
+        try:
+            return in_child(work)
+        finally:
+            for left in (PLACE / "temporary").glob("*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def changed_functions(error: Planted) -> list[tuple[FunctionType, CodeType]] | None:
+    """The functions in which a loaded module and one with the error differ, with their new code; None: more differs."""
+    path = str(TREE / "ganc_nni" / f"{error.module}.py")
+    before, after = (_codes(compile(text, path, "exec")) for text in (Path(path).read_text(), error.text))
+    if before.keys() != after.keys():
+        return None
+    names = {name for name in before if _shape(before[name]) != _shape(after[name])}
+    if any(not code.co_flags & inspect.CO_NEWLOCALS for code in (before[name] for name in names)):
+        return None  # a module's or a class's own lines, which have been run
+    outer = {name for name in names if not any(name[0].startswith(f"{other[0]}.<locals>") for other in names - {name})}
+    live: dict[str, list[FunctionType]] = {}
+    for each in gc.get_objects():
+        if type(each) is FunctionType and each.__code__.co_filename == path:
+            live.setdefault(each.__code__.co_qualname, []).append(each)
+    found = []
+    for name, number in outer:
+        lines = {before[name, number].co_firstlineno}
+        functions = [each for each in live.get(name, []) if each.__code__.co_firstlineno in lines]
+        new = after[name, number]
+        if not functions or any(len(each.__code__.co_freevars) != len(new.co_freevars) for each in functions):
+            return None
+        found += [(each, new) for each in functions]
+    return found
+
+
+def _codes(code: CodeType) -> dict[tuple[str, int], CodeType]:
+    """All code in a module's, by qualified name, and a number where several have the same."""
+    found: dict[tuple[str, int], CodeType] = {}
+    waiting = [code]
+    while waiting:
+        each = waiting.pop(0)
+        number = sum(name == each.co_qualname for name, _ in found)
+        found[each.co_qualname, number] = each
+        waiting += [inner for inner in each.co_consts if isinstance(inner, CodeType)]
+    return found
+
+
+def _shape(code: CodeType) -> tuple[Any, ...]:
+    """What code does, without its place in the file and without what is defined in it."""
+    constants = tuple((type(each), repr(each)) for each in code.co_consts if not isinstance(each, CodeType))
+    return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+
+
+def anew(arguments: list[str]) -> Outcome:
+    """pytest's outcome in a process that imports the package from the copy as it is now."""
+
+    def work() -> int:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ganc_nni" or _is_test(name)]:
+            del sys.modules[name]
+        return int(pytest.main([*OPTIONS, f"--rootdir={TREE}", *arguments], plugins=[FirstFailure()]))
+
+    code, name = in_child(work)
+    if code and not name:
+        seen = re.search(
+            r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", (PLACE / "log.txt").read_text(errors="replace"), re.M
+        )
+        name = "" if seen is None else seen[1]
+    return code, name
+
+
+def _is_test(module: str) -> bool:
+    path = getattr(sys.modules[module], "__file__", None)
+    return path is not None and path.startswith(f"{TREE}/tests")
 
 
 @contextlib.contextmanager
@@ -329,27 +446,30 @@ def in_place(error: Planted) -> Iterator[None]:
 
 
 class Trial:
-    """Tries errors with tests that should see them. What sees one has to pass without it."""
+    """Tries errors with tests that should see them. What sees one has to pass without it.
 
-    def __init__(self) -> None:
+    Args:
+        collected: While it does its work.
+    """
+
+    def __init__(self, collected: Collected) -> None:
+        self._collected = collected
         self._passes: dict[tuple[str, ...], bool] = {}
 
     def outcome(self, error: Planted, files: list[str]) -> str:
         """``caught`` or ``survived``; ``unknown`` where tests fail without the error too, or take too long."""
-        with in_place(error):
-            code = run_tests(files)
+        code, seen = 0, ""
+        if changed_functions(error) is not None:
+            code, seen = self._collected.run(files, error)
+        if code == 0:  # the function may have been called when it was imported
+            with in_place(error):
+                code, seen = anew(files)
         if code == 0:
             return "survived"
-        seen = re.search(
-            r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", (PLACE / "log.txt").read_text(errors="replace"), re.M
-        )
-        if code == TOO_LONG:  # an endless loop, where they pass in time without the error
-            needed = tuple(files)
-        else:  # where nothing could be imported, no test is named
-            name = files[0] if seen is None else seen[1]
-            needed = (name,) if "::" in name else ("--collect-only", name)
+        # nothing is named by an endless loop, and where nothing could be imported
+        needed = (seen,) if seen and code != TOO_LONG else tuple(files)
         if needed not in self._passes:
-            self._passes[needed] = run_tests(list(needed)) == 0
+            self._passes[needed] = self._collected.run(list(needed), None)[0] == 0
         return "caught" if self._passes[needed] else "unknown"
 
 
@@ -407,26 +527,33 @@ def main() -> None:
         os.environ.update(OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1", MPLBACKEND="agg")
         sys.dont_write_bytecode = True
         copy_project()
-        for name in HEAVY.split():
-            importlib.import_module(name)
-        again = {error.key for error in errors if options.again and _outcome(results, error) != "caught"}
-        trial = Trial()
-        for step, tests in (("own", own), ("all", wider)):
-            before = ("left", "unknown") if step == "own" else ("survived own",)
-            left = [each for each in errors if each.key in again or _outcome(results, each) in before]
-            for number, error in enumerate(left, 1):
-                outcome = trial.outcome(error, files) if (files := tests(error.module)) else "survived"
-                if step == "own" and outcome == "survived":
-                    outcome = "survived own"
-                    again.discard(error.key)
-                _say(f"{step} {number}/{len(left)} {outcome}: ganc_nni/{error.module}.py:{error.change}")
-                results[error.key] = {"module": error.module, "change": error.change, "outcome": outcome}
-                RESULTS.with_suffix(".new").write_text(json.dumps(results, indent=1))
-                RESULTS.with_suffix(".new").replace(RESULTS)
-            if step == "own" and options.narrow:
-                break
-            again.clear()
+        os.chdir(TREE)
+        sys.path[:0] = [str(TREE), str(TREE / "tests")]
+        os.environ["PYTHONPATH"] = str(TREE)
+        collected = Collected()
+        tests = {name for error in errors for name in (*own(error.module), *wider(error.module))}
+        collected.during(lambda: try_all(errors, results, Trial(collected), options.again, options.narrow), tests)
     report(errors, results)
+
+
+def try_all(errors: list[Planted], results: dict[str, Any], trial: Trial, repeat: bool, narrow: bool) -> None:
+    """Fill the results, and keep them."""
+    again = {error.key for error in errors if repeat and _outcome(results, error) != "caught"}
+    for step, tests in (("own", own), ("all", wider)):
+        before = ("left", "unknown") if step == "own" else ("survived own",)
+        left = [each for each in errors if each.key in again or _outcome(results, each) in before]
+        for number, error in enumerate(left, 1):
+            outcome = trial.outcome(error, files) if (files := tests(error.module)) else "survived"
+            if step == "own" and outcome == "survived":
+                outcome = "survived own"
+                again.discard(error.key)
+            _say(f"{step} {number}/{len(left)} {outcome}: ganc_nni/{error.module}.py:{error.change}")
+            results[error.key] = {"module": error.module, "change": error.change, "outcome": outcome}
+            RESULTS.with_suffix(".new").write_text(json.dumps(results, indent=1))
+            RESULTS.with_suffix(".new").replace(RESULTS)
+        if step == "own" and narrow:
+            break
+        again.clear()
 
 
 if __name__ == "__main__":
