@@ -156,7 +156,7 @@ class Ablation:
         self.fill(run, supernet, module)
         widths = run.space.smallest()
         student = self.config.build(list(widths.values())).to(run.device)
-        student.load_state_dict(supernet.freeze(widths).state_dict())
+        student.load_state_dict(supernet.freeze(dict(widths)).state_dict())
         if variant.reconstruction:
             teacher = self.teacher
             order = order_of(run, teacher)
@@ -235,7 +235,7 @@ class Ablation:
         supernet.load_state_dict(weights)
         widths = run.space.smallest()
         student = self.config.build(list(widths.values()))
-        student.load_state_dict(supernet.freeze(widths).state_dict())
+        student.load_state_dict(supernet.freeze(dict(widths)).state_dict())
         return student
 
     @torch.inference_mode()
@@ -328,7 +328,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         data_folder = Path(os.environ.get("GANC_DATA", ""))
         checkpoint = data_folder / RELEASED if options.teacher == "released" else Path(options.teacher).resolve()
         file = read_generator(checkpoint)
-        widths = dict(file.sample)
+        widths = dict(file.widths)
         content["teacher"] = {"checkpoint": str(checkpoint)}
         content["student"]["n_blocks"] = getattr(file.config, "n_blocks", options.blocks)
     space = {

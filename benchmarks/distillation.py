@@ -29,9 +29,9 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.data import Batch
 from ganc_nni.generators.resnet import ResnetBlock, ResnetGenerator
-from ganc_nni.generators.space import Sample
 from ganc_nni.losses.adversarial import GAN_LOSSES
 from ganc_nni.losses.distillation import loss_weights
 from ganc_nni.run import Run
@@ -50,7 +50,7 @@ def main() -> None:
     run = published((options.size[0], options.size[1]), images=16)
     for index in range(len(run.data.train)):
         _ = run.data.train.sources[index], run.data.train.targets[index]  # drawn at first use, then kept
-    teacher = run.teacher_config.build(list(run.teacher_sample.values()))
+    teacher = run.teacher_config.build(list(run.teacher_widths.values()))
     initialise(teacher)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -252,7 +252,7 @@ class Race(Callback):
 
 
 def _check(
-    supernet: ResnetGenerator, sliced: SlicedNetwork, sample: Sample, plan: dict[nn.Module, int], source: Tensor
+    supernet: ResnetGenerator, sliced: SlicedNetwork, sample: Widths, plan: dict[nn.Module, int], source: Tensor
 ) -> None:
     """All loops must compute the same."""
     activate(supernet, sample)

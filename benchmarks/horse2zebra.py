@@ -37,7 +37,6 @@ from ganc_nni.core.io import read_json, write_text
 from ganc_nni.core.lock import run_lock
 from ganc_nni.cost.macs import Cost
 from ganc_nni.generators.architecture import Architecture
-from ganc_nni.generators.space import config_str
 from ganc_nni.interop import read_generator
 from ganc_nni.recipe import Recipe
 from ganc_nni.run import Run
@@ -132,7 +131,7 @@ class Work:
         found = Architecture.load(place / "architecture.json")
         scores = pipeline.figures("finetune")
         figures = {"search": min(scores["before"], scores["after"]), "widths": found.config_str}
-        cost = run.student_cost.at(found.sample)
+        cost = run.student_cost.at(found.widths)
         teacher = self.run.load_teacher()
         self._row(name, key, lambda zebras: {**_costs(cost), **figures, **zebras.compare(file.network(), teacher)})
 
@@ -140,11 +139,11 @@ class Work:
         path = Path(os.environ["GANC_DATA"]) / "weights" / RELEASED_FILE
         if path.is_file():
             file = read_generator(path)
-            figures = {**_costs(file.cost(self.run.recipe.data.image_size)), "widths": config_str(file.sample)}
+            figures = {**_costs(file.cost(self.run.recipe.data.image_size)), "widths": str(file.widths)}
             self._row(RELEASED, self._test, lambda zebras: {**figures, **zebras.score(file.network())})
 
     def _teacher(self, zebras: Zebras, pipeline: Pipeline) -> dict[str, Any]:
-        figures = {"search": pipeline.figures("teacher")["score"], "widths": config_str(self.run.teacher_sample)}
+        figures = {"search": pipeline.figures("teacher")["score"], "widths": str(self.run.teacher_widths)}
         return {**_costs(self.run.teacher_cost), **figures, **zebras.score(self.run.load_teacher())}
 
     def _known(self, name: str, key: str) -> bool:

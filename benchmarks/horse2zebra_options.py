@@ -84,7 +84,7 @@ def _space_within(checkpoint: Path) -> dict[str, Any]:
     """The channel choices from a quarter of each of the teacher's widths up to that width."""
     return {
         label: {"_type": "choice", "_value": [*range(max(NARROWEST, width // 4), width, WIDTH_STEP), width]}
-        for label, width in read_generator(checkpoint).sample.items()
+        for label, width in read_generator(checkpoint).widths.items()
     }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
 from ganc_nni.search.affordable_space import build_space
@@ -35,16 +36,15 @@ def main() -> None:
     supernet, evaluator, calibration = run.load_supernet(), run.evaluator("search"), run.calibration()
     space, state = build_space(run.budget), np.random.RandomState(options.seed)
     scores: dict[Literal["fp32", "bf16"], list[float]] = {"fp32": [], "bf16": []}
-    watch, seen = Stopwatch(), set[tuple[int, ...]]()
+    watch, seen = Stopwatch(), set[Widths]()
     while len(seen) < options.candidates:
-        sample = space.random(random_state=state).sample
-        if (widths := tuple(sample.values())) in seen:
+        if (widths := space.random(random_state=state).widths) in seen:
             continue
         seen.add(widths)
         for precision, column in scores.items():
             watch.start()
             column.append(
-                evaluate(of_supernet(supernet), evaluator, sample, calibration, precision).score or float("nan")
+                evaluate(of_supernet(supernet), evaluator, widths, calibration, precision).score or float("nan")
             )
             watch.stop(precision)
     correlation = spearmanr(scores["fp32"], scores["bf16"]).statistic

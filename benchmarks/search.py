@@ -37,9 +37,9 @@ from torch import Tensor
 from torchvision.models import inception_v3
 
 from ganc_nni.core.io import load_weights, save_weights
+from ganc_nni.core.widths import Widths
 from ganc_nni.data.transforms import to_image
 from ganc_nni.generators import Generator
-from ganc_nni.generators.space import Sample
 from ganc_nni.metrics import FeatureExtractor, Images, build_extractor, extract_features
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import load_recipe
@@ -66,7 +66,11 @@ def main() -> None:
     options = _options()
     quiet()
     if options.only:
-        print(straightforward(Run(load_recipe(Path("experiments", "search.recipe.yml"))), json.loads(options.only)))
+        print(
+            straightforward(
+                Run(load_recipe(Path("experiments", "search.recipe.yml"))), Widths(json.loads(options.only))
+            )
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -132,20 +136,20 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
     mu, sigma = _moments(extractor, run.data.search.targets, options.batch_size)
     np.savez("real.npz", mu=mu, sigma=sigma)
     space, state = build_space(run.budget), np.random.RandomState(options.seed)
-    for sample in [space.random(random_state=state).sample for _ in range(options.candidates + 1)]:
+    for widths in [space.random(random_state=state).widths for _ in range(options.candidates + 1)]:
         watch.start()
-        evaluation = evaluate(of_supernet(supernet), evaluator, sample)
+        evaluation = evaluate(of_supernet(supernet), evaluator, widths)
         record.add(evaluation)
         watch.stop("in process")
-        _forwards(supernet, evaluator, extractor, sample, watch)
+        _forwards(supernet, evaluator, extractor, widths, watch)
         watch.start()
-        command = [sys.executable, "-W", "ignore", __file__, "--only", json.dumps(sample)]
+        command = [sys.executable, "-W", "ignore", __file__, "--only", json.dumps(dict(widths))]
         environment = {**os.environ, "TORCH_HOME": str(Path.cwd())}
         printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
         expected = float(printed.split()[-1])
         watch.stop("straightforward")
         if evaluation.score is None or not math.isclose(evaluation.score, expected, rel_tol=1e-3):
-            raise RuntimeError(f"{sample} scores {evaluation.score}, the straightforward way {expected}")
+            raise RuntimeError(f"{widths} scores {evaluation.score}, the straightforward way {expected}")
     seconds = {name: np.array(times[1:]) for name, times in watch.times.items()}
     rows = []
     for name, times in seconds.items():
@@ -172,10 +176,10 @@ def in_process(run: Run, options: argparse.Namespace) -> tuple[float, float]:
 
 @torch.inference_mode()
 def _forwards(
-    supernet: Generator, evaluator: Evaluator, extractor: FeatureExtractor, sample: Sample, watch: Stopwatch
+    supernet: Generator, evaluator: Evaluator, extractor: FeatureExtractor, widths: Widths, watch: Stopwatch
 ) -> None:
     """The candidate's generator and feature network, and nothing else."""
-    activate(supernet, sample)
+    activate(supernet, widths)
     batches, outputs = list(evaluator._sources()), []
     watch.start()
     for batch in batches:
@@ -186,11 +190,11 @@ def _forwards(
 
 
 @torch.inference_mode()
-def straightforward(run: Run, sample: Sample) -> float:
+def straightforward(run: Run, widths: Widths) -> float:
     """A candidate's score as a script would take it that starts from files."""
     supernet = make_supernet(run.new_space())
     supernet.load_state_dict(load_weights(run.supernet_weights))
-    network = supernet.eval().freeze(sample)
+    network = supernet.eval().freeze(dict(widths))
     features, metric = [], run.recipe.metric
     extractor = build_extractor(metric) if metric.name != "fid" else _pytorch_fid(metric.dims)
     paths = sorted(Path("data", "trainA").glob("*.png"))[: len(run.data.search.sources)]
@@ -272,7 +276,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--concurrency", type=int, default=2, help="trials at once")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, images and candidates")
-    parser.add_argument("--only", help=argparse.SUPPRESS)  # a sample to score the straightforward way
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # a widths to score the straightforward way
     options = parser.parse_args()
     if 0 < options.trials < options.concurrency + 2:
         parser.error(f"--trials: got {options.trials}; expected 0, or {options.concurrency + 2} or more")

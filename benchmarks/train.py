@@ -155,7 +155,7 @@ def _module(run: Run, stage: str) -> GanModule:
     torch.manual_seed(run.recipe.seed)
     if stage == "teacher":
         return CycleGanModule(run.recipe, None)
-    teacher = run.teacher_config.build(list(run.teacher_sample.values()))
+    teacher = run.teacher_config.build(list(run.teacher_widths.values()))
     initialise(teacher)
     return DistillationModule(run.recipe, run.recipe.supernet.schedule, teacher, student_channels(run), None)
 

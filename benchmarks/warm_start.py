@@ -25,7 +25,7 @@ from horse2zebra_options import recipe_of
 
 from ganc_nni.core.errors import in_one_line
 from ganc_nni.generators import Generator
-from ganc_nni.generators.space import config_str, parse_config_str
+from ganc_nni.generators.space import parse_widths
 from ganc_nni.metrics.evaluator import translate
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
@@ -75,20 +75,18 @@ def main() -> None:
     start = time.process_time()
     score = evaluator.score(teacher)
     seconds = time.process_time() - start
-    rows = [
-        ("teacher", config_str(run.teacher_sample), f"{score:.4f}", "0", f"{shared:.1f} (shared)", f"{seconds:.1f}")
-    ]
+    rows = [("teacher", str(run.teacher_widths), f"{score:.4f}", "0", f"{shared:.1f} (shared)", f"{seconds:.1f}")]
     labels = tuple(run.space.choices)
-    for text in options.widths or [config_str(each) for each in (run.space.largest(), run.space.smallest())]:
-        widths = list(parse_config_str(text, labels).values())
+    for text in options.widths or [str(each) for each in (run.space.largest(), run.space.smallest())]:
+        widths = parse_widths(text, labels)
         ways: list[tuple[str, Callable[[Generator], None] | None]] = [*starts(run, teacher)]
         for name, fill in [*ways, ("reconstructed, shared", None)]:
             torch.manual_seed(run.recipe.seed)
-            network = run.student_config.build(widths)
+            network = run.student_config.build(list(widths.values()))
             initialise(network, run.recipe.generator.family)
             start = time.process_time()
             if fill is None:
-                network = candidates(dict(zip(labels, widths, strict=True)))
+                network = candidates(widths)
             else:
                 fill(network)
             filled = time.process_time() - start

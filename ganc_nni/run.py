@@ -17,13 +17,14 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.hashes import FileHashes
 from ganc_nni.core.io import load_into, load_weights
 from ganc_nni.core.registry import load_plugins
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.budget import Budget
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.data import IGNORE_ID, Data, LabelMaps, Split, build_data
 from ganc_nni.generators import Generator, GeneratorConfig
 from ganc_nni.generators.factory import planned_config, teacher_widths
-from ganc_nni.generators.space import Sample, SearchSpace
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.interop import GeneratorFile, read_generator
 from ganc_nni.losses.discriminator_files import DiscriminatorFile, read_discriminator
 from ganc_nni.losses.distillation import losses_in_use
@@ -177,14 +178,14 @@ class Run:
         return planned_config(self.recipe, self.recipe.teacher)
 
     @property
-    def teacher_sample(self) -> Sample:
+    def teacher_widths(self) -> Widths:
         """The teacher's widths by label."""
         if self.teacher_file is not None:
-            return self.teacher_file.sample
+            return self.teacher_file.widths
         return teacher_widths(self.recipe)
 
     @property
-    def pretrained_sample(self) -> Sample:
+    def pretrained_widths(self) -> Widths:
         """The widths of the student of ``pretrain``.
 
         Raises:
@@ -198,7 +199,7 @@ class Run:
                 f"pretrain.widths: got {len(recipe.widths)}; expected {len(self.space.choices)}, one for each of "
                 f"{', '.join(self.space.choices)}"
             )
-        return dict(zip(self.space.choices, recipe.widths, strict=True))
+        return Widths(dict(zip(self.space.choices, recipe.widths, strict=True)))
 
     @property
     def student_config(self) -> GeneratorConfig:
@@ -347,7 +348,7 @@ class Run:
         return self.metric.name if extractor is None else extractor.metric_name
 
     def _new_teacher(self) -> Generator:
-        return self.teacher_config.build(list(self.teacher_sample.values()))
+        return self.teacher_config.build(list(self.teacher_widths.values()))
 
     def load_teacher(self) -> Generator:
         """The trained teacher, or the recipe's checkpoint."""
@@ -373,7 +374,7 @@ class Run:
         """The network whose weights students inherit: the student of ``pretrain``, if there is one, or the teacher."""
         if self.recipe.pretrain is None:
             return self.load_teacher()
-        student = self.student_config.build(list(self.pretrained_sample.values()))
+        student = self.student_config.build(list(self.pretrained_widths.values()))
         load_into(student, load_weights(self.pretrained_weights), self.pretrained_weights)
         return student.eval()
 

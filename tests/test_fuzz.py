@@ -33,6 +33,7 @@ from tiny import settings as recipe_settings
 from ganc_nni.core.errors import LONGEST_LINE, InputError, TrainingError
 from ganc_nni.core.hashes import FileHashes
 from ganc_nni.core.io import save_weights
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.data.images import read_image
 from ganc_nni.data.label_files import LabelScheme
@@ -266,7 +267,7 @@ class ArchitectureFile(Target):
 
     def read(self, folder):
         architecture = Architecture.load(folder / self.name)
-        network = architecture.network() if max(architecture.sample.values()) < 100 else None
+        network = architecture.network() if max(architecture.widths.values()) < 100 else None
         assert network is None or sum(value.numel() for value in network.parameters()) > 0
         return architecture.model_dump(mode="json")
 
@@ -419,7 +420,7 @@ class HashesFile(Target):
 class JournalFile(Target):
     kind, optional = "lines", True
     name = f"runs/tiny/search/journal/{socket.gethostname()}.jsonl"
-    evaluations = tuple(Evaluation({**SAMPLE, "up_0": width}, 20.0 - width, 1.0) for width in (4, 8))
+    evaluations = tuple(Evaluation(Widths({**SAMPLE, "up_0": width}), 20.0 - width, 1.0) for width in (4, 8))
 
     def write(self, folder):
         write_space(folder / "space.json")
@@ -567,7 +568,7 @@ class Checkpoint(Target):
     def read(self, folder):
         file = read_generator(folder / self.name)
         assert all(bool(torch.isfinite(value.float()).all()) for value in file.weights.values())
-        return file.config, file.sample, {key: value.clone() for key, value in file.weights.items()}
+        return file.config, file.widths, {key: value.clone() for key, value in file.weights.items()}
 
     def right(self, found, intact, content):
         assert found[:2] == intact[:2]

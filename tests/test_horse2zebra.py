@@ -62,7 +62,7 @@ def test_a_given_teacher_is_scored_instead_of_trained_and_its_widths_make_the_sp
     found = recipe(script, tmp_path, "--teacher", str(file))
     assert (found.name, found.teacher.checkpoint) == ("256x256_some", file)
     run = script.Run(found)
-    assert list(run.space.largest().values()) == list(run.teacher_sample.values()) == widths
+    assert list(run.space.largest().values()) == list(run.teacher_widths.values()) == widths
     assert list(run.space.choices.values())[:4] == [(8, 12, 16), (8, 12), (8, 12, 16, 20, 24, 28, 32), (8,)]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.macs import count
 from ganc_nni.generators.resnet import LABELS, ResnetGenerator
 from ganc_nni.generators.space import SearchSpace
@@ -90,7 +91,7 @@ def search_space(widths=WIDTHS):
 
 def all_samples(space):
     """Every sub-generator of a space."""
-    return [dict(zip(space.choices, widths, strict=True)) for widths in itertools.product(*space.choices.values())]
+    return [Widths(dict(zip(space.choices, each, strict=True))) for each in itertools.product(*space.choices.values())]
 
 
 def generator_space(space, **options):

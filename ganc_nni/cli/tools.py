@@ -80,13 +80,12 @@ def convert(
     upsampling: UpsamplingOption = None,
 ) -> None:
     """Read a generator of any known project and write it for this or another one."""
-    from ganc_nni.generators.space import config_str as widths
     from ganc_nni.interop import read_generator, save_generator
 
     with enough_memory("ganc convert", _room_for(source)):
         file = read_generator(source, config_str, upsampling=upsampling)
         usage = save_generator(file, target, to, size)
-    CONSOLE.print(f"{source}: {file.config.describe()}, widths {widths(file.sample)}", soft_wrap=True)
+    CONSOLE.print(f"{source}: {file.config.describe()}, widths {file.widths}", soft_wrap=True)
     CONSOLE.print(f"{target}: for {usage}", soft_wrap=True)
 
 

@@ -23,9 +23,10 @@ from nni.nas.nn.pytorch.base import MutableModule
 from numpy.random import RandomState
 from torch import Tensor, nn
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.decomposed import Choices, Labels, combinations
 from ganc_nni.generators import GeneratorConfig
-from ganc_nni.generators.space import Sample, SearchSpace, random_sample
+from ganc_nni.generators.space import SearchSpace, random_widths
 
 PASSES = 3
 """Fewest timed forward passes of a visit, of the sub-generator and of the reference each."""
@@ -89,27 +90,27 @@ def find_blocks(config: GeneratorConfig, space: SearchSpace, size: tuple[int, in
     ]
 
 
-def covering_samples(blocks: Sequence[Block], choices: Choices, state: RandomState) -> list[Sample]:
+def covering(blocks: Sequence[Block], choices: Choices, state: RandomState) -> list[Widths]:
     """Few sub-generators in which every block has every combination of its widths, at random otherwise."""
     missing = [list(combinations(block.labels, choices)) for block in blocks]
-    samples: list[Sample] = []
+    found: list[Widths] = []
     while any(missing):
-        sample: Sample = {}
+        fixed: dict[str, int] = {}
         for block, left in zip(blocks, missing, strict=True):
             fitting = [
                 widths
                 for widths in left
-                if all(sample.get(label, width) == width for label, width in zip(block.labels, widths, strict=True))
+                if all(fixed.get(label, width) == width for label, width in zip(block.labels, widths, strict=True))
             ]
             if fitting:
-                sample.update(zip(block.labels, fitting[state.randint(len(fitting))], strict=True))
-        sample = {**random_sample(choices, state), **sample}
+                fixed.update(zip(block.labels, fitting[state.randint(len(fitting))], strict=True))
+        drawn = Widths({**random_widths(choices, state), **fixed})
         for block, left in zip(blocks, missing, strict=True):
-            widths = tuple(sample[label] for label in block.labels)
-            if widths in left:
-                left.remove(widths)
-        samples.append(sample)
-    return samples
+            shown = tuple(drawn[label] for label in block.labels)
+            if shown in left:
+                left.remove(shown)
+        found.append(drawn)
+    return found
 
 
 class Stopwatch:
@@ -175,11 +176,11 @@ class Stopwatch:
         return [statistics.fmean(times) for times in zip(*own, strict=True)], statistics.fmean(other)
 
 
-def build_plain(config: GeneratorConfig, sample: Sample, device: torch.device) -> nn.Module:
+def build_plain(config: GeneratorConfig, widths: Widths, device: torch.device) -> nn.Module:
     """A sub-generator of plain layers in evaluation mode; its weights are random, times do not depend on them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return config.build(list(sample.values())).eval().to(device)
+        return config.build(list(widths.values())).eval().to(device)
 
 
 def _record_event() -> Any:

@@ -7,10 +7,11 @@ from functools import cached_property
 from itertools import combinations
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.decomposed import Additive, front
 from ganc_nni.cost.latency_table import NANOSECONDS, LatencyTable
 from ganc_nni.cost.macs import Cost
-from ganc_nni.generators.space import Sample, SearchSpace
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.recipe.scoring import BudgetRecipe
 
@@ -36,7 +37,7 @@ class Budget:
         }
         if table is not None:
             self._additive["latency_ms"] = table.figure
-        self._checks: list[tuple[Callable[[Sample], int], int, float]] = [
+        self._checks: list[tuple[Callable[[Widths], int], int, float]] = [
             (self._additive[name].at, _unit(name), limit) for name, limit in self.limits.items()
         ]
 
@@ -45,16 +46,16 @@ class Budget:
         """The figures that are known: MACs in both conventions, params and, with a table, latency_ms."""
         return tuple(self._additive)
 
-    def figures(self, sample: Sample) -> dict[str, Figure]:
+    def figures(self, widths: Widths) -> dict[str, Figure]:
         """What a sub-generator costs, by name."""
-        return {name: _in_unit(name, figure.at(sample)) for name, figure in self._additive.items()}
+        return {name: _in_unit(name, figure.at(widths)) for name, figure in self._additive.items()}
 
-    def affordable(self, sample: Sample) -> bool:
+    def affordable(self, widths: Widths) -> bool:
         """Whether a sub-generator is within every limit."""
-        return all(at(sample) / unit <= limit for at, unit, limit in self._checks)
+        return all(at(widths) / unit <= limit for at, unit, limit in self._checks)
 
     @cached_property
-    def _cheapest(self) -> dict[str, tuple[int, Sample]]:
+    def _cheapest(self) -> dict[str, tuple[int, Widths]]:
         return {name: self._additive[name].smallest(self.space.choices) for name in self.limits}
 
     def smallest(self) -> dict[str, Figure]:
@@ -62,20 +63,20 @@ class Budget:
         return {name: _in_unit(name, value) for name, (value, _) in self._cheapest.items()}
 
     @cached_property
-    def start(self) -> Sample | None:
+    def start(self) -> Widths | None:
         """A sub-generator within every limit; None if there is none."""
-        for _, sample in self._cheapest.values():
-            if self.affordable(sample):
-                return sample
-        return next((sample for _, sample in self._front if self.affordable(sample)), None)
+        for _, widths in self._cheapest.values():
+            if self.affordable(widths):
+                return widths
+        return next((widths for _, widths in self._front if self.affordable(widths)), None)
 
     @cached_property
-    def _front(self) -> list[tuple[dict[str, Figure], Sample]]:
+    def _front(self) -> list[tuple[dict[str, Figure], Widths]]:
         """Sub-generators that no other one undercuts in all limited figures, which are given with them."""
         found = front(self.space.choices, [self._additive[name] for name in self.limits])
         return [
-            ({name: _in_unit(name, value) for name, value in zip(self.limits, values, strict=True)}, sample)
-            for values, sample in found
+            ({name: _in_unit(name, value) for name, value in zip(self.limits, values, strict=True)}, widths)
+            for values, widths in found
         ]
 
     def check(self, where: str) -> None:

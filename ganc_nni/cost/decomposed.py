@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from nni.mutable import MutableExpression
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.macs import Number, at
-from ganc_nni.generators.space import Sample
 
 Choices = Mapping[str, tuple[int, ...]]
 Labels = tuple[str, ...]
@@ -65,11 +65,11 @@ class Additive:
             for labels, group in terms.items()
         )
 
-    def at(self, sample: Sample) -> int:
+    def at(self, widths: Widths) -> int:
         """Its value for one sub-generator."""
-        return self._constant + sum(table[widths(sample)] for widths, table in self._parts)
+        return self._constant + sum(table[those(widths)] for those, table in self._parts)
 
-    def smallest(self, choices: Choices) -> tuple[int, Sample]:
+    def smallest(self, choices: Choices) -> tuple[int, Widths]:
         """The least value in the space, and a sub-generator that has it."""
         (value,), sample = front(choices, [self])[0]
         return value, sample
@@ -85,7 +85,7 @@ def combinations(labels: Labels, choices: Choices) -> Iterable[tuple[int, ...]]:
     return product(*(choices[label] for label in labels))
 
 
-def front(choices: Choices, figures: Sequence[Additive]) -> list[tuple[tuple[int, ...], Sample]]:
+def front(choices: Choices, figures: Sequence[Additive]) -> list[tuple[tuple[int, ...], Widths]]:
     """The values that no other sub-generator of the space undercuts in all figures at once (the Pareto front).
 
     Returns:
@@ -114,7 +114,7 @@ def front(choices: Choices, figures: Sequence[Additive]) -> list[tuple[tuple[int
     return [
         (
             tuple(int(value) for value in row[:n_figures]),
-            {label: int(width) or free[label] for label, width in zip(order, row[n_figures:], strict=True)},
+            Widths({label: int(width) or free[label] for label, width in zip(order, row[n_figures:], strict=True)}),
         )
         for row in total
     ]

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_json
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.decomposed import Additive, Choices, Labels, combinations
 from ganc_nni.generators import GeneratorConfig
-from ganc_nni.generators.space import Sample, SearchSpace
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe.words import all_in_words, from_json
 
 NANOSECONDS = 1_000_000
@@ -113,14 +114,14 @@ class LatencyTable(BaseModel):
         """Nanoseconds per image."""
         return additive(self.blocks, self.space)
 
-    def at(self, sample: Sample) -> float:
+    def at(self, widths: Widths) -> float:
         """Milliseconds per image of one sub-generator."""
-        return self.figure.at(sample) / NANOSECONDS
+        return self.figure.at(widths) / NANOSECONDS
 
-    def smallest(self) -> tuple[float, Sample]:
+    def smallest(self) -> tuple[float, Widths]:
         """The least milliseconds of any sub-generator, which need not be the narrowest, and one that has them."""
-        value, sample = self.figure.smallest(self.space)
-        return value / NANOSECONDS, sample
+        value, widths = self.figure.smallest(self.space)
+        return value / NANOSECONDS, widths
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

@@ -26,11 +26,12 @@ from ganc_nni.core.errors import InputError, quoted
 from ganc_nni.core.files import append_whole, read_limited
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import LARGEST_JSON, parse_json
-from ganc_nni.cost.blocks import Block, Stopwatch, build_plain, covering_samples, cpu_threads, find_blocks
+from ganc_nni.core.widths import Widths
+from ganc_nni.cost.blocks import Block, Stopwatch, build_plain, covering, cpu_threads, find_blocks
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import GOAL_PERCENT, NANOSECONDS, BlockTimes, Comparison, LatencyTable, additive
 from ganc_nni.generators import GeneratorConfig
-from ganc_nni.generators.space import Sample, SearchSpace, config_str, random_sample
+from ganc_nni.generators.space import SearchSpace, random_widths
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ COMPARED = 20
 class Visit(NamedTuple):
     """One sub-generator to be timed: block by block for the table, or as a whole to compare the prediction with."""
 
-    sample: Sample
+    widths: Widths
     whole: bool
 
 
@@ -114,16 +115,16 @@ class TableMeasurement:
             "seed": self.seed,
         }
 
-    def compared(self) -> list[Sample]:
+    def compared(self) -> list[Widths]:
         """The sub-generators whose whole time is measured too."""
         state = RandomState(self.seed)
-        return [random_sample(self.space.choices, state) for _ in range(COMPARED)]
+        return [random_widths(self.space.choices, state) for _ in range(COMPARED)]
 
     def visits(self) -> Iterator[Visit]:
         """All visits in their order: in each round every combination and every compared sub-generator once."""
         for turn in range(self.repeats):
             state = RandomState([self.seed, turn])
-            due = [Visit(sample, False) for sample in covering_samples(self._blocks, self.space.choices, state)]
+            due = [Visit(sample, False) for sample in covering(self._blocks, self.space.choices, state)]
             due += [Visit(sample, True) for sample in self.compared()]
             for index in state.permutation(len(due)):
                 yield due[index]
@@ -199,14 +200,14 @@ class TableMeasurement:
         generator = torch.Generator().manual_seed(self.seed)
         size = (self.batch, self.config.in_channels, *self.image_size)
         x = torch.randn(size, generator=generator).to(self.device)
-        middle = {label: widths[len(widths) // 2] for label, widths in self.space.choices.items()}
+        middle = Widths({label: widths[len(widths) // 2] for label, widths in self.space.choices.items()})
         reference = build_plain(self.config, middle, self.device)
         starts = [block.start for block in self._blocks]
         begin, first = time.monotonic(), done + min(20, len(visits) - done)
         advance(done, len(visits))
         for index in range(done, len(visits)):
             visit = visits[index]
-            network = build_plain(self.config, visit.sample, self.device)
+            network = build_plain(self.config, visit.widths, self.device)
             with torch.inference_mode():
                 times = Times(*stopwatch.compare(network, reference, x, [0] if visit.whole else starts))
             yield times
@@ -222,10 +223,10 @@ class TableMeasurement:
         for visit, times in zip(visits, done, strict=True):
             shares = [each / times.reference for each in times.own]
             if visit.whole:
-                wholes[config_str(visit.sample)] += shares
+                wholes[str(visit.widths)] += shares
                 continue
             for block, found, share in zip(self._blocks, ratios, shares, strict=True):
-                found[tuple(visit.sample[label] for label in block.labels)].append(share)
+                found[tuple(visit.widths[label] for label in block.labels)].append(share)
         unit = min(times.reference for times in done) / self.batch
 
         def ms(shares: list[float]) -> float:
@@ -242,9 +243,9 @@ class TableMeasurement:
         predict = additive(blocks, choices)
         comparisons = [
             Comparison(
-                config_str=config_str(sample),
+                config_str=str(sample),
                 predicted_ms=predict.at(sample) / NANOSECONDS,
-                measured_ms=ms(wholes[config_str(sample)]),
+                measured_ms=ms(wholes[str(sample)]),
             )
             for sample in self.compared()
         ]

@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ganc_nni.core import io as checkpoints
 from ganc_nni.core.errors import InputError, quoted
 from ganc_nni.core.structured import read_json
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.registry import Generator, GeneratorConfig
-from ganc_nni.generators.space import config_str
 from ganc_nni.recipe.words import all_in_words, from_json
 
 
@@ -22,7 +32,7 @@ class Architecture(BaseModel):
         schema_version: Of this format.
         config: The generator without its widths.
         space: The choices it was drawn from, by label.
-        sample: The chosen widths, by label.
+        widths: The chosen ones; ``sample`` in files.
         config_str: The chosen widths joined by underscores, in the order of the published code.
         image_size: Height and width for which the MACs hold, pixels.
         macs_published: Multiply-accumulates per image, as the papers count.
@@ -37,7 +47,7 @@ class Architecture(BaseModel):
     schema_version: int = Field(1, ge=1, le=1)
     config: Annotated[SerializeAsAny[GeneratorConfig], Field(alias="blueprint")]  # its key in files
     space: dict[str, tuple[int, ...]]
-    sample: dict[str, int]
+    widths: Widths = Field(alias="sample")  # its key in files
     config_str: str
     image_size: tuple[PositiveInt, PositiveInt]
     macs_published: PositiveInt
@@ -46,26 +56,31 @@ class Architecture(BaseModel):
     metrics: dict[str, float]
     provenance: dict[str, str | int | float]
 
+    @field_validator("widths")
+    @classmethod
+    def _in_order(cls, widths: Widths, info: ValidationInfo) -> Widths:
+        """Labels of the family in its order; others are refused below."""
+        labels = info.data["config"].labels if "config" in info.data else ()
+        return widths.ordered(labels) if set(labels) == set(widths) else widths
+
     @model_validator(mode="after")
     def _complete(self) -> Architecture:
         labels = self.config.labels
-        if set(self.sample) != set(labels) or min(self.sample.values()) < 1:
-            found = quoted(self.sample)
+        if set(self.widths) != set(labels) or min(self.widths.values()) < 1:
+            found = quoted(dict(self.widths))
             raise ValueError(f"sample: expected a positive width for each of {', '.join(labels)}, got {found}")
-        if self.config_str != config_str(self.sample):
-            raise ValueError(
-                f"config_str: got {quoted(self.config_str)}; expected the widths of sample, {config_str(self.sample)}"
-            )
-        if strange := [label for label, width in self.sample.items() if width not in self.space.get(label, ())]:
+        if self.config_str != str(self.widths):
+            raise ValueError(f"config_str: got {quoted(self.config_str)}; expected the widths of sample, {self.widths}")
+        if strange := [label for label, width in self.widths.items() if width not in self.space.get(label, ())]:
             offered = quoted(self.space.get(strange[0], ()))
             raise ValueError(
-                f"sample: {strange[0]}: got {self.sample[strange[0]]}; expected one of its space, {offered}"
+                f"sample: {strange[0]}: got {self.widths[strange[0]]}; expected one of its space, {offered}"
             )
         return self
 
     def network(self) -> Generator:
         """The deployable network, of plain torch layers, with untrained weights."""
-        return self.config.build([self.sample[label] for label in self.config.labels])
+        return self.config.build(list(self.widths.values()))
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.registry import FAMILIES, GeneratorConfig
-from ganc_nni.generators.space import Sample
 from ganc_nni.recipe import Recipe, StudentRecipe, TeacherRecipe
 
 
@@ -14,6 +14,6 @@ def planned_config(recipe: Recipe, part: TeacherRecipe | StudentRecipe, backward
     return FAMILIES[recipe.generator.family].planned(recipe.generator, part, in_channels, out_channels)
 
 
-def teacher_widths(recipe: Recipe) -> Sample:
+def teacher_widths(recipe: Recipe) -> Widths:
     """The widths of a teacher to train."""
-    return planned_config(recipe, recipe.teacher).teacher_sample(recipe.teacher.width)
+    return planned_config(recipe, recipe.teacher).teacher_widths(recipe.teacher.width)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from torch import Tensor
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.widths import Widths
 
 if TYPE_CHECKING:
     from ganc_nni.generators.registry import GeneratorConfig
@@ -23,18 +24,13 @@ class Trained(NamedTuple):
 
     Attributes:
         path: The file that it comes from, for errors.
-        sample: Its widths by label, in order.
+        widths: Of its layers.
         weights: Its tensors under this project's keys.
     """
 
     path: Path
-    sample: Mapping[str, int]
+    widths: Widths
     weights: Mapping[str, Tensor]
-
-    @property
-    def config_str(self) -> str:
-        """The widths, joined by underscores."""
-        return "_".join(map(str, self.sample.values()))
 
 
 class KeyMap(ABC):
@@ -93,14 +89,14 @@ class KeyMap(ABC):
     def measured(self) -> Mapping[str, tuple[str, int, int]]:
         """Where each width is read: label to key, axis, and the multiple of the width that is found there."""
 
-    def sample(self) -> dict[str, int]:
-        """The widths by label.
+    def widths(self) -> Widths:
+        """The widths that its tensors have.
 
         Raises:
             InputError: A tensor is missing, or its channels are no multiple of what its layer has for each width.
         """
         places = self.measured()
-        sample = {}
+        found = {}
         for label in self.config().labels:
             key, axis, multiple = places[label]
             shape = self.shape(key)
@@ -109,8 +105,8 @@ class KeyMap(ABC):
                     f"{self.path}: {self.in_file(key)} has shape {shape}; expected axis {axis} to be a multiple "
                     f"of {multiple}"
                 )
-            sample[label] = shape[axis] // multiple
-        return sample
+            found[label] = shape[axis] // multiple
+        return Widths(found)
 
     def in_file(self, key: str) -> str:
         """What a key of ours is, or would be, called in the file."""
@@ -149,20 +145,20 @@ def gan_compression_options(config: GeneratorConfig, trained: Trained, name: str
     Raises:
         InputError: It has different widths, but full convolutions.
     """
-    widths = set(trained.sample.values())
+    widths = set(trained.widths.values())
     if len(widths) == 1:
         return f"--netG {'mobile_' * config.separable}{name} --ngf {widths.pop()}{rest}"
     if not config.separable:
         raise InputError(
-            f"{trained.path}: has full convolutions and the widths {trained.config_str}; gan-compression knows "
+            f"{trained.path}: has full convolutions and the widths {trained.widths}; gan-compression knows "
             "different widths with separable convolutions only"
         )
-    return f"--netG sub_mobile_{name} --config_str {trained.config_str}{rest}"
+    return f"--netG sub_mobile_{name} --config_str {trained.widths}{rest}"
 
 
 def not_in(project: str, config: GeneratorConfig, trained: Trained) -> InputError:
     """The error that another project has no such generator."""
     return InputError(
-        f"{trained.path}: is a {config.describe()}, of widths {trained.config_str}; {project} knows {KNOWN[project]}; "
+        f"{trained.path}: is a {config.describe()}, of widths {trained.widths}; {project} knows {KNOWN[project]}; "
         "use --to ganc"
     )

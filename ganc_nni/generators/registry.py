@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.registry import Registry
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.keymap import KeyMap, Trained, not_in
 from ganc_nni.generators.layers import Width
 from ganc_nni.recipe.generator import SECTIONS, GeneratorRecipe
@@ -115,9 +116,9 @@ class GeneratorConfig(Variants):
         """Whether it reads label maps instead of images."""
         return self.section.reads_labels
 
-    def teacher_sample(self, width: int) -> dict[str, int]:
+    def teacher_widths(self, width: int) -> Widths:
         """The widths of a teacher to train: all the same."""
-        return dict.fromkeys(self.labels, width)
+        return Widths(dict.fromkeys(self.labels, width))
 
     def fits(self, size: tuple[int, int]) -> bool:
         """Whether sides that are such multiples make an image that is large enough."""

@@ -294,7 +294,7 @@ class ResnetConfig(GeneratorConfig):
     def for_project(self, project: str, trained: Trained) -> tuple[Mapping[str, Tensor], str]:
         """See the base class."""
         if project == CYCLEGAN_AND_PIX2PIX:
-            name, widths = {6: "resnet_6blocks", 9: "resnet_9blocks"}.get(self.n_blocks), set(trained.sample.values())
+            name, widths = {6: "resnet_6blocks", 9: "resnet_9blocks"}.get(self.n_blocks), set(trained.widths.values())
             if name is None or self.separable or self.affine or len(widths) > 1:
                 raise not_in(project, self, trained)
             without_dropout = {

@@ -13,10 +13,8 @@ from numpy.random import RandomState
 
 from ganc_nni.core.errors import InputError, quoted
 from ganc_nni.core.structured import read_json
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.registry import FAMILIES, labels_of
-
-Sample = dict[str, int]
-"""One width for each label: what NNI calls a sample, and what names a sub-generator."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,24 @@ class SearchSpace:
         """An NNI choice for each label, in order."""
         return [nni.choice(label, list(widths)) for label, widths in self.choices.items()]
 
-    def smallest(self) -> Sample:
+    def smallest(self) -> Widths:
         """The narrowest width everywhere."""
-        return {label: widths[0] for label, widths in self.choices.items()}
+        return Widths({label: widths[0] for label, widths in self.choices.items()})
 
-    def largest(self) -> Sample:
+    def largest(self) -> Widths:
         """The widest width everywhere; what the supernet holds."""
-        return {label: widths[-1] for label, widths in self.choices.items()}
+        return Widths({label: widths[-1] for label, widths in self.choices.items()})
 
-    def sample(self, text: str) -> Sample:
-        """The sub-generator that a configuration string names, see :func:`parse_config_str`.
+    def parse(self, text: str) -> Widths:
+        """The sub-generator that a configuration string names, see :func:`parse_widths`.
 
         Raises:
             InputError: Not such a string, or widths that are not in the space; the message lists them by label.
         """
-        sample = parse_config_str(text, tuple(self.choices))
+        widths = parse_widths(text, tuple(self.choices))
         strange = [
             f"{label}={width} (choices: {', '.join(map(str, self.choices[label]))})"
-            for label, width in sample.items()
+            for label, width in widths.items()
             if width not in self.choices[label]
         ]
         if strange:
@@ -75,7 +73,7 @@ class SearchSpace:
                 f"configuration string {quoted(text)}: not in the search space: {'; '.join(strange)}; "
                 "take widths of the space"
             )
-        return sample
+        return widths
 
     def __len__(self) -> int:
         """Number of sub-generators."""
@@ -85,17 +83,12 @@ class SearchSpace:
         return size
 
 
-def random_sample(choices: Mapping[str, tuple[int, ...]], state: RandomState) -> Sample:
+def random_widths(choices: Mapping[str, tuple[int, ...]], state: RandomState) -> Widths:
     """Every width of every label with the same chance."""
-    return {label: widths[state.randint(len(widths))] for label, widths in choices.items()}
+    return Widths({label: widths[state.randint(len(widths))] for label, widths in choices.items()})
 
 
-def config_str(sample: Mapping[str, int]) -> str:
-    """The widths in order, joined by underscores: ``16_16_32_16_32_32_16_16``."""
-    return "_".join(str(sample[label]) for label in labels_of(sample))
-
-
-def parse_config_str(text: str, labels: tuple[str, ...]) -> Sample:
+def parse_widths(text: str, labels: tuple[str, ...]) -> Widths:
     """Widths of a configuration string in the order of ``labels``, or of an older one of the family.
 
     The six of older published results are ``down_0 down_1 down_2 blocks up_0 up_1`` of a ResNet generator: all its
@@ -118,7 +111,7 @@ def parse_config_str(text: str, labels: tuple[str, ...]) -> Sample:
     if wrong:
         raise InputError(f"configuration string {quoted(text)}: expected positive integers, got {', '.join(wrong)}")
     widths = dict(zip(names, map(int, words), strict=True))
-    return {label: widths[label if label in widths else label.rpartition("_")[0]] for label in labels}
+    return Widths({label: widths[label if label in widths else label.rpartition("_")[0]] for label in labels})
 
 
 def _is_width(word: str) -> bool:

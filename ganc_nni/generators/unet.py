@@ -318,7 +318,7 @@ class UnetConfig(GeneratorConfig):
         """See the base class."""
         if project != CYCLEGAN_AND_PIX2PIX:
             raise InputError(f"{trained.path}: {project} has no U-Net generator; use --to {CYCLEGAN_AND_PIX2PIX}")
-        name, widths = {7: "unet_128", 8: "unet_256"}.get(self.n_downs), set(trained.sample.values())
+        name, widths = {7: "unet_128", 8: "unet_256"}.get(self.n_downs), set(trained.widths.values())
         if name is None or len(widths) > 1:
             raise not_in(project, self, trained)
         options = f"--netG {name} --ngf {widths.pop()} --norm {self.norm} --no_dropout"

@@ -18,11 +18,12 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import check_shapes, load_metadata, load_weights
 from ganc_nni.core.structured import parse_json
 from ganc_nni.core.text import listed
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import Generator, GeneratorConfig
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.keymap import KeyMap
-from ganc_nni.generators.space import Sample, config_str, parse_config_str
+from ganc_nni.generators.space import parse_widths
 from ganc_nni.interop.named import WRAPPERS, generators, key_maps, read
 from ganc_nni.interop.others import like_ours, other
 from ganc_nni.interop.parametrised import plain
@@ -36,52 +37,52 @@ class GeneratorFile:
     Attributes:
         path: The file.
         config: The generator without its widths.
-        sample: Its widths by label. A supernet's are the widest that it holds.
+        widths: Its widths. A supernet's are the widest that it holds.
         weights: Its tensors under this project's keys, in the file's precision.
         origin: What the file's metadata say of it, if they do.
     """
 
     path: Path
     config: GeneratorConfig
-    sample: Sample
+    widths: Widths
     weights: dict[str, Tensor]
     origin: Architecture | None = None
 
     def network(self) -> Generator:
         """The trained network, of plain torch layers, float32, in evaluation mode."""
-        network = self.config.build(list(self.sample.values()))
+        network = self.config.build(list(self.widths.values()))
         network.load_state_dict(self.weights)
         return network.eval()
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """What it costs at ``size`` (height and width, pixels)."""
-        return count(_skeleton(self.config, self.sample), self.config.in_channels, size)
+        return count(_skeleton(self.config, self.widths), self.config.in_channels, size)
 
     @cached_property
     def weights_bytes(self) -> int:
         """Size of all tensors, bytes."""
         return sum(value.numel() * value.element_size() for value in self.weights.values())
 
-    def sub_generator(self, sample: Sample) -> GeneratorFile:
-        """The first channels of every layer: what a supernet computes when ``sample`` is active.
+    def sub_generator(self, widths: Widths) -> GeneratorFile:
+        """The first channels of every layer: what a supernet computes when ``widths`` are active.
 
         Raises:
             InputError: A width is larger than the file's.
         """
         if wide := [
-            f"{label}={sample[label]} (has {self.sample[label]})"
-            for label in sample
-            if sample[label] > self.sample[label]
+            f"{label}={widths[label]} (has {self.widths[label]})"
+            for label in widths
+            if widths[label] > self.widths[label]
         ]:
             raise InputError(
-                f"{self.path}: holds no sub-generator {config_str(sample)}: too wide are {', '.join(wide)}; "
+                f"{self.path}: holds no sub-generator {widths!s}: too wide are {', '.join(wide)}; "
                 "take narrower widths, or the supernet's file"
             )
-        if sample == self.sample:
+        if widths == self.widths:
             return self
-        shapes = {key: value.shape for key, value in _skeleton(self.config, sample).state_dict().items()}
+        shapes = {key: value.shape for key, value in _skeleton(self.config, widths).state_dict().items()}
         weights = {key: self.weights[key][tuple(slice(side) for side in shape)] for key, shape in shapes.items()}
-        return GeneratorFile(self.path, self.config, sample, weights)
+        return GeneratorFile(self.path, self.config, widths, weights)
 
     def architecture(self, size: tuple[int, int]) -> Architecture:
         """The architecture, with MACs at ``size``; the one in the file's metadata if there is one."""
@@ -90,9 +91,9 @@ class GeneratorFile:
         cost = self.cost(size)
         return Architecture(
             config=self.config,
-            space={label: (width,) for label, width in self.sample.items()},
-            sample=self.sample,
-            config_str=config_str(self.sample),
+            space={label: (width,) for label, width in self.widths.items()},
+            widths=self.widths,
+            config_str=str(self.widths),
             image_size=size,
             macs_published=cost.macs_published,
             macs_true=cost.macs_true,
@@ -115,21 +116,21 @@ def read_generator(path: Path, widths: str | None = None, **told: Any) -> Genera
         InputError: No generator, or one whose tensors do not fit together; the message names file and key.
     """
     named = _named(path, load_weights(path))
-    config, sample = named.config(), named.sample()
+    config, found = named.config(), named.widths()
     origin = _origin(path)
     known = origin.config.told() if origin is not None else {}
     config = config.completed({**known, **{key: value for key, value in told.items() if value is not None}}, str(path))
-    expected = _skeleton(config, sample).state_dict()
-    reason = f"a {config.describe()} of widths {config_str(sample)}"
+    expected = _skeleton(config, found).state_dict()
+    reason = f"a {config.describe()} of widths {found}"
     check_shapes(expected, named.weights, path, named.in_file, reason)
-    if origin is not None and (origin.config != config or origin.sample != sample):
+    if origin is not None and (origin.config != config or origin.widths != found):
         raise InputError(
             f"{path}: its metadata say {origin.config} {origin.config_str}, its tensors {config} "
-            f"{config_str(sample)}; expected the same"
+            f"{found}; expected the same"
         )
     weights = {key: named.weights[key] for key in expected}
-    file = GeneratorFile(path, config, sample, weights, origin)
-    return file if widths is None else file.sub_generator(parse_config_str(widths, tuple(sample)))
+    file = GeneratorFile(path, config, found, weights, origin)
+    return file if widths is None else file.sub_generator(parse_widths(widths, tuple(found)))
 
 
 def _named(path: Path, content: Mapping[str, Tensor]) -> KeyMap:
@@ -149,10 +150,10 @@ def _named(path: Path, content: Mapping[str, Tensor]) -> KeyMap:
     raise InputError(f"{path}: {_what_else(content)}")
 
 
-def _skeleton(config: GeneratorConfig, sample: Sample) -> Generator:
+def _skeleton(config: GeneratorConfig, widths: Widths) -> Generator:
     """The network without values."""
     with torch.device("meta"):
-        return config.build(list(sample.values()))
+        return config.build(list(widths.values()))
 
 
 def _origin(path: Path) -> Architecture | None:

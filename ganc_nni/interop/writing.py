@@ -37,6 +37,6 @@ def save_generator(file: GeneratorFile, target: Path, to: Format, size: tuple[in
     weights: Mapping[str, Tensor] = file.weights
     usage = "any --generator, or teacher.checkpoint in a recipe"
     if to != "ganc":
-        weights, usage = file.config.for_project(to, Trained(file.path, file.sample, file.weights))
+        weights, usage = file.config.for_project(to, Trained(file.path, file.widths, file.weights))
     save_weights(target, weights, {"architecture": file.architecture(size).model_dump_json()})
     return usage

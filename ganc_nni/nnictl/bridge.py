@@ -19,7 +19,7 @@ from nni.mutable import SampleValidationError
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.files import read_note
-from ganc_nni.generators.space import config_str
+from ganc_nni.core.widths import Widths
 from ganc_nni.nnictl import fingerprint
 from ganc_nni.nnictl.nni_server import Manager
 from ganc_nni.nnictl.preflight import check_experiment, check_interpreter
@@ -94,13 +94,13 @@ class TrialSearch:
     def _sub_generators(self, parameters: list[Any]) -> list[BudgetedSpace]:
         """Those that trials which NNI has started again are to score, and that have no score yet."""
         space, choices = build_space(self.run.budget), self.run.space.choices
-        samples = [each for each in parameters if isinstance(each, dict) and in_space(each, choices)]
+        restarted = [Widths(each) for each in parameters if isinstance(each, dict) and in_space(each, choices)]
         found = []
-        for sample in samples:
-            known = self.record.found(sample)
+        for widths in restarted:
+            known = self.record.found(widths)
             if known is None or known.score is None:
                 with contextlib.suppress(SampleValidationError):  # of a search with another budget
-                    found.append(space.freeze(sample))
+                    found.append(space.freeze(widths))
         return found
 
     def _resume(self) -> None:
@@ -155,7 +155,7 @@ class TrialSearch:
         """Record a score and pass it to the strategy; stages leave their results in the run folder."""
         task = self.queue.tasks.get(number)
         if task is not None and task.model is not None:
-            self._end(task, Evaluation(task.model.sample, float(value["default"]), float(value["seconds"])))
+            self._end(task, Evaluation(task.model.widths, float(value["default"]), float(value["seconds"])))
             self._update()
 
     def trial_end(self, number: int, success: bool) -> None:
@@ -168,23 +168,23 @@ class TrialSearch:
         if task is None or task.ended:
             return
         if task.model is not None:
-            self._sample_ended(task, task.model, success)
+            self._scored(task, task.model, success)
         elif success:
             self._stage_ended(task)
         else:
             self._stage_failed(task)
         self._update()
 
-    def _sample_ended(self, task: Task, model: BudgetedSpace, success: bool) -> None:
+    def _scored(self, task: Task, model: BudgetedSpace, success: bool) -> None:
         """What the journal says of a sub-generator whose trial has brought no result."""
-        found = self.record.journaled(model.sample)
+        found = self.record.journaled(model.widths)
         if found is not None and (found.score is not None or found != task.before):
             self._end(task, found)
         elif not success and (why := self._given_up()):
             raise TrainingError(why)
         elif not success and not self.queue.start_again(task):
             message = f"its trial was started {STARTS} times and ended without a score; see the logs of the trials"
-            self.record.journal.append(failure := Evaluation(model.sample, None, message=message))
+            self.record.journal.append(failure := Evaluation(model.widths, None, message=message))
             self._end(task, failure)
 
     def _stage_ended(self, task: Task) -> None:
@@ -246,7 +246,7 @@ class TrialSearch:
         if self._missing:
             return self._new_stage(self._missing[0])
         if (model := self.engine.take()) is not None:
-            return Task(dict(model.sample), model, self.record.found(model.sample))
+            return Task(dict(model.sample), model, self.record.found(model.widths))
         exported = self._stage is not None and self._stage.parameters["stage"] == "export"
         return self._new_stage("export") if self._searched and not exported and not self.finished else None
 
@@ -265,5 +265,5 @@ class TrialSearch:
         outcome = evaluation.message if evaluation.score is None else f"scores {evaluation.score:.5g}"
         best = self.record.best
         shown = "none yet" if best is None else f"{best.score:.5g}"
-        widths = config_str(evaluation.sample)
+        widths = str(evaluation.widths)
         _log.info("%d of %d sub-generators: %s %s; best %s; %s", ended, total, widths, outcome, shown, left)

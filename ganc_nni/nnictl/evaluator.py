@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.io import write_text
-from ganc_nni.generators.space import Sample
+from ganc_nni.core.widths import Widths
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.nnictl import fingerprint
 from ganc_nni.recipe import load_recipe
@@ -57,16 +57,16 @@ class Scorer:
         except (InputError, OSError):  # the run has been taken away
             return True
 
-    def answer(self, sample: Sample, begun: Callable[[float], None]) -> dict[str, Any]:
+    def answer(self, widths: Widths, begun: Callable[[float], None]) -> dict[str, Any]:
         """The final metric of a trial, or ``{"error": reason}``.
 
         Args:
-            sample: The widths.
+            widths: The widths.
             begun: Told how many seconds it may take, as soon as the weights are there.
         """
         try:
             self._wait_for_weights()
-            if (error := self._check(sample)) is not None:
+            if (error := self._check(widths)) is not None:
                 return {"error": error}
         except TrainingError as error:
             return {"error": str(error)}
@@ -74,10 +74,10 @@ class Scorer:
             # A machine that cannot work would fail one trial after another faster than the others succeed.
             write_text(self.run.folder / "error.txt", f"{error}\n")
             return {"error": str(error)}
-        evaluation = self._known.get(Evaluation(sample, None).widths)
+        evaluation = self._known.get(widths)
         if evaluation is None:
             begun(self.run.recipe.search.timeout)
-            evaluation = dataclasses.replace(self._evaluate(sample), search=search_name(self.run))
+            evaluation = dataclasses.replace(self._evaluate(widths), search=search_name(self.run))
             try:
                 self.journal.append(evaluation)
             except (OSError, TrainingError) as error:  # the disk is full
@@ -85,7 +85,7 @@ class Scorer:
         if evaluation.score is None:
             return {"error": evaluation.message}
         self._known[evaluation.widths] = evaluation
-        figures = self.run.budget.figures(sample)
+        figures = self.run.budget.figures(widths)
         answer = {
             "default": evaluation.score,
             "macs": figures[f"macs_{self.run.recipe.search.convention}"],
@@ -107,24 +107,24 @@ class Scorer:
             self._weights = self.pipeline.record(self.pipeline.before_search)
             self._known = {widths: each for widths, each in self.journal.read().items() if each.score is not None}
 
-    def _check(self, sample: Sample) -> str | None:
-        """What is wrong with a sample."""
+    def _check(self, widths: Widths) -> str | None:
+        """What is wrong with a widths."""
         choices = self.run.space.choices
-        if sample.keys() != choices.keys():
-            return f"evaluator: expected the labels {', '.join(choices)}; got {', '.join(sample)}"
-        strange = [f"{label}={width}" for label, width in sample.items() if width not in choices[label]]
+        if widths.keys() != choices.keys():
+            return f"evaluator: expected the labels {', '.join(choices)}; got {', '.join(widths)}"
+        strange = [f"{label}={width}" for label, width in widths.items() if width not in choices[label]]
         return f"evaluator: not in the search space: {', '.join(strange)}" if strange else None
 
-    def _evaluate(self, sample: Sample) -> Evaluation:
+    def _evaluate(self, widths: Widths) -> Evaluation:
         """The outcome, good or bad."""
         try:
             if self._tools is None:
                 run = self.run
                 self._tools = candidates_of(run), run.evaluator("search"), run.calibration()
-            return evaluate(self._tools[0], self._tools[1], sample, self._tools[2], self.run.recipe.search.precision)
+            return evaluate(self._tools[0], self._tools[1], widths, self._tools[2], self.run.recipe.search.precision)
         except InputError as error:
-            return Evaluation(sample, None, message=str(error))
+            return Evaluation(widths, None, message=str(error))
         except Exception as error:  # memory, or a device, which may not work again in this process
             traceback.print_exc()
             self.broken = f"{type(error).__name__}: {error}".splitlines()[0]
-            return Evaluation(sample, None, message=self.broken)
+            return Evaluation(widths, None, message=self.broken)

@@ -25,6 +25,7 @@ from ganc_nni.core.errors import InputError, TrainingError, cannot_write
 from ganc_nni.core.files import open_regular
 from ganc_nni.core.lock import Lock
 from ganc_nni.core.structured import parse_json
+from ganc_nni.core.widths import Widths
 
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "env", "nice", "time", "timeout", "taskset", "numactl"}
 """What may stand between a trial and the process that has started it; these end with the trial."""
@@ -49,7 +50,7 @@ class _Died(Exception):
         self.blamed = blamed
 
 
-def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
+def ask(recipe: Path, widths: Widths) -> dict[str, Any]:
     """The final metric of one sub-generator: ``default`` (its score), ``macs``, ``params``, ``seconds`` (of scoring).
 
     Waits for the supernet, and until the evaluator has done what it was asked before, as long as that takes. An
@@ -57,7 +58,7 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
 
     Args:
         recipe: Path of the recipe.
-        sample: The widths by label.
+        widths: Of the sub-generator.
 
     Raises:
         InputError: The folder of the sockets cannot be used.
@@ -66,7 +67,7 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
     server, deaths = owner(), 0
     while deaths < 2:
         try:
-            answer = _exchange(recipe, server.pid, sample)
+            answer = _exchange(recipe, server.pid, widths)
         except _Died as death:
             if not is_alive(server):  # an evaluator that this trial started now would have nobody to end it
                 raise TrainingError(
@@ -77,11 +78,11 @@ def ask(recipe: Path, sample: dict[str, int]) -> dict[str, Any]:
         if "error" in answer:
             raise TrainingError(answer["error"])
         return answer
-    raise _failed(recipe, sample, f"the evaluator died twice: {_last_words(recipe)}")
+    raise _failed(recipe, widths, f"the evaluator died twice: {_last_words(recipe)}")
 
 
-def _exchange(recipe: Path, owner: int, sample: dict[str, int]) -> dict[str, Any]:
-    """The evaluator's answer; it first says who it is, and when it begins with this sample, how long that may take."""
+def _exchange(recipe: Path, owner: int, widths: Widths) -> dict[str, Any]:
+    """The evaluator's answer; it first says who it is, and when it begins with this one, how long that may take."""
     evaluator, timeout = 0, None
     with (
         _connect(recipe, owner) as connection,
@@ -89,7 +90,7 @@ def _exchange(recipe: Path, owner: int, sample: dict[str, int]) -> dict[str, Any
         contextlib.suppress(ConnectionError),
     ):
         try:
-            connection.sendall(json.dumps({"sample": sample}).encode() + b"\n")
+            connection.sendall(json.dumps({"sample": dict(widths)}).encode() + b"\n")
             for line in lines:
                 if not line.endswith("\n"):
                     break  # cut short
@@ -104,7 +105,7 @@ def _exchange(recipe: Path, owner: int, sample: dict[str, int]) -> dict[str, Any
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(evaluator, signal.SIGKILL)  # it hangs; the next trial starts another
-            raise _failed(recipe, sample, f"no score after {timeout:g} s (search.timeout)") from None
+            raise _failed(recipe, widths, f"no score after {timeout:g} s (search.timeout)") from None
     raise _Died(blamed=not evaluator or timeout is not None)
 
 
@@ -233,11 +234,11 @@ def _search_folder(recipe: Path) -> Path:
     return run_folder(recipe_name(recipe)) / "search"
 
 
-def _failed(recipe: Path, sample: dict[str, int], message: str) -> TrainingError:
+def _failed(recipe: Path, widths: Widths, message: str) -> TrainingError:
     """The error to raise, after it was journalled as this sub-generator's."""
     from ganc_nni.search.journal import Evaluation, Journal
 
-    Journal(_search_folder(recipe) / "journal").append(Evaluation(sample, None, message=message))
+    Journal(_search_folder(recipe) / "journal").append(Evaluation(widths, None, message=message))
     return TrainingError(message)
 
 

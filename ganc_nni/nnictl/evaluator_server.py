@@ -27,6 +27,7 @@ import psutil
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.structured import parse_json
+from ganc_nni.core.widths import Widths
 from ganc_nni.nnictl.evaluator_client import STARTED, doorway, is_alive
 
 if TYPE_CHECKING:
@@ -122,22 +123,22 @@ class Handler(StreamRequestHandler):
             if not (line := self.rfile.readline(_LONGEST_REQUEST)):
                 return
             try:
-                sample = _sample(line)
+                widths = _widths(line)
             except InputError as error:
                 self._say({"error": str(error)})
                 return
-            self._say(self.server.worker.submit(self._score, sample).result())
+            self._say(self.server.worker.submit(self._score, widths).result())
             if self.server.scorer.broken is not None:
                 self.server.lifetime.end(self.server.scorer.broken, code=1)
 
-    def _score(self, sample: dict[str, int]) -> dict[str, Any]:
+    def _score(self, widths: Widths) -> dict[str, Any]:
         """In the scoring thread, when it is this request's turn."""
         if self._is_gone() or self.server.scorer.broken is not None:
             raise ConnectionError  # no answer; a trial that lives asks the next evaluator
-        return self.server.scorer.answer(sample, lambda seconds: self._say({"seconds_left": seconds}))
+        return self.server.scorer.answer(widths, lambda seconds: self._say({"seconds_left": seconds}))
 
     def _is_gone(self) -> bool:
-        """Whether the trial has ended meanwhile; its sample will be asked for again, if anybody wants it."""
+        """Whether the trial has ended meanwhile; its widths will be asked for again, if anybody wants it."""
         readable, _, _ = select.select([self.connection], [], [], 0)
         return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
 
@@ -145,8 +146,8 @@ class Handler(StreamRequestHandler):
         self.wfile.write(json.dumps(what).encode() + b"\n")
 
 
-def _sample(line: bytes) -> dict[str, int]:
-    """The sample of a request.
+def _widths(line: bytes) -> Widths:
+    """The widths of a request.
 
     Raises:
         InputError: It is none.
@@ -158,7 +159,7 @@ def _sample(line: bytes) -> dict[str, int]:
     except (ValueError, TypeError, KeyError, AttributeError):
         expected = '{"sample": {"down_0": 16, ...}}'
         raise InputError(f"evaluator: expected a line {expected}, got {line[:80]!r}") from None
-    return sample
+    return Widths(sample)
 
 
 def main(recipe: Path, address: Path, owner: int, listener: socket.socket) -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ganc_nni.core.errors import InputError, TrainingError, one_line
 from ganc_nni.core.structured import read_yaml
+from ganc_nni.core.widths import Widths
 from ganc_nni.nnictl.evaluator_client import ask
 from ganc_nni.nnictl.trial_channel import Record, own_record, report_final
 
@@ -23,7 +24,7 @@ def main(experiment_file: Path) -> None:
     if "stage" in parameters:
         make_stage(recipe, parameters["stage"], record)
     else:
-        report_final(record, ask(recipe, parameters))
+        report_final(record, ask(recipe, Widths(parameters)))
 
 
 def recipe_of(experiment_file: Path) -> Path:

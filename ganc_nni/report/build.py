@@ -154,7 +154,7 @@ def _scatter(report: RunReport) -> Chart | None:
     provenance = report.provenance
     convention = provenance.convention if provenance else "published"
     budget = provenance.limits.get(f"macs_{convention}") if provenance else None
-    best = report.architecture.config_str if report.architecture else None
+    best = report.architecture.widths if report.architecture else None
     return scatter(report.trials, best, report.metric, report.higher_is_better, convention, budget)
 
 
@@ -162,7 +162,7 @@ def _front(report: RunReport) -> list[tuple[str, str, str]]:
     """Widths, MACs and score of the front; evenly thinned out if it is long."""
     front = report.trials.front if report.trials else []
     step = max(1, math.ceil(len(front) / _FRONT_ROWS))
-    return [(each.name.replace("_", " "), f"{each.macs:,}", f"{each.score:.4g}") for each in front[::-1][::step]]
+    return [(str(each.widths).replace("_", " "), f"{each.macs:,}", f"{each.score:.4g}") for each in front[::-1][::step]]
 
 
 def _other_limits(report: RunReport) -> str:
@@ -180,7 +180,7 @@ def _bars(report: RunReport) -> list[Bar]:
         return []
     teacher = report.teacher_widths
     largest = max(
-        *teacher.values(), *architecture.sample.values(), *(max(each) for each in architecture.space.values())
+        *teacher.values(), *architecture.widths.values(), *(max(each) for each in architecture.space.values())
     )
 
     def part(width: int) -> float:
@@ -190,10 +190,10 @@ def _bars(report: RunReport) -> list[Bar]:
         Bar(
             label,
             teacher.get(label),
-            architecture.sample[label],
+            architecture.widths[label],
             choices,
             part(teacher.get(label, 0)),
-            part(architecture.sample[label]),
+            part(architecture.widths[label]),
             [part(each) for each in choices],
         )
         for label, choices in architecture.space.items()

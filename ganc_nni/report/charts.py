@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.report.curves import Curve
 from ganc_nni.report.trials import Trials
 from ganc_nni.search.pareto import Point, range_that_matters
@@ -107,7 +108,7 @@ def _dots(points: Iterable[tuple[int, int]]) -> str:
 
 
 def scatter(
-    trials: Trials, best: str | None, metric: str, higher_is_better: bool, convention: str, budget: float | None
+    trials: Trials, best: Widths | None, metric: str, higher_is_better: bool, convention: str, budget: float | None
 ) -> Chart:
     """Score against MACs: all sub-generators, the front, the budget, the chosen one. There must be a scored one.
 
@@ -125,21 +126,21 @@ def scatter(
     y = Axis(shown or [each.score for each in points], upwards=True, room=0 if shown else 0.08)
     eng, direction = EngFormatter(sep="", places=1), "higher" if higher_is_better else "lower"
     outside = [each for each in points if shown is not None and not shown[0] <= each.score <= shown[1]]
-    hidden = {each.name for each in outside}
+    hidden = {each.widths for each in outside}
 
     def at(point: Point) -> tuple[int, int]:
         return x.place(point.macs), y.place(point.score)
 
     def title(point: Point) -> str:
-        return f"{point.name}: {metric} {point.score:.4g}, {eng(point.macs)} MACs"
+        return f"{point.widths}: {metric} {point.score:.4g}, {eng(point.macs)} MACs"
 
     many = " many" if len(points) > 500 else ""
-    marks = [Mark(f"dots trial{many}", _dots(at(each) for each in points if each.name not in hidden))]
+    marks = [Mark(f"dots trial{many}", _dots(at(each) for each in points if each.widths not in hidden))]
     legend = [("trial", f"{len(points):,} sub-generators" + (f", {len(outside):,} worse ones outside" * bool(outside)))]
     marks.append(Mark("front", _steps([at(each) for each in front])))
     marks += [Mark("dots front-dot", _dots([at(each)]), title(each)) for each in front if len(front) <= 200]
     legend.append(("front", f"front: {len(front):,} that none beats in both"))
-    chosen = next((each for each in points if each.name == best), None)
+    chosen = next((each for each in points if each.widths == best), None)
     if chosen is not None:
         marks.append(Mark("dots chosen", _dots([at(chosen)]), title(chosen)))
         legend.append(("chosen", f"chosen: {chosen.score:.4g}"))

@@ -287,4 +287,4 @@ def _teacher_widths(folder: Path, last: Provenance | None) -> Mapping[str, int]:
     if last is not None:
         return last.teacher_widths
     weights = folder / "teacher" / "teacher.safetensors"
-    return read_generator(weights).sample if weights.is_file() else {}
+    return read_generator(weights).widths if weights.is_file() else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.files import read_limited
 from ganc_nni.core.structured import LARGEST_TABLE
+from ganc_nni.core.widths import Widths
 from ganc_nni.search.pareto import Front, Point
 
 
@@ -52,11 +54,13 @@ def read_trials(path: Path, convention: str, higher_is_better: bool) -> Trials |
     macs = f"macs_{convention}"
     if rows and (missing := sorted({"config_str", "score", "seconds", "message", macs} - set(rows[0]))):
         raise InputError(f"{path}: has no column {missing[0]}; expected the table of a search; remove it")
+    labels = list(rows[0])[list(rows[0]).index("config_str") + 1 :] if rows else []
+    labels = [*itertools.takewhile(lambda column: not column.startswith("macs_"), labels)]
     points, front, failures, seconds = [], Front(higher_is_better), Counter[str](), 0.0
     for row in rows:
         try:
             score = float(row["score"]) if row["score"] else math.nan
-            point = Point(int(row[macs]), score, row["config_str"])
+            point = Point(int(row[macs]), score, Widths({label: int(row[label]) for label in labels}))
             seconds += float(row["seconds"])
         except (TypeError, ValueError):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from nni.mutable import MutableDict, SampleValidationError
 from nni.mutable.mutable import LabeledMutable, Mutable
@@ -12,8 +12,9 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.space.metrics import Metrics
 from numpy.random import RandomState
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.budget import Budget
-from ganc_nni.generators.space import Sample, SearchSpace, random_sample
+from ganc_nni.generators.space import SearchSpace, random_widths
 
 DRAWS = 100
 """Uniform draws before a sample is grown from one that is known to be affordable."""
@@ -28,11 +29,16 @@ class BudgetedSpace(ExecutableModelSpace):
         space: The choices.
         affordable: Whether a sub-generator is within the budget.
         start: One that is; left out: the narrowest.
+
+    Attributes:
+        widths: Of a frozen one.
+        sample: The same as NNI wants it.
     """
 
-    sample: Sample
+    sample: dict[str, int]
+    widths: Widths
 
-    def __init__(self, space: SearchSpace, affordable: Callable[[Sample], bool], start: Sample | None = None) -> None:
+    def __init__(self, space: SearchSpace, affordable: Callable[[Widths], bool], start: Widths | None = None) -> None:
         super().__init__()
         self.space = space
         self.affordable = affordable
@@ -41,7 +47,7 @@ class BudgetedSpace(ExecutableModelSpace):
         self._tight = False
         self.choices = MutableDict({mutable.label: mutable for mutable in space.mutables()})
 
-    def freeze(self, sample: Sample) -> BudgetedSpace:
+    def freeze(self, sample: Mapping[str, int]) -> BudgetedSpace:
         """One sub-generator.
 
         Raises:
@@ -49,49 +55,58 @@ class BudgetedSpace(ExecutableModelSpace):
         """
         self.validate(sample)
         model = copy.copy(self)  # the choices are shared: a search of 50,000 keeps all its models
-        model.sample, model.status, model.metrics = dict(sample), ModelStatus.Frozen, Metrics()
+        model.widths = self._named(sample)
+        model.sample, model.status, model.metrics = dict(model.widths), ModelStatus.Frozen, Metrics()
         return model
 
-    def check_contains(self, sample: Sample) -> SampleValidationError | None:
+    def check_contains(self, sample: Mapping[str, int]) -> SampleValidationError | None:
         """None if the sample is in the space and within the budget."""
-        if (error := self.choices.check_contains(sample)) is not None:
+        if (error := self.choices.check_contains(dict(sample))) is not None:
             return error
-        return None if self.affordable(sample) else SampleValidationError("over budget")
+        return None if self.affordable(self._named(sample)) else SampleValidationError("over budget")
+
+    def _named(self, sample: Mapping[str, int]) -> Widths:
+        return Widths({label: sample[label] for label in self.space.choices})
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
         """The channel choices."""
         yield from self.choices.leaf_mutables(is_leaf)
 
-    def random(self, memo: Sample | None = None, random_state: RandomState | None = None) -> BudgetedSpace:
+    def random(self, memo: dict[str, int] | None = None, random_state: RandomState | None = None) -> BudgetedSpace:
         """A random affordable sub-generator, which ``memo`` receives too.
 
         Uniform over all affordable ones where a few draws find one. Under a tight budget it grows from :attr:`start`
         instead: in random order each layer gets a random width of those that the budget still allows.
         """
         state = RandomState() if random_state is None else random_state
-        sample = {} if memo is None else memo
-        for _ in range(0 if self._tight else DRAWS):
-            sample.update(random_sample(self.space.choices, state))
-            if self.affordable(sample):
-                return self.freeze(sample)
-        self._tight = True
-        sample.update(self.start)
-        for label in state.permutation(list(sample)):
-            widths = [width for width in self.space.choices[label] if self.affordable({**sample, label: width})]
-            if widths:
-                sample[label] = widths[state.randint(len(widths))]
-        return self.freeze(sample)
+        widths = self._drawn(state)
+        if memo is not None:
+            memo.update(widths)
+        return self.freeze(widths)
 
-    def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[BudgetedSpace]:
+    def _drawn(self, state: RandomState) -> Widths:
+        for _ in range(0 if self._tight else DRAWS):
+            if self.affordable(widths := random_widths(self.space.choices, state)):
+                return widths
+        self._tight = True
+        grown = self.start
+        for label in state.permutation(list(grown)):
+            wider = [Widths({**grown, label: width}) for width in self.space.choices[label]]
+            if affordable := [widths for widths in wider if self.affordable(widths)]:
+                grown = affordable[state.randint(len(affordable))]
+        return grown
+
+    def grid(self, memo: dict[str, int] | None = None, granularity: int | None = None) -> Iterator[BudgetedSpace]:
         """All affordable sub-generators one by one, which ``memo`` receives too.
 
         Narrow ones first, the last label turns fastest.
         """
-        sample = {} if memo is None else memo
-        for widths in itertools.product(*self.space.choices.values()):
-            sample.update(zip(self.space.choices, widths, strict=True))
-            if self.affordable(sample):
-                yield self.freeze(sample)
+        for each in itertools.product(*self.space.choices.values()):
+            widths = Widths(dict(zip(self.space.choices, each, strict=True)))
+            if memo is not None:
+                memo.update(widths)
+            if self.affordable(widths):
+                yield self.freeze(widths)
 
 
 def build_space(budget: Budget) -> BudgetedSpace:

@@ -10,13 +10,8 @@ from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus
 
-from ganc_nni.generators.space import Sample
+from ganc_nni.core.widths import Widths
 from ganc_nni.search.affordable_space import BudgetedSpace
-from ganc_nni.search.journal import Evaluation, Widths
-
-
-def _key(sample: Sample) -> Widths:
-    return Evaluation(sample, None).widths
 
 
 class ScoringEngine(ExecutionEngine):
@@ -34,24 +29,24 @@ class ScoringEngine(ExecutionEngine):
     def __init__(
         self,
         evaluations: int,
-        known: Callable[[Sample], float | None],
+        known: Callable[[Widths], float | None],
         higher_is_better: bool = False,
-        earlier: Iterable[Sample] = (),
+        earlier: Iterable[Widths] = (),
     ) -> None:
         super().__init__()
         self.evaluations = evaluations
         self.known = known
         self.sign = 1 if higher_is_better else -1
         self.models: list[BudgetedSpace] = []
-        self._counted = {_key(sample) for sample in earlier}
+        self._counted = set(earlier)
 
     def submit_models(self, *models: BudgetedSpace) -> None:
         """Have sub-generators scored."""
         for model in models:
             model.status = ModelStatus.Training
             self.models.append(model)
-            self._counted.add(_key(model.sample))
-            score = self.known(model.sample)
+            self._counted.add(model.widths)
+            score = self.known(model.widths)
             if score is None:
                 self.start(model)
             else:
@@ -108,17 +103,17 @@ class InProcessEngine(ScoringEngine):
     def __init__(
         self,
         evaluations: int,
-        known: Callable[[Sample], float | None],
-        score: Callable[[Sample], float | None],
+        known: Callable[[Widths], float | None],
+        score: Callable[[Widths], float | None],
         higher_is_better: bool = False,
-        earlier: Iterable[Sample] = (),
+        earlier: Iterable[Widths] = (),
     ) -> None:
         super().__init__(evaluations, known, higher_is_better, earlier)
         self.score = score
 
     def start(self, model: BudgetedSpace) -> None:
         """Score it now."""
-        self.finish(model, self.score(model.sample))
+        self.finish(model, self.score(model.widths))
 
 
 class TrialEngine(ScoringEngine):
@@ -137,10 +132,10 @@ class TrialEngine(ScoringEngine):
     def __init__(
         self,
         evaluations: int,
-        known: Callable[[Sample], float | None],
+        known: Callable[[Widths], float | None],
         higher_is_better: bool = False,
         on_change: Callable[[], object] = lambda: None,
-        earlier: Iterable[Sample] = (),
+        earlier: Iterable[Widths] = (),
     ) -> None:
         super().__init__(evaluations, known, higher_is_better, earlier)
         self.changed = threading.Condition()
@@ -162,7 +157,7 @@ class TrialEngine(ScoringEngine):
         """Have sub-generators scored that trials of an earlier session were at work on; no strategy waits for them."""
         with self.changed:
             for model in models:
-                self._counted.add(_key(model.sample))
+                self._counted.add(model.widths)
                 self._resumed.add(id(model))
                 self.start(model)
 

@@ -10,16 +10,15 @@ import logging
 import math
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ganc_nni.core.errors import cannot_write
 from ganc_nni.core.files import append_whole
 from ganc_nni.core.structured import parse_json
+from ganc_nni.core.widths import Widths
 
 _log = logging.getLogger(__name__)
-
-Widths = tuple[tuple[str, int], ...]
 
 LONGEST_LINE = 64 << 10
 """Bytes. A line has less than a thousandth of that, and a message of a few thousand at the most."""
@@ -32,26 +31,26 @@ class Evaluation:
     """One scored sub-generator.
 
     Attributes:
-        sample: Its widths.
+        widths: Its name; ``sample`` in files.
         score: What the metric said; None if it failed.
         seconds: How long the scoring took.
         message: Why it failed.
         search: Which search it was scored for, see :attr:`ganc_nni.search.record.SearchRecord.name`; empty: not known.
     """
 
-    sample: dict[str, int]
+    widths: Widths
     score: float | None
     seconds: float = 0.0
     message: str = ""
     search: str = ""
 
-    @property
-    def widths(self) -> Widths:
-        """The sample as a key, the same in any order of labels."""
-        return tuple(sorted(self.sample.items()))
+    def content(self) -> dict[str, object]:
+        """As a line of a journal holds it."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"sample": dict(content.pop("widths")), **content}
 
 
-_FIELDS = {field.name for field in fields(Evaluation)}
+_KEYS = {"sample", *(field.name for field in fields(Evaluation) if field.name != "widths")}
 
 
 def parse_evaluation(line: bytes, choices: Mapping[str, Sequence[int]] | None = None) -> Evaluation:
@@ -73,14 +72,17 @@ def checked(content: object, choices: Mapping[str, Sequence[int]] | None = None)
     Raises:
         ValueError: It is none.
     """
-    if not isinstance(content, dict) or not {"sample", "score"} <= content.keys() <= _FIELDS:
+    if not isinstance(content, dict) or not {"sample", "score"} <= content.keys() <= _KEYS:
         raise ValueError("expected an evaluation with a sample and a score")
-    evaluation = Evaluation(**content)
-    sample, score, seconds = evaluation.sample, evaluation.score, evaluation.seconds
+    sample, others = content["sample"], {key: value for key, value in content.items() if key != "sample"}
     if not isinstance(sample, dict) or not sample or not all(type(width) is int for width in sample.values()):
         raise ValueError("sample: expected a whole number for each label")
     if choices is not None and not in_space(sample, choices):
         raise ValueError("sample: is not in the search space")
+    evaluation = Evaluation(
+        Widths(sample if choices is None else {label: sample[label] for label in choices}), **others
+    )
+    score, seconds = evaluation.score, evaluation.seconds
     if not (score is None or (_is_number(score) and math.isfinite(score))):
         raise ValueError("score: expected a number or null")
     if not _is_number(seconds) or not 0 <= seconds <= _LONGEST_SECONDS:
@@ -125,7 +127,7 @@ class Journal:
             TrainingError: The disk is full, the folder read-only, or the like; earlier evaluations are still there.
         """
         # A new line first: what a crash has cut short must not take the next evaluation with it.
-        line = f"\n{json.dumps(asdict(evaluation))}\n".encode()
+        line = f"\n{json.dumps(evaluation.content())}\n".encode()
         path = self.folder / f"{socket.gethostname()}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

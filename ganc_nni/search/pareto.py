@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganc_nni.core.io import write_atomically
+from ganc_nni.core.widths import Widths
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,12 @@ class Point:
     Attributes:
         macs: Multiply-accumulates per image.
         score: What the metric said.
-        name: Its configuration string.
+        widths: Its name.
     """
 
     macs: int
     score: float
-    name: str
+    widths: Widths
 
 
 class Front:
@@ -72,7 +73,7 @@ class Caption:
     budget: float | None
 
 
-def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str | None, caption: Caption) -> None:
+def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: Widths | None, caption: Caption) -> None:
     """Write an image: all points, the front as a line, the budget, the best of this search marked.
 
     Raises:
@@ -112,7 +113,7 @@ def draw(path: Path, points: Sequence[Point], front: Sequence[Point], best: str 
         markersize=4,
         label=f"front ({len(front)})",
     )
-    for each in [each for each in points if each.name == best]:
+    for each in [each for each in points if each.widths == best]:
         axes.plot(
             [each.macs],
             [each.score],

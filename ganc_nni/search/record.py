@@ -22,9 +22,9 @@ from ganc_nni.core.errors import TrainingError, cannot_write
 from ganc_nni.core.files import append_whole, read_limited
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import LARGEST_TABLE
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.budget import Figure
 from ganc_nni.generators.architecture import Architecture
-from ganc_nni.generators.space import Sample, config_str
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.recipe.fields import Influence, keys_of
 from ganc_nni.run import Run
@@ -94,8 +94,8 @@ class SearchRecord:
         self.name = search_name(run)
         self.columns = ("trial", "config_str", *run.space.choices, *run.budget.names, "score", "seconds", "message")
         self._lock = threading.Lock()
-        self._rows: dict[str, Row] = {}
-        self._own: dict[str, Evaluation] = {}
+        self._rows: dict[Widths, Row] = {}
+        self._own: dict[Widths, Evaluation] = {}
         self._best: Evaluation | None = None
         self._front = Front(run.metric.higher_is_better)
         self._failures = 0
@@ -109,11 +109,11 @@ class SearchRecord:
             if (found := self._from_row(row)) is not None:
                 self._take(found)
         for evaluation in self.journal.read().values():
-            known = self._rows.get(config_str(self._ordered(evaluation.sample)))
+            known = self._rows.get(evaluation.widths)
             if known is None or known.evaluation.score is None or evaluation.score is not None:
                 self._take(evaluation)
             is_own = evaluation.search == self.name and evaluation.score is not None
-            if is_own and self.run.budget.affordable(evaluation.sample):
+            if is_own and self.run.budget.affordable(evaluation.widths):
                 self._make_own(evaluation)
         if (self._rows or text) and (table := self._table()) != text:
             write_text(self.path, table)
@@ -125,27 +125,27 @@ class SearchRecord:
         """All of this supernet, those of earlier searches too, in the order of the file."""
         return [row.evaluation for row in self._rows.values()]
 
-    def found(self, sample: Sample) -> Evaluation | None:
+    def found(self, widths: Widths) -> Evaluation | None:
         """What is recorded of a sub-generator."""
-        row = self._rows.get(config_str(sample))
+        row = self._rows.get(widths)
         return None if row is None else row.evaluation
 
-    def journaled(self, sample: Sample) -> Evaluation | None:
+    def journaled(self, widths: Widths) -> Evaluation | None:
         """What the journal says of a sub-generator now."""
-        return self.journal.read().get(Evaluation(sample, None).widths)
+        return self.journal.read().get(widths)
 
-    def known(self, sample: Sample) -> float | None:
+    def known(self, widths: Widths) -> float | None:
         """The score of a sub-generator that was scored before; from now on it belongs to this search too."""
-        evaluation = self.found(sample)
+        evaluation = self.found(widths)
         if evaluation is None or evaluation.score is None:
             return None
         self._make_own(evaluation)
         return evaluation.score
 
     @property
-    def own(self) -> list[Sample]:
+    def own(self) -> list[Widths]:
         """The sub-generators of this search that have a score, those of its earlier sessions too."""
-        return [each.sample for each in self._own.values() if each.score is not None]
+        return [each.widths for each in self._own.values() if each.score is not None]
 
     @property
     def best(self) -> Evaluation | None:
@@ -159,7 +159,7 @@ class SearchRecord:
             TrainingError: Too many have failed one after another, or a file cannot be written.
         """
         with self._lock:
-            again = config_str(evaluation.sample) in self._rows
+            again = evaluation.widths in self._rows
             row, on_front = self._take(evaluation)
             self._make_own(evaluation)
             if again or not self.path.is_file():
@@ -175,7 +175,7 @@ class SearchRecord:
         if self._failures > (limit := self.run.recipe.search.max_failures):
             raise TrainingError(
                 f"{self._failures} sub-generators failed one after another (search.max_failures: {limit}); the last, "
-                f"{config_str(evaluation.sample)}: {evaluation.message}"
+                f"{evaluation.widths}: {evaluation.message}"
             )
 
     def publish(self) -> None:
@@ -191,7 +191,7 @@ class SearchRecord:
             metric, budget = self.run.metric, search.limits.get(f"macs_{search.convention}")
             scored = f"{self.run.recipe.name}: {len(points):,} of {len(self._rows):,} sub-generators have a score"
             caption = Caption(scored, self.metric_name, search.convention, metric.higher_is_better, budget)
-            best = None if self._best is None else config_str(self._best.sample)
+            best = None if self._best is None else self._best.widths
             draw(self.folder / "pareto.png", points, self._front.points, best, caption)
         now = time.monotonic()
         self._draw_at = now + max(REDRAW_SECONDS, 50 * (now - start))
@@ -199,12 +199,12 @@ class SearchRecord:
     def architecture(self, evaluation: Evaluation) -> Architecture:
         """The architecture of a scored sub-generator."""
         run, score = self.run, evaluation.score
-        figures = run.budget.figures(evaluation.sample)
+        figures = run.budget.figures(evaluation.widths)
         return Architecture(
             config=run.student_config,
             space=run.space.choices,
-            sample=evaluation.sample,
-            config_str=config_str(evaluation.sample),
+            widths=evaluation.widths,
+            config_str=str(evaluation.widths),
             image_size=run.recipe.data.image_size,
             macs_published=int(figures["macs_published"]),
             macs_true=int(figures["macs_true"]),
@@ -222,21 +222,18 @@ class SearchRecord:
             },
         )
 
-    def _ordered(self, sample: Sample) -> Sample:
-        return {label: sample[label] for label in self.run.space.choices}
-
     def _take(self, evaluation: Evaluation) -> tuple[Row, bool]:
         """Its row, and whether it is on the front."""
-        widths = config_str(sample := self._ordered(evaluation.sample))
+        widths = evaluation.widths
         known = self._rows.get(widths)
         number = len(self._rows) if known is None else known.number
-        row = Row(number, dataclasses.replace(evaluation, sample=sample), self.run.budget.figures(sample))
+        row = Row(number, evaluation, self.run.budget.figures(widths))
         self._rows[widths] = row
         point = self._point(row)
         return row, point is not None and self._front.add(point)
 
     def _make_own(self, evaluation: Evaluation) -> None:
-        self._own[config_str(evaluation.sample)] = evaluation
+        self._own[evaluation.widths] = evaluation
         sign = -1 if self.run.metric.higher_is_better else 1
         best, score = self._best, evaluation.score
         if score is not None and (best is None or best.score is None or sign * score < sign * best.score):
@@ -244,7 +241,7 @@ class SearchRecord:
 
     def _point(self, row: Row) -> Point | None:
         score, macs = row.evaluation.score, row.figures[f"macs_{self.run.recipe.search.convention}"]
-        return None if score is None else Point(int(macs), score, config_str(row.evaluation.sample))
+        return None if score is None else Point(int(macs), score, row.evaluation.widths)
 
     def _from_row(self, row: dict[str, str]) -> Evaluation | None:
         """What a line of the table holds; None if it was cut short or is no evaluation of this space."""
@@ -270,8 +267,8 @@ class SearchRecord:
         for row in rows:
             each = row.evaluation
             outcome = {"score": each.score, "seconds": round(each.seconds, 3), "message": each.message}
-            name = {"trial": row.number, "config_str": config_str(each.sample)}
-            writer.writerow({**name, **each.sample, **row.figures, **outcome})
+            name = {"trial": row.number, "config_str": str(each.widths)}
+            writer.writerow({**name, **each.widths, **row.figures, **outcome})
         return out.getvalue()
 
     def _append(self, row: Row) -> None:
@@ -281,5 +278,5 @@ class SearchRecord:
             raise cannot_write(self.path, error) from None
 
     def _write_front(self) -> None:
-        rows = [self._rows[point.name] for point in self._front.points]
+        rows = [self._rows[point.widths] for point in self._front.points]
         write_text(self.folder / "pareto.csv", self._csv(rows, header=True))

@@ -42,7 +42,7 @@ def check(run: Run) -> None:
             _ = run.segmenter
     _ = run.teacher_file
     _ = run.teacher_discriminator_file
-    _ = run.pretrained_sample
+    _ = run.pretrained_widths
     check_inheritance(run)
     if recipe.teacher.lambda_recon > 0:
         build_reconstruction(recipe.teacher.recon_loss, recipe.teacher.perceptual_weights)

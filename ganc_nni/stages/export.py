@@ -66,7 +66,7 @@ def export(run: Run, report: Report | None = None) -> dict[str, float]:
         if "remark" in each:
             steps.remarks[name] = each["remark"]
 
-    costs = {"teacher": run.teacher_cost, "compressed": run.student_cost.at(architecture.sample)}
+    costs = {"teacher": run.teacher_cost, "compressed": run.student_cost.at(architecture.widths)}
     size = (1, run.recipe.data.in_channels, *run.recipe.data.image_size)
 
     def timed(network: nn.Module) -> float:

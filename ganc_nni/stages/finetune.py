@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 def extract(run: Run, architecture: Architecture) -> Generator:
     """The chosen sub-generator, sliced out of the supernet into a network of plain torch layers."""
     network = architecture.network()
-    network.load_state_dict(run.load_supernet().freeze(architecture.sample).state_dict())
+    network.load_state_dict(run.load_supernet().freeze(dict(architecture.widths)).state_dict())
     return network.to(run.device)
 
 
@@ -119,7 +119,7 @@ def _starts(run: Run, architecture: Architecture, teacher: Generator) -> Iterato
         )
         return
     parent = teacher if run.recipe.pretrain is None else run.load_parent()
-    yield "reconstructed", reconstructing(run, parent)(architecture.sample)
+    yield "reconstructed", reconstructing(run, parent)(architecture.widths)
 
 
 def _best(run: Run, scores: Mapping[str, float]) -> str:

@@ -42,7 +42,7 @@ def held_out_scores(
         evaluator: Of the test split.
         teacher: The teacher's images of the test split, with which those of the first score are compared.
     """
-    network, test, search = candidates_of(run)(architecture.sample), run.data.test, run.data.search
+    network, test, search = candidates_of(run)(architecture.widths), run.data.test, run.data.search
     calibration = run.calibration()
     first, scores = None, []
     for repeat in range(run.recipe.search.repeats):

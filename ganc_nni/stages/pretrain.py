@@ -33,7 +33,7 @@ def pretrain(run: Run, report: Report | None = None) -> dict[str, float]:
     torch.manual_seed(recipe.seed)
     evaluator = run.evaluator("search")
     warn_of_teacher(run, evaluator)
-    student = run.student_config.build(list(run.pretrained_sample.values()))
+    student = run.student_config.build(list(run.pretrained_widths.values()))
     initialise(student, recipe.generator.family)
     channels = [int(each) for each in student.feature_channels]
     module = DistillationModule(

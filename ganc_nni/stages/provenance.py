@@ -54,7 +54,7 @@ def write_provenance(run: Run, folder: Path) -> None:
         higher_is_better=run.metric.higher_is_better,
         convention=recipe.search.convention,
         limits=recipe.search.limits,
-        teacher_widths=run.teacher_sample,
+        teacher_widths=run.teacher_widths,
         environment=environment(run.device),
     )
     write_text(folder / FILE, provenance.model_dump_json(indent=2) + "\n")

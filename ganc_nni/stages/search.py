@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.logs import progress_bar
-from ganc_nni.generators.space import Sample, config_str
+from ganc_nni.core.widths import Widths
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.recipe import Precision, Recipe
 from ganc_nni.run import Run
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 def evaluate(
     candidates: Candidates,
     evaluator: Evaluator,
-    sample: Sample,
+    widths: Widths,
     calibration: Sequence[Tensor] = (),
     precision: Precision = "fp32",
 ) -> Evaluation:
@@ -43,7 +43,7 @@ def evaluate(
     start = time.perf_counter()
     score, message = None, ""
     try:
-        network = candidates(sample)
+        network = candidates(widths)
         with calibrated(network, calibration):
             score = evaluator.score(network, precision)
         if not math.isfinite(score):
@@ -52,7 +52,7 @@ def evaluate(
         raise
     except ValueError as error:  # features that are NaN or infinite
         message = str(error)
-    return Evaluation(sample, score, time.perf_counter() - start, message)
+    return Evaluation(widths, score, time.perf_counter() - start, message)
 
 
 def search(run: Run, report: Report | None = None) -> dict[str, float]:
@@ -63,19 +63,19 @@ def search(run: Run, report: Report | None = None) -> dict[str, float]:
     with progress_bar("sub-generators") as bar:
         task = bar.add_task("search", total=recipe.evaluations)
 
-        def known(sample: Sample) -> float | None:
-            score = record.known(sample)
+        def known(widths: Widths) -> float | None:
+            score = record.known(widths)
             bar.update(task, completed=engine.spent)
             return score
 
-        def score(sample: Sample) -> float | None:
-            outcome = evaluate(candidates, evaluator, sample, calibration, recipe.precision)
+        def score(widths: Widths) -> float | None:
+            outcome = evaluate(candidates, evaluator, widths, calibration, recipe.precision)
             evaluation = dataclasses.replace(outcome, search=record.name)
             record.journal.append(evaluation)
             record.add(evaluation)
             best = record.best
             bar.update(task, completed=engine.spent, description=f"search, best {best.score if best else math.nan:.4g}")
-            _log.info("%s scores %s", config_str(sample), evaluation.score)
+            _log.info("%s scores %s", str(widths), evaluation.score)
             if report is not None and evaluation.score is not None:
                 report(evaluation.score)
             return evaluation.score

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from ganc_nni.core.distributed import is_first
 from ganc_nni.core.io import read_json, save_weights
-from ganc_nni.generators.space import Sample
+from ganc_nni.core.widths import Widths
 from ganc_nni.metrics.evaluator import Evaluator
 from ganc_nni.metrics.verdict import doubt_of_teacher
 from ganc_nni.recipe import Recipe, Schedule
@@ -53,7 +53,7 @@ def distillation_module(
     run: Run,
     schedule: Schedule,
     metric: Callable[[], Metric] | None,
-    samples: Mapping[str, Sample] | None = None,
+    samples: Mapping[str, Widths] | None = None,
     calibration: Sequence[Tensor] = (),
     ema: float | None = None,
 ) -> DistillationModule:
@@ -130,8 +130,8 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     save_helpers(folder, weights)
     supernet = run.load_supernet()
     scores = {}
-    for name, sample in extremes.items():
-        activate(supernet, sample)
+    for name, widths in extremes.items():
+        activate(supernet, widths)
         with calibrated(supernet, calibration):
             scores[name] = evaluator.score(supernet)
     return scores

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import load_into, load_weights
 from ganc_nni.core.logs import say_once
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators import Generator
-from ganc_nni.generators.space import Sample
 from ganc_nni.supernet.inherit import ChannelOrder, channel_order, inherit, inherit_mappings, separated
 from ganc_nni.supernet.reconstruct import Reconstruction, reconstruct
 from ganc_nni.training.gan import initialise
@@ -33,7 +33,7 @@ IMAGES = 8
 def missing_layers(run: Run) -> list[str]:
     """The student's layers with weights that its teacher does not have, by name; all of them where depths differ."""
     with torch.device("meta"):  # shapes are wanted: no weights, no random numbers
-        teacher = run.teacher_config.build(list(run.teacher_sample.values())).state_dict()
+        teacher = run.teacher_config.build(list(run.teacher_widths.values())).state_dict()
         student = run.student_config.build(list(run.space.largest().values())).state_dict()
     same_depth = run.teacher_config.depth() == run.student_config.depth()
     layers = {name.rpartition(".")[0]: same_depth for name, tensor in student.items() if tensor.ndim > 1}
@@ -156,7 +156,7 @@ def _solve_largest(run: Run, supernet: Generator, teacher: Generator, order: Cha
         tensor.copy_(solved[name])
 
 
-def reconstructing(run: Run, parent: Generator | None = None) -> Callable[[Sample], Generator]:
+def reconstructing(run: Run, parent: Generator | None = None) -> Callable[[Widths], Generator]:
     """Gives the network of a sample, on the run's device, with weights that are solved from its parent's.
 
     The training images, the parent's outputs and what equal widths have in common are computed once. The weights of a
@@ -177,9 +177,9 @@ def reconstructing(run: Run, parent: Generator | None = None) -> Callable[[Sampl
     first = dict(widest.state_dict())
 
     @torch.no_grad()
-    def network(sample: Sample) -> Generator:
+    def network(widths: Widths) -> Generator:
         with torch.random.fork_rng(devices=[]):
-            student = config.build([sample[label] for label in run.space.choices]).to(run.device)
+            student = config.build([widths[label] for label in run.space.choices]).to(run.device)
         for name, tensor in itertools.chain(student.named_parameters(), student.named_buffers()):
             tensor.copy_(first[name][tuple(slice(side) for side in tensor.shape)])
         inherit(student, parent, order)

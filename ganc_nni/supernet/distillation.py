@@ -22,8 +22,8 @@ from torch.func import functional_call
 from torchmetrics import Metric
 
 from ganc_nni import generators
+from ganc_nni.core.widths import Widths
 from ganc_nni.data import Batch
-from ganc_nni.generators.space import Sample
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
 from ganc_nni.losses.distillation import Objective, Step, losses_in_use
@@ -80,7 +80,7 @@ class DistillationModule(GanModule):
         teacher: generators.Generator,
         student_channels: Sequence[int],
         metric: Callable[[], Metric] | None,
-        samples: Mapping[str, Sample] | None = None,
+        samples: Mapping[str, Widths] | None = None,
         calibration: Sequence[Tensor] = (),
         teacher_discriminator: Discriminator | None = None,
         ema: float | None = None,
@@ -133,7 +133,7 @@ class DistillationModule(GanModule):
     def on_validation_epoch_start(self) -> None:
         """Calibrate the named sub-generators; the supernet's own statistics stay."""
         super().on_validation_epoch_start()
-        self._statistics = {name: self._calibrated(sample) for name, sample in self.samples.items()}
+        self._statistics = {name: self._calibrated(widths) for name, widths in self.samples.items()}
 
     def frozen(self) -> Iterable[nn.Module]:
         """The teacher and its discriminator."""
@@ -143,7 +143,7 @@ class DistillationModule(GanModule):
         """The generator's step, then the discriminator's on the same generated images, as published."""
         self.learn(batch)
 
-    def learn(self, batch: Batch, samples: Sequence[Sample] = (), follow_first: bool = False) -> None:
+    def learn(self, batch: Batch, samples: Sequence[Widths] = (), follow_first: bool = False) -> None:
         """One step of the student, then one of the discriminator on all that the student has generated for it.
 
         Args:
@@ -196,10 +196,10 @@ class DistillationModule(GanModule):
         fake, features = self.model.forward_with_features(batch.source)
         return Step(batch.source, batch.target, self.paired, fake, goal, features, goal_features, list(self.mappings))
 
-    def _calibrated(self, sample: Sample) -> dict[str, Tensor]:
+    def _calibrated(self, widths: Widths) -> dict[str, Tensor]:
         """All buffers of the student as they are for one sub-generator."""
         network = self.scored_network
-        activate(network, sample)
+        activate(network, widths)
         with calibrated(network, self.calibration):
             return {name: value.clone() for name, value in network.named_buffers()}
 
@@ -232,11 +232,11 @@ class DistillationOneShotModule(RandomSamplingLightningModule):
         """False: NNI's class says True, which Lightning refuses with two optimisers."""
         return False
 
-    def resample(self) -> Sample:
+    def resample(self) -> dict[str, int]:
         """Draw the widths of this step and activate them."""
-        sample = self.sampler.draw(self.training_module.step)
-        activate(self.model, sample)
-        return sample
+        widths = self.sampler.draw(self.training_module.step)
+        activate(self.model, widths)
+        return dict(widths)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of a newly drawn sub-generator, or of several as the sandwich rule has it."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.data import Batch
-from ganc_nni.generators.space import Sample
 from ganc_nni.losses.discriminators import Discriminator
 from ganc_nni.losses.distillation import Step
 from ganc_nni.recipe import Recipe, Schedule
@@ -57,7 +57,7 @@ class OnlineModule(DistillationModule):
         deep: OnlineTeacher,
         student_channels: Sequence[int],
         metric: Callable[[], Metric] | None,
-        samples: Mapping[str, Sample] | None = None,
+        samples: Mapping[str, Widths] | None = None,
         calibration: Sequence[Tensor] = (),
         teacher_discriminator: Discriminator | None = None,
         ema: float | None = None,

@@ -1,20 +1,19 @@
 """Drawing the widths of a step, and making a supernet compute with them."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from torch import nn
 
-from ganc_nni.generators.space import Sample, SearchSpace
+from ganc_nni.core.widths import Widths
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import SamplingRecipe
 
 
-def activate(supernet: nn.Module, sample: Mapping[str, int]) -> None:
-    """Let the supernet compute as the sub-generator ``sample``, in place and without a copy."""
+def activate(supernet: nn.Module, widths: Widths) -> None:
+    """Let the supernet compute as the sub-generator ``widths``, in place and without a copy."""
     for module in supernet.modules():
         if isinstance(module, BaseSuperNetModule):
-            module.resample(memo=dict(sample))
+            module.resample(memo=dict(widths))
 
 
 class WidthSampler:
@@ -31,11 +30,11 @@ class WidthSampler:
         self.seed = seed
         self.probabilities = {label: _probabilities(len(widths), recipe) for label, widths in space.choices.items()}
 
-    def draw(self, step: int) -> Sample:
+    def draw(self, step: int) -> Widths:
         """The widths of training step ``step``, counted from 0."""
         return self._draw(np.random.default_rng([self.seed, step]))
 
-    def sandwich(self, step: int, count: int) -> list[Sample]:
+    def sandwich(self, step: int, count: int) -> list[Widths]:
         """The sandwich rule (BigNAS, arXiv 2003.11142, section 3.1): the largest, the smallest, ``count`` random ones.
 
         The first random one is that of :meth:`draw`.
@@ -43,11 +42,13 @@ class WidthSampler:
         random = np.random.default_rng([self.seed, step])
         return [self.space.largest(), self.space.smallest(), *(self._draw(random) for _ in range(count))]
 
-    def _draw(self, random: np.random.Generator) -> Sample:
-        return {
-            label: int(random.choice(widths, p=self.probabilities[label]))
-            for label, widths in self.space.choices.items()
-        }
+    def _draw(self, random: np.random.Generator) -> Widths:
+        return Widths(
+            {
+                label: int(random.choice(widths, p=self.probabilities[label]))
+                for label, widths in self.space.choices.items()
+            }
+        )
 
 
 def _probabilities(n: int, recipe: SamplingRecipe) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.export import FORMATS, Deployable, Interface, deploy
 from ganc_nni.export.files import file_name
 from ganc_nni.export.verify import Array, difference, network_runner
@@ -21,12 +22,12 @@ SIZE = (32, 32)
 
 def tiny(as_bytes: bool = False) -> Deployable:
     """A ResNet generator of width 4 with random weights, 32x32 images to try it on and to calibrate with."""
-    config, sample = ResnetConfig(n_blocks=3), dict.fromkeys(FAMILIES["resnet"].spaces[0], 4)
+    config, widths = ResnetConfig(n_blocks=3), Widths(dict.fromkeys(FAMILIES["resnet"].spaces[0], 4))
     architecture = Architecture(
         config=config,
-        space=dict.fromkeys(sample, (4,)),
-        sample=sample,
-        config_str="_".join(map(str, sample.values())),
+        space=dict.fromkeys(widths, (4,)),
+        widths=widths,
+        config_str=str(widths),
         image_size=SIZE,
         macs_published=1,
         macs_true=1,

@@ -12,8 +12,9 @@ import pytest
 from nni.nas.space import ModelStatus
 from nni.nas.strategy.base import Strategy, StrategyStatus
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.generators.space import Sample, SearchSpace, config_str
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.affordable_space import BudgetedSpace
 from ganc_nni.search.engine import InProcessEngine, ScoringEngine, TrialEngine
@@ -31,39 +32,39 @@ both_engines = pytest.mark.parametrize("workers", [None, 1, 3], ids=["in_process
 in_order = pytest.mark.parametrize("workers", [None, 1], ids=["in_process", "one_trial"])
 
 
-def distance(sample: Sample) -> float:
+def distance(widths: Widths) -> float:
     """A score to which each width contributes alone; 0 at :data:`TARGET`, lower is better."""
-    return float(sum((width - TARGET[label]) ** 2 for label, width in sample.items()))
+    return float(sum((width - TARGET[label]) ** 2 for label, width in widths.items()))
 
 
-def unknown(sample: Sample) -> float | None:
+def unknown(widths: Widths) -> float | None:
     """The score of an earlier session, of which there was none."""
     return None
 
 
 def everything(space: SearchSpace = SPACE) -> BudgetedSpace:
     """A space without a budget."""
-    return BudgetedSpace(space, lambda sample: True)
+    return BudgetedSpace(space, lambda widths: True)
 
 
-def names_of(samples: Iterable[Sample]) -> list[str]:
+def names_of(samples: Iterable[Widths]) -> list[str]:
     """Configuration strings."""
-    return [config_str(sample) for sample in samples]
+    return [str(widths) for widths in samples]
 
 
 def submitted(engine: ScoringEngine) -> list[str]:
     """Configuration strings of all that a strategy has submitted, in order."""
-    return names_of(model.sample for model in engine.models)
+    return names_of(model.widths for model in engine.models)
 
 
 def explore(
     recipe: SearchRecipe,
     space: BudgetedSpace | None = None,
     workers: int | None = None,
-    score: Callable[[Sample], float | None] = distance,
-    known: Callable[[Sample], float | None] = unknown,
+    score: Callable[[Widths], float | None] = distance,
+    known: Callable[[Widths], float | None] = unknown,
     higher_is_better: bool = False,
-) -> tuple[ScoringEngine, list[Sample]]:
+) -> tuple[ScoringEngine, list[Widths]]:
     """The engine after a search, and the samples that were scored, in order.
 
     Args:
@@ -76,17 +77,17 @@ def explore(
     """
     space = space or everything()
     if workers is None:
-        scored: list[Sample] = []
+        scored: list[Widths] = []
 
-        def listed(sample: Sample) -> float | None:
-            scored.append(dict(sample))
-            return score(sample)
+        def listed(widths: Widths) -> float | None:
+            scored.append(widths)
+            return score(widths)
 
         engine = InProcessEngine(recipe.evaluations, known, listed, higher_is_better)
         build_strategy(recipe)(space, engine)
         return engine, scored
     trials = TrialEngine(recipe.evaluations, known, higher_is_better)
-    team = Workers(trials, lambda number, sample: score(sample), recipe, space, workers)
+    team = Workers(trials, lambda number, widths: score(widths), recipe, space, workers)
     team.run()
     return trials, team.scored
 
@@ -129,11 +130,11 @@ class StrategyConformance(Conformance):
     ) -> None:
         """The sum of the widths is the cost here."""
         chosen = self.recipe(name, seed=seed, population=1 + seed % 12, sample_size=1, evaluations=15)
-        affordable = BudgetedSpace(SPACE, lambda sample: sum(sample.values()) <= total)
+        affordable = BudgetedSpace(SPACE, lambda widths: sum(widths.values()) <= total)
         engine, scored = explore(chosen, affordable, workers)
         assert len(scored) == len(set(names_of(scored))) == min(15, _within(total))
         assert sorted(names_of(scored)) == sorted(submitted(engine))
-        assert all(sum(sample.values()) <= total for sample in scored)
+        assert all(sum(widths.values()) <= total for widths in scored)
         assert [model.status for model in engine.models] == [ModelStatus.Trained] * len(scored)
 
     @both_engines
@@ -144,9 +145,9 @@ class StrategyConformance(Conformance):
         """Seven sub-generators anywhere in the space, as budgets in milliseconds afford them."""
         space = SearchSpace(dict.fromkeys(LABELS, (4, 8)))
         widths = itertools.product(*space.choices.values())
-        samples = [dict(zip(space.choices, each, strict=True)) for each in widths]
+        samples = [Widths(dict(zip(space.choices, each, strict=True))) for each in widths]
         affordable = set(random.Random(population).sample(names_of(samples), 7))
-        searched = BudgetedSpace(space, lambda sample: config_str(sample) in affordable)
+        searched = BudgetedSpace(space, lambda widths: str(widths) in affordable)
         chosen = self.recipe(name, population=population, sample_size=1, evaluations=evaluations)
         engine, _ = explore(chosen, searched, workers)
         assert set(submitted(engine)) == affordable
@@ -155,7 +156,7 @@ class StrategyConformance(Conformance):
     @both_engines
     def test_a_budget_that_nothing_meets_ends_at_once(self, name: str, workers: int | None) -> None:
         """Nothing is submitted."""
-        engine, _ = explore(self.recipe(name), BudgetedSpace(SPACE, lambda sample: False), workers)
+        engine, _ = explore(self.recipe(name), BudgetedSpace(SPACE, lambda widths: False), workers)
         assert engine.models == []
 
     @in_order
@@ -172,7 +173,7 @@ class StrategyConformance(Conformance):
         """Scores of the other sign in the other direction change nothing."""
         _, lower = explore(self.recipe(name, evaluations=60))
         _, higher = explore(
-            self.recipe(name, evaluations=60), score=lambda sample: -distance(sample), higher_is_better=True
+            self.recipe(name, evaluations=60), score=lambda widths: -distance(widths), higher_is_better=True
         )
         _, worse = explore(self.recipe(name, evaluations=60), higher_is_better=True)
         assert higher == lower
@@ -186,10 +187,10 @@ class StrategyConformance(Conformance):
         """The first ones fail, all in the second case."""
         lock, seen = threading.Lock(), []
 
-        def score(sample: Sample) -> float | None:
+        def score(widths: Widths) -> float | None:
             with lock:
-                seen.append(sample)
-                return None if len(seen) <= n_failures else distance(sample)
+                seen.append(widths)
+                return None if len(seen) <= n_failures else distance(widths)
 
         engine, scored = explore(self.recipe(name, population=10), score=score, workers=workers)
         assert len(set(names_of(scored))) == len(scored) == 40
@@ -199,12 +200,12 @@ class StrategyConformance(Conformance):
     def test_failures_in_between_do_not_end_the_search(self, name: str, workers: int | None) -> None:
         """A width that always fails."""
 
-        def score(sample: Sample) -> float | None:
-            return None if sample["down_1"] == 8 else distance(sample)
+        def score(widths: Widths) -> float | None:
+            return None if widths["down_1"] == 8 else distance(widths)
 
         engine, scored = explore(self.recipe(name, evaluations=60), score=score, workers=workers)
         assert len(set(names_of(scored))) == len(scored) == 60
-        assert all(model.sample["down_1"] == 8 for model in engine.list_models(ModelStatus.Failed))
+        assert all(model.widths["down_1"] == 8 for model in engine.list_models(ModelStatus.Failed))
 
     @in_order
     def test_a_search_goes_on_where_it_was_interrupted(self, name: str, workers: int | None) -> None:
@@ -212,22 +213,22 @@ class StrategyConformance(Conformance):
         whole = names_of(explore(self.recipe(name))[1])
         known: dict[str, float] = {}
 
-        def interrupted(sample: Sample) -> float | None:
+        def interrupted(widths: Widths) -> float | None:
             if len(known) == 20:
                 raise KeyboardInterrupt
-            return known.setdefault(config_str(sample), distance(sample))
+            return known.setdefault(str(widths), distance(widths))
 
         with pytest.raises(KeyboardInterrupt):
             explore(self.recipe(name), score=interrupted)
         assert list(known) == whole[:20]
-        engine, scored = explore(self.recipe(name), known=lambda sample: known.get(config_str(sample)), workers=workers)
+        engine, scored = explore(self.recipe(name), known=lambda widths: known.get(str(widths)), workers=workers)
         assert submitted(engine) == whole
         assert names_of(scored) == whole[20:]
 
     def test_what_is_known_is_not_scored_again_by_several_trials(self, name: str) -> None:
         """Known ones count as evaluations."""
         known = dict.fromkeys(names_of(explore(self.recipe(name))[1])[:20], 1.0)
-        engine, scored = explore(self.recipe(name), known=lambda sample: known.get(config_str(sample)), workers=3)
+        engine, scored = explore(self.recipe(name), known=lambda widths: known.get(str(widths)), workers=3)
         assert len(engine.models) == 40
         assert not known.keys() & set(names_of(scored))
 
@@ -242,9 +243,9 @@ class StrategyConformance(Conformance):
         taker.start()
         taker.join(30)
         models = [model for model in taken if model is not None]
-        assert len(set(names_of(model.sample for model in models))) == 40
+        assert len(set(names_of(model.widths for model in models))) == 40
         for model in models:
-            engine.finish(model, distance(model.sample))
+            engine.finish(model, distance(model.widths))
         thread.join(30)
         assert not thread.is_alive()
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ganc_nni.generators.space import Sample
+from ganc_nni.core.widths import Widths
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.affordable_space import BudgetedSpace
 from ganc_nni.search.engine import TrialEngine
@@ -27,13 +27,13 @@ class Workers:
     def __init__(
         self,
         engine: TrialEngine,
-        score: Callable[[int, Sample], float | None],
+        score: Callable[[int, Widths], float | None],
         recipe: SearchRecipe,
         searched: BudgetedSpace,
         n_workers: int = 2,
     ) -> None:
         self.engine, self.score = engine, score
-        self.scored: list[Sample] = []
+        self.scored: list[Widths] = []
         self.errors: list[BaseException] = []
         self._lock = threading.Lock()
         strategy = build_strategy(recipe)
@@ -58,8 +58,8 @@ class Workers:
         while (model := self.engine.next_model()) is not None:
             with self._lock:
                 number = len(self.scored)
-                self.scored.append(model.sample)
-            self.engine.finish(model, self.score(number, model.sample))
+                self.scored.append(model.widths)
+            self.engine.finish(model, self.score(number, model.widths))
 
     def run(self, seconds: float = 150) -> None:
         """Search until the end.

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import FAMILIES, GeneratorConfig
-from ganc_nni.generators.space import Sample, SearchSpace, config_str
+from ganc_nni.generators.space import SearchSpace
 from ganc_nni.interop import read_generator
 from ganc_nni.recipe import load_recipe
 from ganc_nni.run import Run
@@ -59,7 +60,7 @@ def profile_file(path: Path, config_str: str | None, size: tuple[int, int], **to
     """
     file = read_generator(path, config_str, **told)
     file.config.check_size(size, "--size")
-    return _profile(file.config, file.sample, file.cost(size), size, file.weights_bytes)
+    return _profile(file.config, file.widths, file.cost(size), size, file.weights_bytes)
 
 
 def profile_space(path: Path, config_str: str | None, size: tuple[int, int], **told: Any) -> dict[str, Profile]:
@@ -80,7 +81,7 @@ def profile_space(path: Path, config_str: str | None, size: tuple[int, int], **t
     config.check_size(size, "--size")
     cost = count(config.build(space.mutables()), config.in_channels, size)
     return {
-        name: _profile(config, sample, cost.at(sample), size) for name, sample in _chosen(space, config_str).items()
+        name: _profile(config, widths, cost.at(widths), size) for name, widths in _chosen(space, config_str).items()
     }
 
 
@@ -101,20 +102,20 @@ def profile_recipe(path: Path, config_str: str | None, size: tuple[int, int] | N
     run.student_config.check_size(size, "--size")
     profiles = {}
     if config_str is None:
-        profiles["teacher"] = _profile(run.teacher_config, run.teacher_sample, run.teacher_cost, size)
-    for name, sample in _chosen(run.space, config_str).items():
-        profiles[name] = _profile(run.student_config, sample, run.student_cost.at(sample), size)
+        profiles["teacher"] = _profile(run.teacher_config, run.teacher_widths, run.teacher_cost, size)
+    for name, widths in _chosen(run.space, config_str).items():
+        profiles[name] = _profile(run.student_config, widths, run.student_cost.at(widths), size)
     return profiles
 
 
-def _chosen(space: SearchSpace, config_str: str | None) -> dict[str, Sample]:
+def _chosen(space: SearchSpace, config_str: str | None) -> dict[str, Widths]:
     if config_str is not None:
-        return {"student": space.sample(config_str)}
+        return {"student": space.parse(config_str)}
     return {"largest student": space.largest(), "smallest student": space.smallest()}
 
 
 def _profile(
-    config: GeneratorConfig, sample: Sample, cost: Cost, size: tuple[int, int], weights_bytes: int | None = None
+    config: GeneratorConfig, widths: Widths, cost: Cost, size: tuple[int, int], weights_bytes: int | None = None
 ) -> Profile:
     return Profile(
         macs_published=cost.macs_published,
@@ -122,7 +123,7 @@ def _profile(
         params=cost.params,
         weights_bytes=4 * int(cost.params) if weights_bytes is None else weights_bytes,
         image_size=size,
-        config_str=config_str(sample),
+        config_str=str(widths),
         kind=f"{config.family}, {config.brief()}",
         **config.model_dump(),
     )

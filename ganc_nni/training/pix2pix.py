@@ -75,7 +75,7 @@ class PairedModule(GanModule):
 def new_teacher(recipe: Recipe, backwards: bool = False) -> generators.Generator:
     """The teacher that a recipe describes, untrained, as it is trained; see :func:`planned_config`."""
     config = planned_config(recipe, recipe.teacher, backwards)
-    return config.in_training(list(config.teacher_sample(recipe.teacher.width).values()))
+    return config.in_training(list(config.teacher_widths(recipe.teacher.width).values()))
 
 
 class Pix2PixModule(PairedModule):

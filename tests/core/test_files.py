@@ -15,6 +15,7 @@ from ganc_nni.core.errors import InputError, TrainingError
 from ganc_nni.core.files import append_whole, open_regular, read_limited, read_note, replace_text, replace_whole
 from ganc_nni.core.io import save_weights, write_atomically, write_text
 from ganc_nni.core.lock import run_lock, stage_lock
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.metrics import Gaussian, save_statistics
 from ganc_nni.run import Run
@@ -38,7 +39,7 @@ def journal_file(folder):
 WRITERS = {
     "run.lock": lambda path: take(run_lock(path.parent)),
     "stage.lock": lambda path: take(stage_lock(path.parent)),
-    "journal": lambda path: Journal(path.parent).append(Evaluation({"down_0": 4}, 1.0)),
+    "journal": lambda path: Journal(path.parent).append(Evaluation(Widths({"down_0": 4}), 1.0)),
     "trials.csv": lambda path: append_whole(path, b"line\n"),
     "error.txt": lambda path: replace_text(path, "broken\n"),
     "begun.txt": lambda path: write_text(path, "key"),
@@ -154,7 +155,7 @@ from ganc_nni.search.journal import Evaluation, Journal
 write_text(Path("text"), "text")
 save_weights(Path("weights.safetensors"), {"layer": torch.zeros(1)})
 save_weights(Path("weights.pth"), {"layer": torch.zeros(1)})
-Journal(Path("journal")).append(Evaluation({"down_0": 4}, 1.0))
+Journal(Path("journal")).append(Evaluation(Widths({"down_0": 4}), 1.0))
 with run_lock(Path(".")):
     pass
 """

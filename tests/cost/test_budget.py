@@ -180,7 +180,7 @@ def test_a_start_is_found_where_the_narrowest_is_over_budget(budget_of):
     budget = budget_of({"latency_ms": least}, table)
     space = build_space(budget)
     assert not budget.affordable(SPACE.smallest())
-    assert table.at(space.random().sample) == least
+    assert table.at(space.random().widths) == least
 
 
 def test_a_limit_of_latency_needs_a_table(tiny_folder):

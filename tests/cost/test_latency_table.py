@@ -17,13 +17,13 @@ from tiny import settings as tiny_settings
 from ganc_nni.cli import main
 from ganc_nni.core.errors import InputError
 from ganc_nni.cost import blocks as timing
-from ganc_nni.cost.blocks import Stopwatch, build_plain, covering_samples, find_blocks, network_parts
+from ganc_nni.cost.blocks import Stopwatch, build_plain, covering, find_blocks, network_parts
 from ganc_nni.cost.decomposed import combinations
 from ganc_nni.cost.latency_table import LatencyTable
 from ganc_nni.cost.measure import COMPARED, TableMeasurement
 from ganc_nni.generators import FAMILIES
 from ganc_nni.generators.resnet import ResnetConfig
-from ganc_nni.generators.space import SearchSpace, parse_config_str
+from ganc_nni.generators.space import SearchSpace, parse_widths
 from ganc_nni.generators.spade import SpadeConfig
 from ganc_nni.generators.unet import UnetConfig
 
@@ -61,7 +61,7 @@ def test_the_output_s_shape_of_a_block_depends_on_its_labels_alone(config, space
     """What a block hands on is as wide as its own labels say, so that work outside of layers is in the right block."""
     blocks, state = find_blocks(config, space, size), RandomState(0)
     shapes = [{} for _ in blocks]
-    for sample in covering_samples(blocks, space.choices, state):
+    for sample in covering(blocks, space.choices, state):
         with torch.device("meta"):
             network = config.build(list(sample.values())).eval()
         named = network_parts(network)
@@ -80,7 +80,7 @@ def test_the_output_s_shape_of_a_block_depends_on_its_labels_alone(config, space
 def test_few_sub_generators_show_every_combination(widths):
     space = search_space(widths)
     blocks = find_blocks(BLUEPRINT, space, SIZE)
-    samples = covering_samples(blocks, space.choices, RandomState(3))
+    samples = covering(blocks, space.choices, RandomState(3))
     assert len(samples) == len(widths) ** 2
     for block in blocks:
         shown = {tuple(sample[label] for label in block.labels) for sample in samples}
@@ -131,7 +131,7 @@ def test_a_table_compares_its_predictions_with_whole_sub_generators(measured):
     table, _, _ = measured
     assert len(table.comparisons) == COMPARED
     for each in table.comparisons:
-        assert each.predicted_ms == table.at(parse_config_str(each.config_str, tuple(table.space)))
+        assert each.predicted_ms == table.at(parse_widths(each.config_str, tuple(table.space)))
     errors = [abs(100 * (each.predicted_ms / each.measured_ms - 1)) for each in table.comparisons]
     assert table.median_error_percent == pytest.approx(statistics.median(errors), abs=0.01)
     assert table.largest_error_percent == pytest.approx(max(errors), abs=0.01)

@@ -35,7 +35,7 @@ def painted(tmp_path_factory):
         torch.manual_seed(5)
         sample = run.space.smallest()
         for config, widths, stage, name in (
-            (run.teacher_config, run.teacher_sample, "teacher", "teacher"),
+            (run.teacher_config, run.teacher_widths, "teacher", "teacher"),
             (run.student_config, sample, "finetune", "compressed"),
         ):
             network = config.build(list(widths.values()))

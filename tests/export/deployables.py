@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.data.encoding import encode
 from ganc_nni.export import Deployable, Interface, Labels
 from ganc_nni.generators import FAMILIES
@@ -24,12 +25,12 @@ BLUEPRINTS = {
 
 def architecture(name, width=4):
     config = BLUEPRINTS[name]
-    sample = dict.fromkeys(FAMILIES[config.family].spaces[0], width)
+    widths = Widths(dict.fromkeys(FAMILIES[config.family].spaces[0], width))
     return Architecture(
         config=config,
-        space=dict.fromkeys(sample, (width,)),
-        sample=sample,
-        config_str="_".join(map(str, sample.values())),
+        space=dict.fromkeys(widths, (width,)),
+        widths=widths,
+        config_str=str(widths),
         image_size=size(name),
         macs_published=1,
         macs_true=1,

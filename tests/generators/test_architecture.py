@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.resnet import LABELS, ResnetConfig
-from ganc_nni.generators.space import config_str
 
 WIDTHS = (4, 8, 12)
 COUNTS = st.integers(1, 10**12)
@@ -18,7 +18,7 @@ WORDS = st.text(max_size=20)
 
 @st.composite
 def architectures(draw):
-    sample = draw(st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS}))
+    widths = Widths(draw(st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS}))).ordered(LABELS)
     channels = st.sampled_from((1, 3))
     return Architecture(
         config=ResnetConfig(
@@ -28,8 +28,8 @@ def architectures(draw):
             separable=draw(st.booleans()),
         ),
         space=dict.fromkeys(LABELS, WIDTHS),
-        sample=sample,
-        config_str=config_str(sample),
+        widths=widths,
+        config_str=str(widths),
         image_size=draw(st.tuples(st.integers(16, 512), st.integers(16, 512))),
         macs_published=draw(COUNTS),
         macs_true=draw(COUNTS),
@@ -45,7 +45,7 @@ def example(**changes):
         "blueprint": {"family": "resnet", "n_blocks": 3, "separable": True},
         "space": dict.fromkeys(LABELS, WIDTHS),
         "sample": sample,
-        "config_str": config_str(sample),
+        "config_str": str(Widths(sample)),
         "image_size": (32, 32),
         "macs_published": 3,
         "macs_true": 2,
@@ -69,7 +69,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, architecture):
 def test_the_network_has_the_sample_s_widths(architecture):
     network = architecture.network()
     state = network.state_dict()
-    sample, config = architecture.sample, architecture.config
+    sample, config = architecture.widths, architecture.config
     assert state["model.1.weight"].shape[:2] == (sample["down_0"], config.in_channels)
     assert state["model.7.weight"].shape[0] == 4 * sample["down_2"]
     assert (

@@ -1,5 +1,7 @@
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from tiny import search_space, write_space
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators import labels_of
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.generators.space import SearchSpace, config_str, parse_config_str
+from ganc_nni.generators.space import SearchSpace, parse_widths
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.json"))
 
@@ -58,9 +61,16 @@ def test_mutables_are_nni_s_choices(tmp_path):
 
 
 @given(st.fixed_dictionaries({label: st.integers(1, 99) for label in LABELS}))
-def test_config_str_holds_the_widths_in_order(sample):
-    backwards = dict(reversed(sample.items()))
-    assert [int(width) for width in config_str(backwards).split("_")] == [sample[label] for label in LABELS]
+def test_widths_are_one_value_whatever_the_order_they_came_in(by_label):
+    widths, backwards = (Widths(dict(each)).ordered(LABELS) for each in (by_label.items(), reversed(by_label.items())))
+    assert [int(width) for width in str(backwards).split("_")] == [by_label[label] for label in LABELS]
+    assert widths == backwards == Widths(by_label) == by_label == dict(widths)
+    assert len({widths, backwards, Widths(by_label)}) == 1
+    assert pickle.loads(pickle.dumps(widths)) == copy.deepcopy(widths) == widths
+    assert repr(widths) == f"Widths({dict(widths)})"
+    assert Widths({**widths, "up_0": 100}) != widths
+    with pytest.raises(AttributeError, match="widths never change"):
+        widths._by_label = {}
 
 
 @pytest.mark.parametrize(
@@ -121,14 +131,14 @@ SAMPLES = st.fixed_dictionaries({label: st.integers(1, 99_999) for label in LABE
 
 @given(SAMPLES)
 def test_a_configuration_string_names_its_sample(sample):
-    assert parse_config_str(config_str(sample), LABELS) == sample
-    assert list(parse_config_str(config_str(sample), LABELS)) == list(LABELS)
+    assert parse_widths(str(Widths(sample).ordered(LABELS)), LABELS) == sample
+    assert list(parse_widths(str(Widths(sample).ordered(LABELS)), LABELS)) == list(LABELS)
 
 
 @given(st.lists(st.integers(1, 99), min_size=6, max_size=6))
 def test_six_widths_give_all_blocks_the_same(widths):
     down, blocks, up = widths[:3], widths[3], widths[4:]
-    assert list(parse_config_str("_".join(map(str, widths)), LABELS).values()) == [*down, blocks, blocks, blocks, *up]
+    assert list(parse_widths("_".join(map(str, widths)), LABELS).values()) == [*down, blocks, blocks, blocks, *up]
 
 
 @pytest.mark.parametrize(
@@ -149,14 +159,14 @@ def test_six_widths_give_all_blocks_the_same(widths):
 )
 def test_other_strings_list_the_positions_by_name(text, told):
     with pytest.raises(InputError) as error:
-        parse_config_str(text, LABELS)
+        parse_widths(text, LABELS)
     assert [part for part in ("configuration string", *told) if part not in str(error.value)] == []
 
 
 def test_a_space_knows_its_samples():
     space = search_space((4, 8))
-    assert space.sample("4_8_4_8_4_8_4_8") == dict(zip(LABELS, (4, 8) * 4, strict=True))
-    assert space.sample("4_8_4_8_4_8") == dict(zip(LABELS, (4, 8, 4, 8, 8, 8, 4, 8), strict=True))
+    assert space.parse("4_8_4_8_4_8_4_8") == dict(zip(LABELS, (4, 8) * 4, strict=True))
+    assert space.parse("4_8_4_8_4_8") == dict(zip(LABELS, (4, 8, 4, 8, 8, 8, 4, 8), strict=True))
     with pytest.raises(InputError) as error:
-        space.sample("4_8_5_8_4_8_4_16")
+        space.parse("4_8_5_8_4_8_4_16")
     assert "not in the search space: down_2=5 (choices: 4, 8); up_1=16 (choices: 4, 8)" in str(error.value)

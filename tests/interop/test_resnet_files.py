@@ -125,7 +125,7 @@ def test_every_variant_gives_the_same_image_to_the_bit(tmp_path, variant, kind, 
 
     file = read_generator(tmp_path / "generator.pth")
 
-    assert tuple(file.sample.values()) == options["widths"]
+    assert tuple(file.widths.values()) == options["widths"]
     assert file.config.n_blocks == n_blocks
     assert file.config.separable == options.get("separable", False)
     assert file.config.in_channels == options.get("in_channels", 3)
@@ -167,7 +167,7 @@ def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_blocks, chan
     network = config.build(widths)
     torch.save(network.state_dict(), path)
     file = read_generator(path)
-    assert (file.config, list(file.sample.values())) == (config, widths)
+    assert (file.config, list(file.widths.values())) == (config, widths)
     assert file.weights_bytes == 4 * sum(value.numel() for value in network.parameters())
     assert file.cost(SIZE).params == file.weights_bytes / 4
 
@@ -199,21 +199,21 @@ def test_a_sub_generator_is_what_the_supernet_computes(tmp_path_factory, widths,
     sample = dict(zip(LABELS, widths, strict=True))
     activate(supernet, sample)
     file = read_generator(path, "_".join(map(str, widths)))
-    assert file.sample == sample
+    assert file.widths == sample
     assert torch.equal(image_of(file.network()), image_of(supernet))
 
 
 def test_six_widths_name_a_sub_generator_too(tmp_path):
     torch.save(generator((8,) * 8, separable=True).state_dict(), tmp_path / "g.pth")
     six, eight = (read_generator(tmp_path / "g.pth", text) for text in ("4_8_8_4_8_4", "4_8_8_4_4_4_8_4"))
-    assert six.sample == eight.sample
+    assert six.widths == eight.widths
     assert torch.equal(image_of(six.network()), image_of(eight.network()))
 
 
 def test_its_own_config_string_changes_nothing(tmp_path):
     torch.save(generator((4, 8, 8, 4, 8, 12, 8, 4), separable=True).state_dict(), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
-    assert read_generator(tmp_path / "g.pth", "4_8_8_4_8_12_8_4").sample == file.sample
+    assert read_generator(tmp_path / "g.pth", "4_8_8_4_8_12_8_4").widths == file.widths
     with pytest.raises(
         InputError, match=r"g\.pth: holds no sub-gen.*too wide are down_0=8 \(has 4\), up_1=16 \(has 4\); take narrower"
     ):
@@ -237,10 +237,10 @@ def test_every_file_of_a_run_is_a_generator(finished):
     }
     files = {name: read_generator(folder / name) for name in expected}
     assert {name: file.config for name, file in files.items()} == expected
-    assert files["supernet/supernet.safetensors"].sample == run.space.largest()
+    assert files["supernet/supernet.safetensors"].widths == run.space.largest()
     chosen = Architecture.load(folder / "export" / "architecture.json")
     assert files["export/compressed.safetensors"].origin == chosen
-    assert files["export/compressed.pth"].sample == files["finetune/last.ckpt"].sample == chosen.sample
+    assert files["export/compressed.pth"].widths == files["finetune/last.ckpt"].widths == chosen.widths
     images = [image_of(files[f"export/compressed.{ending}"].network()) for ending in ("pth", "safetensors")]
     assert torch.equal(*images)
 
@@ -499,6 +499,6 @@ def test_a_generator_of_a_stranger_computes_what_it_did(tmp_path, width, n_block
 def test_the_released_generator_is_recognised():
     name = "gan_compression_horse2zebra_16_16_32_16_32_32_16_16"
     file = read_generator(real_data(f"weights/{name}.pth"))
-    assert "_".join(map(str, file.sample.values())) == name.removeprefix("gan_compression_horse2zebra_")
+    assert "_".join(map(str, file.widths.values())) == name.removeprefix("gan_compression_horse2zebra_")
     assert file.config == ResnetConfig(separable=True)
     assert f"{file.cost((256, 256)).macs_published / 1e9:.2f}" == "2.55"

@@ -77,7 +77,7 @@ def test_every_variant_gives_the_same_image(tmp_path, variant, kind):
     network = generator(**options)
     torch.save(VARIANTS[variant](network.state_dict()), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
-    assert tuple(file.sample.values()) == options["widths"]
+    assert tuple(file.widths.values()) == options["widths"]
     assert (file.config.family, file.config.separable) == ("spade", options.get("separable", False))
     assert (file.config.in_channels, file.config.upsampling) == (5, "more")
     assert not any("_orig" in key for key in file.weights)
@@ -122,7 +122,7 @@ def test_a_sub_generator_has_the_first_channels(tmp_path):
     network = generator((8,) * 8, separable=True)
     torch.save(network.state_dict(), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth", "_".join(map(str, SUB)))
-    assert tuple(file.sample.values()) == SUB
+    assert tuple(file.widths.values()) == SUB
     whole = network.state_dict()
     for key, value in file.weights.items():
         assert torch.equal(value, whole[key][tuple(slice(side) for side in value.shape)])

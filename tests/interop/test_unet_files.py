@@ -57,7 +57,7 @@ def test_public_files_give_the_public_image(tmp_path, norm, variant):
     torch.save(VARIANTS[variant](state), tmp_path / "g.pth")
     file = read_generator(tmp_path / "g.pth")
     assert file.config == UnetConfig(in_channels=1, n_downs=5, norm=norm)
-    assert set(file.sample.values()) == {4}
+    assert set(file.widths.values()) == {4}
     x = image(channels=1)
     expected = public_output(state, x)
     assert torch.allclose(image_of(file.network(), x), expected, rtol=1e-5, atol=1e-5)
@@ -115,7 +115,7 @@ def test_whatever_was_built_is_measured(tmp_path_factory, widths, n_downs, chann
     network = config.build(widths)
     torch.save(network.state_dict(), path)
     file = read_generator(path)
-    assert (file.config, list(file.sample.values())) == (config, widths)
+    assert (file.config, list(file.widths.values())) == (config, widths)
     assert file.cost((256, 256)).params == sum(value.numel() for value in network.parameters())
 
 

@@ -29,9 +29,10 @@ ASK = """
 import json, sys
 from pathlib import Path
 from ganc_nni.core.errors import InputError, TrainingError
+from ganc_nni.core.widths import Widths
 from ganc_nni.nnictl.evaluator_client import ask
 try:
-    print(json.dumps(ask(Path("tiny.recipe.yml"), json.loads(sys.argv[1]))))
+    print(json.dumps(ask(Path("tiny.recipe.yml"), Widths(json.loads(sys.argv[1])))))
 except (InputError, TrainingError) as error:
     sys.exit(str(error))
 """

@@ -111,7 +111,7 @@ def test_architecture_is_the_best_trial(done: Experiment) -> None:
     best = min(done.trials()[2:-1], key=lambda trial: trial["final"]["default"])
     for path in (done.run_folder / "architecture.json", done.run_folder / "export" / "architecture.json"):
         architecture = Architecture.load(path)
-        assert architecture.sample == best["parameters"]
+        assert architecture.widths == best["parameters"]
         assert architecture.macs_published == best["final"]["macs"]
         assert architecture.params == best["final"]["params"]
         assert architecture.metrics["frechet_random/search"] == best["final"]["default"]

@@ -157,7 +157,7 @@ def test_the_search_ends_with_an_architecture(done: RemoteExperiment) -> None:
     assert [trial["status"] for trial in trials] == ["SUCCEEDED"] * (2 + RECIPE["search"]["evaluations"] + 1)
     best = min(trials[2:-1], key=lambda trial: trial["final"]["default"])
     for path in ("architecture.json", "export/architecture.json"):
-        assert Architecture.load(done.run_folder / path).sample == best["parameters"]
+        assert Architecture.load(done.run_folder / path).widths == best["parameters"]
     assert (done.run_folder / "export" / "compressed.pth").is_file()
     assert not (done.folder / "runs" / "tiny").exists()
 

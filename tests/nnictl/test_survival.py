@@ -155,7 +155,7 @@ def test_killed_at_random_moments_it_finds_what_an_undisturbed_search_finds(
     assert {widths(line): line["score"] for line in lines} == {widths(line): line["score"] for line in undisturbed}
     best = min(undisturbed, key=lambda line: line["score"])
     found = Architecture.load(experiment.run_folder / "architecture.json")
-    assert found.sample == best["sample"]
+    assert found.widths == best["sample"]
     assert found.metrics["frechet_random/search"] == best["score"]
 
 

@@ -71,9 +71,9 @@ def test_all_figures_are_on_it(folder, parsed):
     assert summary["verdict"] in text
     assert f"{teacher['macs_published'] / compressed['macs_published']:.1f}x less" in text
     architecture = Architecture.load(folder / "architecture.json")
-    assert all(f"{label} 8 {width}" in text for label, width in architecture.sample.items())
+    assert all(f"{label} 8 {width}" in text for label, width in architecture.widths.items())
     front = collect(folder).trials.front
-    assert all(f"{each.name.replace('_', ' ')} {each.macs:,} {each.score:.4g}" in text for each in front)
+    assert all(f"{str(each.widths).replace('_', ' ')} {each.macs:,} {each.score:.4g}" in text for each in front)
     for stage in ("teacher", "supernet", "search", "finetune", "export"):
         record = json.loads((folder / stage / "stage.json").read_text())
         assert duration(record["seconds"]) in text

@@ -11,7 +11,7 @@ from nni.nas.space import ModelStatus
 from tiny import all_samples, search_space
 
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.generators.space import config_str, parse_config_str
+from ganc_nni.generators.space import parse_widths
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.affordable_space import BudgetedSpace
 from ganc_nni.search.engine import InProcessEngine, TrialEngine
@@ -36,7 +36,7 @@ def unknown(sample):
 def test_a_sample_over_budget_is_not_in_the_space(sample, limit):
     if total(sample) <= limit:
         model = space(limit).freeze(sample)
-        assert model.sample == sample
+        assert model.widths == sample
         assert model.status == ModelStatus.Frozen
     else:
         with pytest.raises(SampleValidationError, match="over budget"):
@@ -82,19 +82,19 @@ def test_trials_score_exactly_as_many_as_asked_for():
     workers = Workers(engine, lambda number, sample: float(total(sample)), recipe(), space())
     workers.run()
     assert len(workers.scored) == 6
-    assert len({config_str(sample) for sample in workers.scored}) == 6
+    assert len({str(sample) for sample in workers.scored}) == 6
     assert [model.status for model in engine.models] == [ModelStatus.Trained] * 6
     assert engine.next_model() is None
 
 
 def test_trials_replay_what_is_known():
-    known = {config_str(sample): float(total(sample)) for sample in all_samples(SPACE)[::2]}
-    engine = TrialEngine(6, lambda sample: known.get(config_str(sample)))
+    known = {str(sample): float(total(sample)) for sample in all_samples(SPACE)[::2]}
+    engine = TrialEngine(6, lambda sample: known.get(str(sample)))
     workers = Workers(engine, lambda number, sample: float(total(sample)), recipe(), space())
     workers.run()
     assert len(engine.models) == 6
-    assert all(config_str(sample) not in known for sample in workers.scored)
-    assert len(workers.scored) == sum(config_str(model.sample) not in known for model in engine.models)
+    assert all(str(sample) not in known for sample in workers.scored)
+    assert len(workers.scored) == sum(str(model.widths) not in known for model in engine.models)
 
 
 def test_trials_that_all_fail_at_first_do_not_end_the_search():
@@ -117,8 +117,8 @@ def test_trials_end_where_the_budget_leaves_fewer_than_asked_for():
     engine = TrialEngine(20, unknown)
     workers = Workers(engine, lambda number, sample: float(total(sample)), recipe(evaluations=20), space(limit=36))
     workers.run()
-    affordable = {config_str(sample) for sample in all_samples(SPACE) if total(sample) <= 36}
-    assert {config_str(sample) for sample in workers.scored} == affordable
+    affordable = {str(sample) for sample in all_samples(SPACE) if total(sample) <= 36}
+    assert {str(sample) for sample in workers.scored} == affordable
     assert len(workers.scored) == len(affordable)
 
 
@@ -178,19 +178,19 @@ def a_session(strategy, earlier, restarted, seed, stop_after=None):
     """Two trials at a time that take any time; returns what they have scored, and what they were at work on."""
     draw = random.Random(seed)
     engine = TrialEngine(
-        24, lambda sample: earlier.get(config_str(sample)), earlier=[parse_config_str(each, LABELS) for each in earlier]
+        24, lambda sample: earlier.get(str(sample)), earlier=[parse_widths(each, LABELS) for each in earlier]
     )
-    engine.resume(*(space().freeze(parse_config_str(each, LABELS)) for each in restarted if each not in earlier))
+    engine.resume(*(space().freeze(parse_widths(each, LABELS)) for each in restarted if each not in earlier))
     scored, begun = dict(earlier), []
 
     def score(number, sample):
-        begun.append(config_str(sample))
+        begun.append(str(sample))
         if stop_after is not None and len(scored) - len(earlier) >= stop_after:
             engine.close()
             raise Stopped
         time.sleep(draw.uniform(0, 0.01))
-        scored[config_str(sample)] = float(total(sample))
-        return scored[config_str(sample)]
+        scored[str(sample)] = float(total(sample))
+        return scored[str(sample)]
 
     workers = Workers(engine, score, recipe(strategy=strategy, evaluations=24, population=6), space())
     if stop_after is None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ganc_nni.core.widths import Widths
 from ganc_nni.search.journal import Evaluation, Journal, parse_evaluation
 
-A, B = {"down_0": 4, "up_0": 8}, {"down_0": 8, "up_0": 8}
+A, B = Widths({"down_0": 4, "up_0": 8}), Widths({"down_0": 8, "up_0": 8})
 
 
 def test_what_was_appended_is_read(tmp_path):
@@ -42,7 +43,7 @@ def test_a_score_wins_over_failures_and_the_later_over_the_earlier(tmp_path):
 
 
 def test_the_order_of_labels_does_not_matter():
-    assert Evaluation(A, 1.0).widths == Evaluation(dict(reversed(A.items())), 1.0).widths
+    assert Evaluation(A, 1.0).widths == Evaluation(Widths(dict(reversed(dict(A).items()))), 1.0).widths
 
 
 def test_several_machines_write_files_of_their_own(tmp_path, monkeypatch):
@@ -78,12 +79,12 @@ def test_a_line_is_on_the_disk_before_append_returns(tmp_path, monkeypatch):
 
 CHOICES = {"down_0": (4, 8), "up_0": (4, 8)}
 
-GOOD = json.dumps({"sample": A, "score": 2.0, "seconds": 0.5, "message": ""}).encode()
+GOOD = json.dumps({"sample": dict(A), "score": 2.0, "seconds": 0.5, "message": ""}).encode()
 
 BAD_LINES = {
     "sample of null": b'{"sample": null, "score": 0.1}',
     "no sample": b'{"score": 0.1}',
-    "no score": json.dumps({"sample": B}).encode(),
+    "no score": json.dumps({"sample": dict(B)}).encode(),
     "empty sample": b'{"sample": {}, "score": 0.1}',
     "sample as list": b'{"sample": [["down_0", 4], ["up_0", 8]], "score": 0.1}',
     "missing label": b'{"sample": {"down_0": 8}, "score": 0.1}',
@@ -95,19 +96,19 @@ BAD_LINES = {
     "width outside": json.dumps({"sample": {**B, "up_0": 5}, "score": 0.1}).encode(),
     "width of 0": json.dumps({"sample": {**B, "up_0": 0}, "score": 0.1}).encode(),
     "width of 10^30": json.dumps({"sample": {**B, "up_0": 10**30}, "score": 0.1}).encode(),
-    "score as text": json.dumps({"sample": B, "score": "0.1"}).encode(),
-    "score as list": json.dumps({"sample": B, "score": [0.1]}).encode(),
-    "score as yes": json.dumps({"sample": B, "score": False}).encode(),
-    "score NaN": json.dumps({"sample": B, "score": float("nan")}).encode(),
-    "score -Infinity": json.dumps({"sample": B, "score": float("-inf")}).encode(),
+    "score as text": json.dumps({"sample": dict(B), "score": "0.1"}).encode(),
+    "score as list": json.dumps({"sample": dict(B), "score": [0.1]}).encode(),
+    "score as yes": json.dumps({"sample": dict(B), "score": False}).encode(),
+    "score NaN": json.dumps({"sample": dict(B), "score": float("nan")}).encode(),
+    "score -Infinity": json.dumps({"sample": dict(B), "score": float("-inf")}).encode(),
     "score of 5,000 digits": b'{"sample": {"down_0": 8, "up_0": 8}, "score": -' + b"9" * 5000 + b"}",
     "score 1e999": b'{"sample": {"down_0": 8, "up_0": 8}, "score": -1e999}',
     "score twice": b'{"sample": {"down_0": 8, "up_0": 8}, "score": 2, "score": 0.1}',
-    "seconds as text": json.dumps({"sample": B, "score": 0.1, "seconds": "1"}).encode(),
-    "seconds below 0": json.dumps({"sample": B, "score": 0.1, "seconds": -1}).encode(),
-    "seconds NaN": json.dumps({"sample": B, "score": 0.1, "seconds": float("nan")}).encode(),
-    "message as list": json.dumps({"sample": B, "score": 0.1, "message": []}).encode(),
-    "unknown key": json.dumps({"sample": B, "score": 0.1, "x": 1}).encode(),
+    "seconds as text": json.dumps({"sample": dict(B), "score": 0.1, "seconds": "1"}).encode(),
+    "seconds below 0": json.dumps({"sample": dict(B), "score": 0.1, "seconds": -1}).encode(),
+    "seconds NaN": json.dumps({"sample": dict(B), "score": 0.1, "seconds": float("nan")}).encode(),
+    "message as list": json.dumps({"sample": dict(B), "score": 0.1, "message": []}).encode(),
+    "unknown key": json.dumps({"sample": dict(B), "score": 0.1, "x": 1}).encode(),
     "brackets": b"[" * 200_000,
     "braces": b'{"sample":' * 20_000,
     "null": b"null",
@@ -115,8 +116,8 @@ BAD_LINES = {
     "number": b"1" * 5000,
     "no UTF-8": b'{"sample": {"down_0": 8, "up_0": 8}, "score": 0.1, "message": "\xff"}',
     "binary": bytes(each for each in range(256) if each != 10),
-    "cut short": json.dumps({"sample": B, "score": 0.1}).encode()[:-1],
-    "giant": json.dumps({"sample": B, "score": 0.1, "message": "x" * 1_000_000}).encode(),
+    "cut short": json.dumps({"sample": dict(B), "score": 0.1}).encode()[:-1],
+    "giant": json.dumps({"sample": dict(B), "score": 0.1, "message": "x" * 1_000_000}).encode(),
     "giant without end": b"x" * 1_000_000,
 }
 """Lines that anybody may have written, nearly all of them better than every good one."""
@@ -142,7 +143,7 @@ def test_many_bad_lines_make_one_warning(tmp_path, caplog):
 
 
 def test_a_score_in_whole_numbers_is_one(tmp_path):
-    (tmp_path / "a.jsonl").write_text(json.dumps({"sample": A, "score": 0}))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"sample": dict(A), "score": 0}))
     assert list(Journal(tmp_path, CHOICES).read().values()) == [Evaluation(A, 0)]
 
 
@@ -158,4 +159,4 @@ def test_what_is_no_file_is_no_journal(tmp_path):
 def test_no_line_breaks_the_reader(line):
     with contextlib.suppress(ValueError):
         evaluation = parse_evaluation(line, CHOICES)
-        assert evaluation.sample.keys() == CHOICES.keys()
+        assert evaluation.widths.keys() == CHOICES.keys()

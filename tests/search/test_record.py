@@ -10,10 +10,10 @@ from PIL import Image
 from tiny import WIDTHS, all_samples, recipe
 
 from ganc_nni.core.errors import TrainingError
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.budget import Budget
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.generators.resnet import LABELS
-from ganc_nni.generators.space import config_str
 from ganc_nni.run import Run
 from ganc_nni.search.affordable_space import build_space
 from ganc_nni.search.engine import InProcessEngine
@@ -27,7 +27,9 @@ from ganc_nni.stages.search import evaluate, finish, search
 EVERYTHING = 1e9
 """A budget that every sub-generator meets."""
 
-SAMPLES = st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS})
+SAMPLES = st.fixed_dictionaries({label: st.sampled_from(WIDTHS) for label in LABELS}).map(
+    lambda each: Widths(each).ordered(LABELS)
+)
 EVALUATIONS = st.builds(
     Evaluation,
     SAMPLES,
@@ -50,7 +52,7 @@ def fresh(run):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: config_str(each.sample)))
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: each.widths))
 def test_what_is_recorded_is_read_again(tiny_folder, evaluations):
     run = Run(recipe("space.json"))
     record = fresh(run)
@@ -59,14 +61,14 @@ def test_what_is_recorded_is_read_again(tiny_folder, evaluations):
     again = SearchRecord(run, "frechet_random")
     assert again.evaluations == evaluations
     assert again.best is None  # nothing belongs to this search before it asks for it
-    last = {config_str(each.sample): each.score for each in evaluations if each.score is not None}
+    last = {str(each.widths): each.score for each in evaluations if each.score is not None}
     for each in evaluations:
-        assert again.known(each.sample) == record.known(each.sample) == last.get(config_str(each.sample))
+        assert again.known(each.widths) == record.known(each.widths) == last.get(str(each.widths))
     assert again.best == record.best
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: config_str(each.sample)))
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: each.widths))
 def test_both_files_hold_the_best_after_each_evaluation(tiny_folder, evaluations):
     run = Run(recipe("space.json", search={"budget": EVERYTHING}))
     record = fresh(run)
@@ -80,7 +82,7 @@ def test_both_files_hold_the_best_after_each_evaluation(tiny_folder, evaluations
             assert not (run.folder / "architecture.json").exists()
             continue
         architecture = Architecture.load(run.folder / "architecture.json")
-        assert architecture.sample == best.sample
+        assert architecture.widths == best.widths
         assert architecture.metrics == {"frechet_random/search": best.score}
         assert record.best == best
 
@@ -104,7 +106,7 @@ def test_the_front_holds_what_no_other_beats(points, higher_is_better):
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: config_str(each.sample)))
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=5, unique_by=lambda each: each.widths))
 def test_the_front_s_table_is_part_of_all_trials(tiny_folder, evaluations):
     run = Run(recipe("space.json", search={"budget": EVERYTHING, "convention": "true", "max_failures": 9}))
     record = fresh(run)
@@ -158,7 +160,7 @@ def test_the_journal_is_the_truth_and_rows_without_it_stay(tiny_folder):
     assert [row["trial"] for row in rows(run)] == ["0", "1", "2", "3"]
     assert again.found(both) == written[0]
     assert again.journaled(new) == written[1]
-    shuffled = dict(reversed(new.items()))
+    shuffled = Widths(dict(reversed(dict(new).items())))
     assert again.journaled(shuffled) == written[1]
 
 
@@ -181,10 +183,10 @@ def test_too_many_failures_in_a_row_end_the_search_and_keep_what_is_there(tiny_f
 def test_an_architecture_says_what_it_costs_and_where_it_comes_from(tiny_folder):
     run = Run(recipe("space.json", search={"seed": 9, "budget": EVERYTHING}))
     record = SearchRecord(run, "frechet_random")
-    sample = {label: WIDTHS[index % 2] for index, label in enumerate(LABELS)}
+    sample = Widths({label: WIDTHS[index % 2] for index, label in enumerate(LABELS)})
     record.add(Evaluation(sample, 12.5, 0.25))
     architecture = Architecture.load(run.folder / "architecture.json")
-    assert architecture.config_str == config_str(sample)
+    assert architecture.config_str == str(sample)
     assert architecture.image_size == (32, 32)
     assert architecture.params == sum(p.numel() for p in architecture.network().parameters())
     assert architecture.macs_published == run.student_cost.at(sample).macs_published
@@ -252,15 +254,15 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(tiny_folder, k
     def until_killed(sample):
         if len(scored) == killed_after:
             raise KeyboardInterrupt
-        scored.append(config_str(sample))
+        scored.append(str(sample))
         return synthetic(sample)
 
     with pytest.raises(KeyboardInterrupt):
         explore(run("killed"), until_killed)
     assert len(rows(run("killed"))) == killed_after
 
-    resumed = explore(run("killed"), lambda sample: scored.append(config_str(sample)) or synthetic(sample))
-    assert [each.sample for each in resumed.evaluations] == [each.sample for each in undisturbed.evaluations]
+    resumed = explore(run("killed"), lambda sample: scored.append(str(sample)) or synthetic(sample))
+    assert [each.widths for each in resumed.evaluations] == [each.widths for each in undisturbed.evaluations]
     assert [each.score for each in resumed.evaluations] == [each.score for each in undisturbed.evaluations]
     assert len(scored) == len(set(scored)) == 12
     assert resumed.best == undisturbed.best
@@ -273,9 +275,9 @@ def test_failures_are_recorded_and_the_search_goes_on(tiny_folder):
     failed = [each for each in record.evaluations if each.score is None]
     assert failed
     assert len(failed) < 12
-    assert all(each.sample["up_0"] == 8 and each.message == "broken" for each in failed)
+    assert all(each.widths["up_0"] == 8 and each.message == "broken" for each in failed)
     assert [row["message"] for row in rows(run) if not row["score"]] == ["broken"] * len(failed)
-    assert record.best.sample["up_0"] == 4
+    assert record.best.widths["up_0"] == 4
 
 
 def test_a_resumed_search_does_not_count_a_failure_twice(tiny_folder):
@@ -298,7 +300,7 @@ def test_a_resumed_search_does_not_count_a_failure_twice(tiny_folder):
     assert any(score(sample) is None for sample in scored)
     record = explore(run(), score)
     assert len(record.evaluations) == 12
-    assert len({config_str(each.sample) for each in record.evaluations}) == 12
+    assert len({str(each.widths) for each in record.evaluations}) == 12
 
 
 def test_a_search_in_which_all_fail_says_why(tiny_folder):
@@ -327,11 +329,11 @@ def test_scores_of_another_search_are_known_but_only_what_is_asked_for_counts(ti
     record = SearchRecord(generous, "frechet_random")
     record.add(Evaluation(generous.space.largest(), 1.0))
     record.add(Evaluation(generous.space.smallest(), 2.0))
-    assert record.best.sample == generous.space.largest()
+    assert record.best.widths == generous.space.largest()
     frugal = SearchRecord(Run(recipe("space.json")), "frechet_random")
     assert frugal.best is None
     assert frugal.known(generous.space.smallest()) == 2.0
-    assert frugal.best.sample == generous.space.smallest()
+    assert frugal.best.widths == generous.space.smallest()
     assert [each.score for each in frugal.evaluations] == [1.0, 2.0]
 
 
@@ -369,8 +371,8 @@ def test_a_line_that_anybody_wrote_into_the_journal_never_wins(tiny_folder, kind
     folder.mkdir(parents=True)
     (folder / "elsewhere.jsonl").write_text(f"{json.dumps(line)}\n")
     record = explore(run, synthetic)
-    assert record.best.score == min(synthetic(each.sample) for each in record.evaluations if each.score != -1.0)
-    assert Architecture.load(run.folder / "architecture.json").sample == record.best.sample
+    assert record.best.score == min(synthetic(each.widths) for each in record.evaluations if each.score != -1.0)
+    assert Architecture.load(run.folder / "architecture.json").widths == record.best.widths
     listed = [row for row in rows(run) if row["score"] and float(row["score"]) < 0]
     assert len(listed) == (kind == "over budget")  # it is one of the space, of a search with another budget
     assert Architecture.load(run.folder / "architecture.json").metrics["frechet_random/search"] > 0
@@ -411,7 +413,7 @@ def test_what_an_earlier_session_scored_counts_even_if_it_is_not_asked_for_again
     run, record = session(asked[1])
     assert record.best.score == 5.0
     assert len(explore(run, lambda sample: 100.0).evaluations) == max(asked)
-    assert record.architecture(record.best).sample == scored[0]
+    assert record.architecture(record.best).widths == scored[0]
 
 
 def test_a_search_is_the_same_whatever_how_long_it_goes_on(tiny_folder):

@@ -9,7 +9,6 @@ from tiny import all_samples, cost_of, search_space
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.cost.budget import Budget
-from ganc_nni.generators.space import config_str
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.search.affordable_space import BudgetedSpace, build_space
 from ganc_nni.search.engine import InProcessEngine
@@ -65,7 +64,7 @@ def test_few_complaints_of_what_cannot_be_sampled(complaints, name, workers):
     explore(recipe(name), BudgetedSpace(SPACE, lambda sample: False), workers)
     space = search_space()
     affordable = set(random.Random(0).sample(names_of(all_samples(space)), 7))
-    explore(recipe(name), BudgetedSpace(space, lambda sample: config_str(sample) in affordable), workers)
+    explore(recipe(name), BudgetedSpace(space, lambda sample: str(sample) in affordable), workers)
     assert len(complaints) <= 4
 
 
@@ -135,7 +134,7 @@ def test_half_of_an_elitist_generation_is_crossed_and_half_mutated():
 
     def noted(kind, make, *parents):
         begun = len(engine.models) // 20 * 20  # what was known when the generation began
-        best = sorted(distance(model.sample) for model in engine.models[:begun])[:5]
+        best = sorted(distance(model.widths) for model in engine.models[:begun])[:5]
         assert all(distance(parent) <= best[-1] for parent in parents)
         made[kind].append((parents, make(*parents)))
         return made[kind][-1][1]
@@ -144,11 +143,11 @@ def test_half_of_an_elitist_generation_is_crossed_and_half_mutated():
     strategy._mutated = partial(noted, "mutated", mutated)
     engine = InProcessEngine(chosen.evaluations, unknown, distance)
     strategy(everything(search_space(range(4, 28, 4))), engine)
-    assert len({config_str(parent) for parents, _ in made["crossed"] + made["mutated"] for parent in parents}) > 10
+    assert len({str(parent) for parents, _ in made["crossed"] + made["mutated"] for parent in parents}) > 10
     for parents, child in made["crossed"]:
         assert parents[0] != parents[1]
         assert all(child[label] in {parent[label] for parent in parents} for label in child)
-    scored = {config_str(model.sample) for model in engine.models[20:]}
+    scored = {str(model.widths) for model in engine.models[20:]}
     born = {kind: scored & set(names_of(child for _, child in each)) for kind, each in made.items()}
     assert len(born["crossed"]) >= 40
     assert len(born["mutated"]) >= 40
@@ -168,7 +167,7 @@ def test_tpe_takes_what_is_being_scored_for_as_good_as_the_best(monkeypatch):
     monkeypatch.setattr(parzen, "suggest", suggest)
     engine = InProcessEngine(30, unknown, distance)
     strategy(everything(), engine)
-    losses = [distance(model.sample) for model in engine.models]
+    losses = [distance(model.widths) for model in engine.models]
     last = seen[-1]
     known = losses[: len(next(iter(last.values())))]
     assert all([record.loss for record in records] == sorted(known) for records in last.values())
@@ -177,5 +176,5 @@ def test_tpe_takes_what_is_being_scored_for_as_good_as_the_best(monkeypatch):
     strategy._next()
     for label, records in zip(SPACE.choices, seen[-1].values(), strict=True):
         assert [record.loss for record in records] == sorted([*losses, min(losses)])
-        width = SPACE.choices[label].index(engine.models[0].sample[label])
+        width = SPACE.choices[label].index(engine.models[0].widths[label])
         assert width in {record.param for record in records if record.loss == min(losses)}

@@ -52,7 +52,7 @@ def test_a_run_without_a_supernet_has_all_else(tiny_folder, teacher):
     assert {path.parent.name for path in folder.glob("*/stage.json")} == {"teacher", "search", "finetune", "export"}
     architecture = Architecture.load(folder / "export" / "architecture.json")
     assert architecture.provenance["weights"] == "reconstructed"
-    network, evaluator = reconstructing(run)(architecture.sample), run.evaluator("search")
+    network, evaluator = reconstructing(run)(architecture.widths), run.evaluator("search")
     score = evaluator.score(network)
     assert pipeline.figures("search") == {"score": score}
     assert pipeline.figures("finetune")["before"] == score

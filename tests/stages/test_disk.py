@@ -14,6 +14,7 @@ from tiny import contents, settings
 from ganc_nni.core.errors import TrainingError
 from ganc_nni.core.files import append_whole
 from ganc_nni.core.io import save_weights, write_text
+from ganc_nni.core.widths import Widths
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.search.journal import Evaluation, Journal
 
@@ -65,12 +66,12 @@ def test_text_that_does_not_fit_leaves_that_before(small):
 
 
 def test_a_journal_on_a_full_disk_keeps_what_it_has(small):
-    journal, sample = Journal(small / "journal"), {"down_0": 4}
+    journal, sample = Journal(small / "journal"), Widths({"down_0": 4})
     journal.append(Evaluation(sample, 1.0))
     with pytest.raises(TrainingError, match=r"\.jsonl: cannot be written: No space left on device"):
-        journal.append(Evaluation({"down_0": 8}, None, message="x" * 1_000_000))
+        journal.append(Evaluation(Widths({"down_0": 8}), None, message="x" * 1_000_000))
     assert list(journal.read().values()) == [Evaluation(sample, 1.0)]
-    journal.append(Evaluation({"down_0": 8}, 2.0))
+    journal.append(Evaluation(Widths({"down_0": 8}), 2.0))
     assert len(journal.read()) == 2
 
 

@@ -92,7 +92,7 @@ def test_an_activated_calibrated_supernet_is_the_exported_network(run):
 
     architecture = Architecture.load(run.folder / "architecture.json")
     evaluator, supernet, exported = run.evaluator("search"), run.load_supernet(), extract(run, architecture)
-    evaluation = evaluate(of_supernet(supernet), evaluator, architecture.sample, run.calibration())
+    evaluation = evaluate(of_supernet(supernet), evaluator, architecture.widths, run.calibration())
     calibrate(exported, run.calibration())
     assert evaluator.score(exported) == evaluation.score == architecture.metrics["miou/search"]
     source = run.data.search.sources[0][None]
@@ -112,14 +112,14 @@ def test_the_exported_files_carry_the_calibrated_statistics(run):
     carried = [norm.running_mean.clone() for norm in norms]
     calibrate(network, run.calibration())
     assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, carried, strict=True))
-    supernet = run.load_supernet().freeze(exported.sample)
+    supernet = run.load_supernet().freeze(exported.widths)
     shared = [norm.running_mean for norm in batch_norms(supernet)]
     assert any(not torch.equal(own, other) for own, other in zip(carried, shared, strict=True))
 
 
 def test_the_teacher_has_no_spectral_norm_left(run):
     file = read_generator(run.folder / "teacher" / "teacher.safetensors", upsampling="normal")
-    assert tuple(file.sample.values()) == (4,) * 8
+    assert tuple(file.widths.values()) == (4,) * 8
     assert not any("_orig" in key for key in file.weights)
 
 

@@ -20,7 +20,7 @@ def scores(repeats):
 def test_the_first_is_the_score_on_the_test_split(finished_copy):
     run = Run(recipe("space.json"))
     supernet = run.load_supernet()
-    activate(supernet, Architecture.load(run.folder / "architecture.json").sample)
+    activate(supernet, Architecture.load(run.folder / "architecture.json").widths)
     assert scores(1) == [run.evaluator("test").score(supernet)]
 
 

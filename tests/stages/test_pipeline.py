@@ -127,7 +127,7 @@ def test_all_stages_leave_what_they_promise(finished_copy):
     architecture = Architecture.load(folder / "architecture.json")
     assert architecture.macs_published <= run.run.recipe.search.budget
     final = Architecture.load(folder / "export" / "architecture.json")
-    assert final.sample == architecture.sample
+    assert final.widths == architecture.widths
     assert final.metrics["frechet_random/test"] == run.record("export")["score"]
     with Image.open(folder / "export" / "picture.png") as image:
         image.verify()
@@ -244,12 +244,12 @@ def test_the_architecture_of_a_search_comes_back_with_it(finished_copy):
     first = Architecture.load(path)
     pipeline(search={"budget": 2.3e6, "seed": 5}).run_until("search")
     other = Architecture.load(path)
-    assert other.sample != first.sample
+    assert other.widths != first.widths
     again = pipeline()
     again.run_until("export")
-    assert Architecture.load(path).sample == first.sample
+    assert Architecture.load(path).widths == first.widths
     exported = Architecture.load(again.run.folder / "export" / "architecture.json")
-    assert exported.sample == first.sample
+    assert exported.widths == first.widths
     assert again.record("search")["score"] == first.metrics["frechet_random/search"]
 
 

@@ -56,7 +56,7 @@ def test_every_stage_leaves_what_it_promises(run):
     assert all(pipeline.done(stage) for stage in pipeline.stages("export"))
     architecture = Architecture.load(run.folder / "export" / "architecture.json")
     assert architecture.config == run.student_config
-    assert tuple(architecture.sample) == FAMILIES["unet"].spaces[0]
+    assert tuple(architecture.widths) == FAMILIES["unet"].spaces[0]
     assert architecture.macs_published <= 1.7e6
     summary = read_summary(run.folder)["networks"]
     assert summary["compressed"]["macs_published"] < summary["teacher"]["macs_published"]
@@ -75,7 +75,7 @@ def test_every_file_is_a_generator_of_the_family(run):
 def test_an_activated_supernet_is_the_network_that_is_fine_tuned(run):
     architecture = Architecture.load(run.folder / "architecture.json")
     supernet, plain = run.load_supernet(), extract(run, architecture)
-    activate(supernet, architecture.sample)
+    activate(supernet, architecture.widths)
     source = run.data.search.sources[0][None]
     with torch.no_grad():
         assert torch.equal(supernet(source), plain(source))

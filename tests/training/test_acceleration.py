@@ -155,7 +155,7 @@ EVERY_LOSS = ("recon", "distill", "kernel_alignment", "channel", "ssim", "tv", "
 def student_module(tiny):
     """Distils the smallest sub-generator with every loss that needs no weights of VGG19."""
     run = Run(tiny)
-    teacher = run.teacher_config.build(list(run.teacher_sample.values()))
+    teacher = run.teacher_config.build(list(run.teacher_widths.values()))
     module = DistillationModule(tiny, tiny.supernet.schedule, teacher, student_channels(run), None)
     module.set_model(make_supernet(run.new_space()))
     activate(module.model, run.space.smallest())

@@ -71,7 +71,7 @@ def new_module(kind, run):
     torch.manual_seed(0)
     samples = [run.space.largest(), run.space.smallest()]
     if kind in ("supernet", "sandwich"):
-        teacher = run.teacher_config.build(list(run.teacher_sample.values()))
+        teacher = run.teacher_config.build(list(run.teacher_widths.values()))
         module = DistillationModule(run.recipe, run.recipe.supernet.schedule, teacher, student_channels(run), None)
         module.set_model(make_supernet(run.new_space()))
         activate(module.model, run.space.smallest())

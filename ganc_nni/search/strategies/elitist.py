@@ -8,7 +8,7 @@ from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ModelStatus
 from numpy.random import RandomState
 
-from ganc_nni.generators.space import Sample
+from ganc_nni.core.widths import Widths
 from ganc_nni.search.affordable_space import BudgetedSpace
 from ganc_nni.search.strategies.registry import StrategySettings, register_strategy
 from ganc_nni.search.strategies.sampling import FreshSamples, PromptStrategy
@@ -81,20 +81,22 @@ class ElitistEvolution(PromptStrategy):
         crossovers = iter(range(CROSSOVERS if crossed and len(parents) > 1 else 0))
 
         def draw() -> BudgetedSpace:
-            pair = [parents[i].sample for i in self._random_state.permutation(len(parents))[:2]]
+            pair = [parents[i].widths for i in self._random_state.permutation(len(parents))[:2]]
             mutated = next(crossovers, None) is None
             return self.fresh.freeze(self._mutated(pair[0]) if mutated else self._crossed(*pair))
 
         return draw
 
-    def _mutated(self, sample: Sample) -> Sample:
+    def _mutated(self, widths: Widths) -> Widths:
         state, choices = self._random_state, self.fresh.space.space.choices.items()
-        drawn = state.uniform(size=len(sample)) < self.mutation_prob
-        return {
-            label: widths[state.randint(len(widths))] if anew else sample[label]
-            for (label, widths), anew in zip(choices, drawn, strict=True)
-        }
+        drawn = state.uniform(size=len(widths)) < self.mutation_prob
+        return Widths(
+            {
+                label: offered[state.randint(len(offered))] if anew else widths[label]
+                for (label, offered), anew in zip(choices, drawn, strict=True)
+            }
+        )
 
-    def _crossed(self, one: Sample, other: Sample) -> Sample:
+    def _crossed(self, one: Widths, other: Widths) -> Widths:
         second = self._random_state.randint(2, size=len(one))
-        return {label: (one, other)[which][label] for label, which in zip(one, second, strict=True)}
+        return Widths({label: (one, other)[which][label] for label, which in zip(one, second, strict=True)})

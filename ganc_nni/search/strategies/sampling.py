@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nni.mutable import SampleValidationError
@@ -11,7 +11,6 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import DeduplicationHelper, RetrySamplingHelper
 from numpy.random import RandomState
 
-from ganc_nni.generators.space import Sample
 from ganc_nni.search.affordable_space import BudgetedSpace
 
 _log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class FreshSamples(RetrySamplingHelper):
         self.seen = DeduplicationHelper(raise_on_dup=True) if seen is None else seen
         self._grid = space.grid()
 
-    def freeze(self, sample: Sample) -> BudgetedSpace:
+    def freeze(self, sample: Mapping[str, int]) -> BudgetedSpace:
         """A sub-generator of a strategy's choice.
 
         Raises:

@@ -79,10 +79,10 @@ class ParzenStrategy(PromptStrategy):
         if len(ended) < ARGUMENTS.n_startup_jobs:
             return self.fresh.retry(self.fresh.random)
         best = max(model.metric for model in ended)
-        scored = [(model.sample, -model.metric) for model in ended] + [(model.sample, -best) for model in running]
+        scored = [(model.widths, -model.metric) for model in ended] + [(model.widths, -best) for model in running]
         scored.sort(key=lambda each: each[1])  # NNI sorts for each label, which is quick where it is done already
         history = {
-            key: [Record(spec.values.index(sample[spec.name]), loss) for sample, loss in scored]
+            key: [Record(spec.values.index(widths[spec.name]), loss) for widths, loss in scored]
             for key, spec in self._choices.items()
         }
         draws = itertools.chain((ARGUMENTS.n_ei_candidates >> halved for halved in range(4)), itertools.repeat(1))
