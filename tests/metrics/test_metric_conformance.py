@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.metrics import METRICS, check_metric, metric_inputs
+from ganc_nni.metrics import METRICS, PerImageMetric, check_metric, metric_inputs, register_metric
 from ganc_nni.metrics.inception import _network
 from ganc_nni.metrics.likeness import BEST_PSNR
 from ganc_nni.recipe import MetricRecipe, Recipe
@@ -63,6 +63,16 @@ def test_the_page_lists_every_metric_with_its_direction():
     rows = re.findall(r"^\| (`.*`) \| .* \| (higher|lower) \| .*\|$", page, re.M)
     told = {name: better == "higher" for names, better in rows for name in re.findall(r"`(\w+)`", names)}
     assert told == {name: kind.higher_is_better for name, kind in METRICS.items()}
+
+
+def test_a_metric_says_its_direction():
+    with pytest.raises(TypeError, match="metric no_direction: says no direction; set higher_is_better of NoDirection"):
+
+        @register_metric("no_direction")
+        class NoDirection(PerImageMetric):
+            pass
+
+    assert "no_direction" not in METRICS
 
 
 def test_unknown_metrics_are_told_with_the_nearest():

@@ -135,9 +135,15 @@ Kind = TypeVar("Kind", bound=type[ImageMetric])
 
 
 def register_metric(name: str) -> Callable[[Kind], Kind]:
-    """Register the decorated class as the metric ``name`` of ``metric.name`` in recipes."""
+    """Register the decorated class as the metric ``name`` of ``metric.name`` in recipes.
+
+    Raises:
+        TypeError: The class does not say its direction.
+    """
 
     def registered(kind: Kind) -> Kind:
+        if not isinstance(getattr(kind, "higher_is_better", None), bool):
+            raise TypeError(f"metric {name}: says no direction; set higher_is_better of {kind.__name__}")
         METRICS.add(name, kind)
         kind.name = name
         return kind
