@@ -40,6 +40,7 @@ ELSEWHERE = {
     "core/io.py: …: cannot be read as weights: …": "_why_not tells what was expected, and the cure",
     "metrics/inception.py: …; set metric.dims (--dims) to 768 or less for …": "the message about the whole file",
     "nnictl/bridge.py: stage … failed: …": "the message of the stage",
+    "stages/pipeline.py: …": "why a stage is not to be made by itself, as the stage words it",
     "stages/pipeline.py: gave up waiting for stage …: …": "the message of the stage that another process makes",
     "stages/search.py: the search has scored no sub-generator of … tried…": "the message of the last failure",
     "search/record.py: … sub-generators failed one after another (search.max_failures: …); the last, …: …": "the same",
@@ -55,7 +56,7 @@ NAMED = {
     "told": "{problem}",
     "found": "{problem}",
 }
-"""Variables in a message whose names say which part of it they hold."""
+"""Variables and functions in a message whose names say which part of it they hold."""
 
 
 def template(node):
@@ -64,8 +65,9 @@ def template(node):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
         return re.sub("…+", "…", "".join(template(part) for part in node.values))
-    if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name):
-        return NAMED.get(node.value.id.strip("_").lower(), "…")
+    if isinstance(node, ast.FormattedValue):
+        named = node.value.func if isinstance(node.value, ast.Call) else node.value
+        return NAMED.get(named.id.strip("_").lower(), "…") if isinstance(named, ast.Name) else "…"
     return "…"
 
 
