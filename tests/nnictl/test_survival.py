@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -47,6 +48,11 @@ def write_recipe(experiment: Experiment, **search: Any) -> None:
     path.write_text(yaml.safe_dump(survival_recipe(**search)))
 
 
+def concurrency(experiment: Experiment, trials: int) -> None:
+    path = experiment.folder / "experiments" / "tiny.yml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "trialConcurrency": trials}))
+
+
 def ganc(experiment: Experiment, command: str, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["ganc", command, "experiments/tiny.recipe.yml", *options],
@@ -83,8 +89,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def experiment(trained: Path, tmp_path: Path) -> Iterator[Experiment]:
     """An experiment whose supernet is trained, not started yet; one trial at a time."""
     made = Experiment(tmp_path, survival_recipe())
-    path = tmp_path / "experiments" / "tiny.yml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "trialConcurrency": 1}))
+    concurrency(made, 1)
     shutil.copytree(trained, made.run_folder, copy_function=shutil.copy2)
     yield made
     made.kill()
@@ -121,6 +126,16 @@ def find(experiment: Experiment, kind: str) -> psutil.Process | None:
         if VICTIMS[kind] in " ".join(line) and not line[0].endswith("sh"):
             return process
     return None
+
+
+@contextlib.contextmanager
+def suspended(process: psutil.Process) -> Iterator[None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def kill(experiment: Experiment, kind: str) -> None:
@@ -160,11 +175,19 @@ def test_killed_at_random_moments_it_finds_what_an_undisturbed_search_finds(
 
 
 def test_a_resumed_experiment_is_done_as_before_and_takes_up_a_longer_recipe(experiment: Experiment) -> None:
-    write_recipe(experiment, evaluations=4)
+    write_recipe(experiment, evaluations=5)
+    concurrency(experiment, 2)
     with experiment:
+        wait(lambda: journal(experiment.run_folder), PATIENCE, experiment)
+        with suspended(wait(lambda: find(experiment, "evaluator"), PATIENCE, experiment)):  # or all were scored by then
+            wait(lambda: Counter(each["status"] for each in experiment.trials())["RUNNING"] == 2, PATIENCE, experiment)
+            experiment.nnictl("stop", experiment.id)
+        experiment.assert_nothing_is_left("nnictl stop with two trials at work")
+        assert len(journal(experiment.run_folder)) < 5
+        experiment.resume()
         experiment.wait_for("DONE", 240)
         trials, lines = experiment.trials(), journal(experiment.run_folder)
-        assert len(lines) == 4
+        assert len(lines) == len(set(map(widths, lines))) == 5
         experiment.stop()
         experiment.resume()
         wait(lambda: "NO_MORE_TRIAL" not in experiment.get("check-status")["status"], 60, experiment)
@@ -174,12 +197,12 @@ def test_a_resumed_experiment_is_done_as_before_and_takes_up_a_longer_recipe(exp
         assert len(experiment.trials()) == len(trials)
         assert journal(experiment.run_folder) == lines
         experiment.stop()
-        write_recipe(experiment, evaluations=6, budget=4.2e6)
+        write_recipe(experiment, evaluations=7, budget=4.2e6)
         experiment.resume()
         wait(lambda: len(experiment.trials()) > len(trials), PATIENCE, experiment)
         experiment.wait_for("DONE", 240)
         longer = journal(experiment.run_folder)
-        assert longer[:4] == lines
+        assert longer[:5] == lines
         assert set(Counter(map(widths, longer)).values()) == {1}
         last = experiment.trials()[-1]
         assert last["parameters"] == {"stage": "export"}
