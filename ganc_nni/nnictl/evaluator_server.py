@@ -170,8 +170,10 @@ def main(recipe: Path, address: Path, owner: int, listener: socket.socket) -> No
     lifetime = Lifetime(address, owner)
     try:
         from ganc_nni.core import logs
+        from ganc_nni.recipe import load_recipe
 
         logs.set_up(logging.StreamHandler(sys.stdout))
+        load_recipe(recipe)  # before seconds are spent on torch
         from ganc_nni.nnictl.evaluator import Scorer
 
         scorer = Scorer(recipe)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.registry import load_plugins
 from ganc_nni.core.structured import read_yaml
+from ganc_nni.recipe.variants import UNREAD
 from ganc_nni.recipe.whole import Recipe
 from ganc_nni.recipe.words import all_in_words, shown
 
@@ -49,9 +50,11 @@ def load_recipe(path: Path) -> Recipe:
     if "name" in content:
         valid = ", ".join(key for key in Recipe.model_fields if key != "name")
         raise RecipeError(f"{path}: name: unknown key; a run is named by its file; valid here: {valid}")
-    load_plugins()
+    named = {**content, "name": recipe_name(path)}
     try:
-        return Recipe.model_validate({**content, "name": recipe_name(path)})
+        Recipe.model_validate(named, context=UNREAD)  # before seconds are spent on torch, which families need
+        load_plugins()
+        return Recipe.model_validate(named)
     except ValidationError as error:
         told = all_in_words(Recipe, error)
         more = f"; and {len(told) - MOST} more" if len(told) > MOST else ""

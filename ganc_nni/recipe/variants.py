@@ -12,6 +12,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 TAG = "family"
 """The key whose value names the kind."""
 
+UNREAD = {"kinds": "unread"}
+"""The context of a validation that needs no kinds: such a mapping is not read, and stands for none of them."""
+
 
 class Variants(BaseModel):
     """A mapping whose key ``family`` says which registered subclass it is.
@@ -31,6 +34,8 @@ class Variants(BaseModel):
     def _of_its_kind(cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         if not stands_for_kinds(cls) or not isinstance(value, dict):
             return handler(value)
+        if info.context is UNREAD:
+            return cls.model_construct()  # type: ignore[return-value]
         kinds, field = cls.variants(), cls.model_fields[TAG]
         name = value.get(TAG, field.default)
         if TAG not in value and field.is_required():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -24,6 +24,12 @@ from ganc_nni.recipe.training import (
     SupernetRecipe,
     TeacherRecipe,
 )
+from ganc_nni.recipe.variants import stands_for_kinds
+
+
+def _default() -> GeneratorRecipe:
+    """What stands for a section that is left out, and is read as one."""
+    return cast("GeneratorRecipe", {})
 
 
 class Recipe(Section):
@@ -37,7 +43,7 @@ class Recipe(Section):
         "auto", description="auto: CUDA where there is one"
     )
     data: DataRecipe
-    generator: SerializeAsAny[GeneratorRecipe] = Field(default_factory=lambda: GeneratorRecipe.model_validate({}))
+    generator: SerializeAsAny[GeneratorRecipe] = Field(default_factory=_default, validate_default=True)
     teacher: TeacherRecipe = TeacherRecipe()
     student: StudentRecipe
     discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
@@ -54,7 +60,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _families(self) -> Recipe:
-        if self.generator.reads_labels != (self.data.layout == "labels"):
+        if self._known and self.generator.reads_labels != (self.data.layout == "labels"):
             labels, images = (
                 listed(name for name, each in SECTIONS.items() if each.reads_labels is reads) for reads in (True, False)
             )
@@ -81,7 +87,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _blocks(self) -> Recipe:
-        if self.acceleration.gradient_checkpointing and not self.generator.has_blocks:
+        if self._known and self.acceleration.gradient_checkpointing and not self.generator.has_blocks:
             raise ValueError(
                 f"acceleration.gradient_checkpointing works by residual blocks, which a {self.generator.family} has "
                 "none of; set it to false"
@@ -96,9 +102,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _online(self) -> Recipe:
-        if self.distillation.online_blocks is not None and (
-            not self.generator.can_be_deeper or self.teacher.checkpoint is not None
-        ):
+        deepened = self.generator.can_be_deeper or not self._known
+        if self.distillation.online_blocks is not None and (not deepened or self.teacher.checkpoint is not None):
             deeper = listed((name for name, each in SECTIONS.items() if each.can_be_deeper), "or")
             raise ValueError(
                 f"distillation.online_blocks {self.distillation.online_blocks} needs a teacher of generator.family "
@@ -131,6 +136,11 @@ class Recipe(Section):
                 "reconstructed: its teachers train on together with the supernet; leave out online_blocks"
             )
         return self
+
+    @property
+    def _known(self) -> bool:
+        """Whether the section ``generator`` has been read; see :data:`~ganc_nni.recipe.variants.UNREAD`."""
+        return not stands_for_kinds(type(self.generator))
 
     @property
     def run_folder(self) -> Path:
