@@ -16,7 +16,6 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.core.memory import enough_memory
 
 if TYPE_CHECKING:
-    from ganc_nni.generators.spade import Upsampling
     from ganc_nni.interop import GeneratorFile
     from ganc_nni.tools.benchmark.compare import Settings, Timing
 
@@ -101,7 +100,7 @@ def _ways(names: str) -> list[Way]:
 
 
 def _files(
-    recipe: Path | None, teacher: Path | None, compressed: Path | None, upsampling: Upsampling | None
+    recipe: Path | None, teacher: Path | None, compressed: Path | None, upsampling: str | None
 ) -> tuple[dict[str, GeneratorFile], tuple[int, int]]:
     """What to measure by name, and the height and width that it is meant for."""
     from ganc_nni.interop import read_generator

@@ -49,7 +49,7 @@ class Additive:
         rest: list[Any] = [figure]
         while rest:
             term = rest.pop()
-            if isinstance(term, MutableExpression) and term.function is operator.add:
+            if isinstance(term, MutableExpression) and getattr(term, "function", None) is operator.add:
                 rest.extend(term.arguments)
                 continue
             found = {leaf.label for leaf in term.leaf_symbols()} if isinstance(term, MutableExpression) else set()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+from nni.mutable import Mutable
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -93,6 +94,8 @@ class ResnetGenerator(Generator):
         super().__init__()
         if len(widths) != len(LABELS):
             raise ValueError(f"a ResNet generator has {len(LABELS)} widths ({', '.join(LABELS)}), got {len(widths)}")
+        if affine and any(isinstance(width, Mutable) for width in widths):
+            raise ValueError("affine norms take integers as widths, got choices")
         channels = [width * multiplier for width, multiplier in zip(widths, MULTIPLIERS, strict=True)]
         down, inner, up = channels[:3], channels[3:6], channels[6:]
         trunk = down[2]

@@ -4,11 +4,13 @@ import pytest
 
 from ganc_nni.core.registry import load_plugins
 from ganc_nni.export import FORMATS
+from ganc_nni.generators import FAMILIES
 from ganc_nni.losses.distillation import LOSSES
 from ganc_nni.metrics import METRICS
+from ganc_nni.recipe.generator import SECTIONS
 from ganc_nni.search.strategies import STRATEGIES
 
-REGISTRIES = (STRATEGIES, LOSSES, METRICS, FORMATS)
+REGISTRIES = (STRATEGIES, LOSSES, METRICS, FORMATS, FAMILIES, SECTIONS)
 
 
 @pytest.fixture
