@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from ganc_nni.generators.resnet import LABELS, MULTIPLIERS, ResnetGenerator, block_groups
 
@@ -54,26 +53,6 @@ def test_every_number_of_blocks(n_blocks):
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    widths=EIGHT,
-    channels=st.tuples(st.sampled_from((1, 3)), st.sampled_from((1, 3))),
-    size=st.tuples(st.integers(4, 9).map(lambda n: 4 * n), st.integers(4, 9).map(lambda n: 4 * n)),
-    separable=st.booleans(),
-)
-def test_output_has_the_size_of_the_input_and_stays_in_range(widths, channels, size, separable):
-    torch.manual_seed(1)
-    network = ResnetGenerator(widths, *channels, n_blocks=3, separable=separable)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, 0, 0.5)
-    with torch.no_grad():
-        output = network(random_image(2, channels[0], *size))
-    assert output.shape == (2, channels[1], *size)
-    assert output.min() >= -1
-    assert output.max() <= 1
-    assert output.std() > 0
-
-
-@settings(max_examples=20, deadline=None)
 @given(widths=EIGHT)
 def test_each_width_reaches_its_layers(widths):
     network = ResnetGenerator(widths, n_blocks=3)
@@ -91,13 +70,6 @@ def test_each_width_reaches_its_layers(widths):
     assert state["model.20.weight"].shape[:2] == (3, channels["up_1"])
 
 
-@pytest.mark.parametrize("separable", [False, True])
-def test_integers_make_plain_torch_layers(separable):
-    network = ResnetGenerator([4] * 8, n_blocks=3, separable=separable)
-    leaves = [module for module in network.modules() if not list(module.children())]
-    assert {type(leaf).__module__.partition(".")[0] for leaf in leaves} == {"torch"}
-
-
 def test_the_input_is_clamped():
     torch.manual_seed(2)
     network = ResnetGenerator([4] * 8, n_blocks=3)
@@ -107,17 +79,3 @@ def test_the_input_is_clamped():
     clamped, clamped_features = network.forward_with_features(image.clamp(-1, 1))
     assert torch.equal(output, clamped)
     assert all(torch.equal(a, b) for a, b in zip(features, clamped_features, strict=True))
-
-
-def test_pictures_of_a_batch_do_not_mix():
-    torch.manual_seed(3)
-    network = ResnetGenerator([4] * 8, n_blocks=3)
-    images = random_image(3, 3, 32, 32)
-    alone = torch.cat([network(image[None]) for image in images])
-    assert torch.allclose(network(images), alone, atol=1e-5)
-
-
-@pytest.mark.parametrize("count", [0, 7, 9])
-def test_another_number_of_widths_is_refused(count):
-    with pytest.raises(ValueError, match=rf"8 widths.*got {count}"):
-        ResnetGenerator([4] * count)
