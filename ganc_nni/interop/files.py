@@ -142,7 +142,7 @@ def _named(path: Path, content: Mapping[str, Tensor]) -> KeyMap:
     if len(chosen) == 1:
         kind, prefix, claimed = chosen[0]
         if not claimed and (words := like_ours({key.removeprefix(prefix): value for key, value in content.items()})):
-            raise InputError(f"{path}: looks like {words}, which ganc does not read; {_expected()}")
+            raise InputError(f"{path}: looks like {words}, which ganc does not read; expected {_marks()}")
         return read(kind, path, content, prefix)
     if found:
         keys = ", ".join(each.prefix + each.kind.mark for each in found)
@@ -168,8 +168,9 @@ def _origin(path: Path) -> Architecture | None:
         ) from None
 
 
-def _expected() -> str:
-    return f"expected {listed((each.words for each in key_maps() if each.words), 'or')}"
+def _marks() -> str:
+    """What is looked for, in words."""
+    return listed((each.words for each in key_maps() if each.words), "or")
 
 
 def _what_else(content: Mapping[str, Tensor]) -> str:
@@ -177,7 +178,7 @@ def _what_else(content: Mapping[str, Tensor]) -> str:
     key = next(iter(bare))
     if words := other(bare):
         shape = tuple(bare[key].shape)
-        return f"looks like {words} ({key} has shape {shape}), which ganc does not read; {_expected()}"
+        return f"looks like {words} ({key} has shape {shape}), which ganc does not read; expected {_marks()}"
     if marks := [each.mark for each in key_maps() if each.mark in bare and "shape" in each.words]:
-        return f"{marks[0]} has shape {tuple(bare[marks[0]].shape)}; {_expected()}"
-    return f"its first key is {next(iter(content))}; {_expected()}"
+        return f"{marks[0]} has shape {tuple(bare[marks[0]].shape)}; expected {_marks()}"
+    return f"its first key is {next(iter(content))}; expected {_marks()}"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
+from ganc_nni.core.widths import Widths
 from ganc_nni.cost.macs import Cost, count
 from ganc_nni.generators import FAMILIES, Generator, GeneratorConfig, labels_of
 from ganc_nni.generators.architecture import Architecture
@@ -28,8 +29,6 @@ from ganc_nni.supernet.sampling import activate
 from ganc_nni.testing.conformance import Conformance
 
 WIDTHS = (4, 8)
-
-Sample = dict[str, int]
 
 
 def random_weights(network: nn.Module, seed: int = 0) -> None:
@@ -93,15 +92,15 @@ class FamilyConformance(Conformance):
             height = -(-least // multiple) * multiple
             yield config, (height, height + multiple)
 
-    def samples(self, config: GeneratorConfig) -> list[Sample]:
+    def drawn(self, config: GeneratorConfig) -> list[Widths]:
         """The largest, the smallest, and a random one."""
         draw = np.random.default_rng(3)
-        found = [dict.fromkeys(config.labels, width) for width in WIDTHS[::-1]]
-        return [*found, {label: int(draw.choice(WIDTHS)) for label in config.labels}]
+        found = [Widths(dict.fromkeys(config.labels, width)) for width in WIDTHS[::-1]]
+        return [*found, Widths({label: int(draw.choice(WIDTHS)) for label in config.labels})]
 
-    def network(self, config: GeneratorConfig, sample: Sample, seed: int = 0) -> Generator:
+    def network(self, config: GeneratorConfig, widths: Widths, seed: int = 0) -> Generator:
         """A deployable network in which all weights matter."""
-        network = config.build(list(sample.values()))
+        network = config.build(list(widths.values()))
         random_weights(network, seed)
         return network.eval()
 
@@ -129,20 +128,20 @@ class FamilyConformance(Conformance):
         for part in (TeacherRecipe(), StudentRecipe(space=Path("space.json"))):
             config = FAMILIES[name].planned(section, part, 2, 5)
             assert (type(config), config.in_channels, config.out_channels) == (FAMILIES[name], 2, 5)
-            assert list(config.teacher_sample(6)) == list(config.labels)
+            assert list(config.teacher_widths(6)) == list(config.labels)
 
     def test_a_config_comes_back_from_json(self, name: str, tmp_path: Path) -> None:
         """As part of an architecture too; keys that it has not are refused."""
         for config, size in self.configs(name):
             content = config.model_dump(mode="json")
-            assert from_json(GeneratorConfig, content) == GeneratorConfig.model_validate(content) == config
-            sample = self.samples(config)[-1]
-            file = GeneratorFile(tmp_path / "g.pth", config, sample, {})
+            assert GeneratorConfig.model_validate(content) == config
+            widths = self.drawn(config)[-1]
+            file = GeneratorFile(tmp_path / "g.pth", config, widths, {})
             architecture = file.architecture(size)
             architecture.save(tmp_path / "architecture.json")
             assert Architecture.load(tmp_path / "architecture.json") == architecture
             with pytest.raises(ValueError, match="strange"):
-                from_json(GeneratorConfig, {**content, "strange": 1})
+                from_json(type(config), {**content, "strange": 1})
 
     def test_each_width_counts(self, name: str) -> None:
         """One more channel of any label is another number of weights; a wrong number of widths is refused."""
@@ -159,7 +158,7 @@ class FamilyConformance(Conformance):
     def test_an_image_has_the_size_of_the_input_and_stays_in_range(self, name: str) -> None:
         """Alone it is what it is in a batch."""
         for config, size in self.configs(name):
-            network, batch = self.network(config, self.samples(config)[-1]), images(config, size)
+            network, batch = self.network(config, self.drawn(config)[-1]), images(config, size)
             with torch.no_grad():
                 output = network(batch)
                 assert output.shape == (2, config.out_channels, *size)
@@ -190,8 +189,8 @@ class FamilyConformance(Conformance):
             random_weights(supernet)
             supernet.eval()
             whole, batch = supernet.state_dict(), images(config, size)
-            for sample in self.samples(config):
-                plain = config.build(list(sample.values()))
+            for widths in self.drawn(config):
+                plain = config.build(list(widths.values()))
                 first = {
                     key: whole[key][tuple(slice(side) for side in value.shape)]
                     for key, value in plain.state_dict().items()
@@ -199,9 +198,9 @@ class FamilyConformance(Conformance):
                 assert first.keys() == whole.keys()
                 plain.load_state_dict(first)
                 plain.eval()
-                activate(supernet, sample)
+                activate(supernet, widths)
                 with torch.no_grad():
-                    for other in (plain, supernet.freeze(sample).eval()):
+                    for other in (plain, supernet.freeze(widths).eval()):
                         for one, same in zip(self.made(supernet, batch), self.made(other, batch), strict=True):
                             torch.testing.assert_close(one, same, rtol=0, atol=1e-5)
                 leaves = [module for module in plain.modules() if not list(module.children())]
@@ -230,16 +229,16 @@ class FamilyConformance(Conformance):
         for config, size in self.configs(name):
             searched = self.searched(config)
             space = count(self.space(config), config.in_channels, size) if searched else None
-            for sample in self.samples(config)[1:]:
-                network = self.network(config, sample)
+            for widths in self.drawn(config)[1:]:
+                network = self.network(config, widths)
                 expected = counted(network, images(config, size, 1))
                 assert _figures(count(network, config.in_channels, size)) == expected
-                assert space is None or _figures(space.at(sample)) == expected
+                assert space is None or _figures(space.at(widths)) == expected
 
     def test_gradients_reach_every_weight(self, name: str) -> None:
         """Of the images and of the distilled activations, which have the announced channels."""
         for config, size in self.configs(name):
-            network = self.network(config, self.samples(config)[-1]).train()
+            network = self.network(config, self.drawn(config)[-1]).train()
             output, features = network.forward_with_features(images(config, size))
             assert [each.shape[1] for each in features] == network.feature_channels
             sum((each.square().mean() for each in features), output.square().mean()).backward()
@@ -253,8 +252,8 @@ class FamilyConformance(Conformance):
     def test_a_trained_teacher_is_a_plain_network(self, name: str) -> None:
         """What the training wraps around weights is gone, and the images stay."""
         for config, size in self.configs(name):
-            widths = list(config.teacher_sample(4).values())
-            trained, plain = config.in_training(widths), config.build(widths)
+            narrow = list(config.teacher_widths(4).values())
+            trained, plain = config.in_training(narrow), config.build(narrow)
             for module in trained.modules():
                 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                     config.initial(getattr(module, "weight_orig", module.weight))
@@ -263,33 +262,33 @@ class FamilyConformance(Conformance):
             with torch.no_grad():
                 trained.train()(batch)
                 expected = trained.eval()(batch)
-                plain.load_state_dict(config.trained(config.in_training(widths), trained.state_dict()))
+                plain.load_state_dict(config.trained(config.in_training(narrow), trained.state_dict()))
                 torch.testing.assert_close(plain.eval()(batch), expected, rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize("ending", ["pth", "safetensors"])
     def test_a_file_comes_back_as_it_was(self, name: str, ending: str, tmp_path: Path) -> None:
         """Widths and all, on its own and below another key."""
         for config, size in self.configs(name):
-            sample = self.samples(config)[-1]
-            path, weights = tmp_path / f"g.{ending}", self.network(config, sample).state_dict()
-            save_generator(GeneratorFile(tmp_path / "g", config, sample, weights), path, "ganc", size)
-            self.same(read_generator(path, **config.told()), config, sample, weights)
+            widths = self.drawn(config)[-1]
+            path, weights = tmp_path / f"g.{ending}", self.network(config, widths).state_dict()
+            save_generator(GeneratorFile(tmp_path / "g", config, widths, weights), path, "ganc", size)
+            self.same(read_generator(path, **config.told()), config, widths, weights)
             if ending == "pth":
                 torch.save({f"module.{key}": value for key, value in weights.items()}, path)
-                self.same(read_generator(path, **config.told()), config, sample, weights)
+                self.same(read_generator(path, **config.told()), config, widths, weights)
             else:  # which says of itself what it is
-                self.same(read_generator(path), config, sample, weights)
+                self.same(read_generator(path), config, widths, weights)
 
     def test_a_file_for_another_project_is_read_back(self, name: str, tmp_path: Path) -> None:
         """Or it is refused in one line, where that project has no such generator."""
         for config, size in self.configs(name):
             for project in KNOWN:
-                sample = dict.fromkeys(config.labels, 4)
-                weights, path = self.network(config, sample).state_dict(), tmp_path / "other.pth"
-                file = GeneratorFile(tmp_path / "g", config, sample, weights)
+                widths = Widths(dict.fromkeys(config.labels, 4))
+                weights, path = self.network(config, widths).state_dict(), tmp_path / "other.pth"
+                file = GeneratorFile(tmp_path / "g", config, widths, weights)
                 refusal = self.refusal(file, path, project, size)
                 if refusal is None:
-                    self.same(read_generator(path, **config.told()), config, sample, weights)
+                    self.same(read_generator(path, **config.told()), config, widths, weights)
                 else:
                     assert project in refusal
                     assert "\n" not in refusal
@@ -302,7 +301,7 @@ class FamilyConformance(Conformance):
             return str(error)
         return None
 
-    def same(self, found: GeneratorFile, config: GeneratorConfig, sample: Sample, weights: dict[str, Tensor]) -> None:
+    def same(self, found: GeneratorFile, config: GeneratorConfig, widths: Widths, weights: dict[str, Tensor]) -> None:
         """What was read is what was written."""
-        assert (found.config, found.sample, list(found.weights)) == (config, sample, list(weights))
+        assert (found.config, found.widths, list(found.weights)) == (config, widths, list(weights))
         assert all(torch.equal(value, weights[key]) for key, value in found.weights.items())

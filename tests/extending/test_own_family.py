@@ -53,12 +53,12 @@ def test_one_file_is_a_family_of_a_run(hourglass, tmp_path, monkeypatch):
     Pipeline(run).run_until("export")
     architecture = Architecture.load(run.folder / "architecture.json")
     assert architecture.config == FAMILIES["hourglass"](kernel=5)
-    assert list(architecture.sample) == ["rim", "waist"]
+    assert list(architecture.widths) == ["rim", "waist"]
     network = architecture.network()
     assert count(network, 3, (32, 32)).macs_published == architecture.macs_published <= 2e6
     for name in ("compressed.safetensors", "compressed.pth"):
         file = read_generator(run.folder / "export" / name)
-        assert (file.config, file.sample) == (architecture.config, architecture.sample)
+        assert (file.config, file.widths) == (architecture.config, architecture.widths)
     network.load_state_dict(file.weights)
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
     assert (run.folder / "export" / "compressed.onnx").is_file()

@@ -100,7 +100,7 @@ def test_the_commands_know_it(run, capsys, monkeypatch, tmp_path):
     for name in ("picture.png", "low.png"):
         (tmp_path / name[:-4]).mkdir()
         shutil.move(name, tmp_path / name[:-4] / name)
-    ganc("translate", "--generator", tmp_path / "ours.safetensors", "--input", tmp_path / "image", "--output", "fake")
+    ganc("translate", "--generator", tmp_path / "ours.safetensors", "--input", tmp_path / "picture", "--output", "fake")
     with Image.open("fake/picture.png") as made:
         assert made.size == (40, 17)
     with pytest.raises(InputError, match=r"low\.png: is 40x16 pixels; expected 17 or more a side"):

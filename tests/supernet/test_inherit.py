@@ -26,7 +26,7 @@ def supernet(kind, choices):
     labels = labels_of(kind)
     space = new(kind, [nni.choice(label, list(each)) for label, each in zip(labels, choices, strict=True)])
     supernet = make_supernet(space)
-    initialise(supernet, kind.split()[-1])
+    initialise(supernet, kind.split()[-1] if "unet" not in kind else "unet")
     return supernet.eval()
 
 
