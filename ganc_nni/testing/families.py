@@ -200,7 +200,7 @@ class FamilyConformance(Conformance):
                 plain.eval()
                 activate(supernet, widths)
                 with torch.no_grad():
-                    for other in (plain, supernet.freeze(widths).eval()):
+                    for other in (plain, supernet.freeze(dict(widths)).eval()):
                         for one, same in zip(self.made(supernet, batch), self.made(other, batch), strict=True):
                             torch.testing.assert_close(one, same, rtol=0, atol=1e-5)
                 leaves = [module for module in plain.modules() if not list(module.children())]
