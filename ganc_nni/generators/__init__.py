@@ -5,6 +5,7 @@ from ganc_nni.generators.registry import (
     FAMILIES,
     Generator,
     GeneratorConfig,
+    family_inputs,
     labels_of,
     register_family,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "FAMILIES",
     "Generator",
     "GeneratorConfig",
+    "family_inputs",
     "labels_of",
     "register_family",
 ]

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.core.registry import Registry
+from ganc_nni.core.registry import Registry, code_of
 from ganc_nni.core.widths import Widths
 from ganc_nni.generators.keymap import KeyMap, Trained, not_in
 from ganc_nni.generators.layers import Width
@@ -193,6 +193,15 @@ def register_family(config: Config) -> Config:
     FAMILIES.add(name, config)
     SECTIONS.add(name, config.section)
     return config
+
+
+def family_inputs(recipe: GeneratorRecipe) -> dict[str, object]:
+    """What the choice of a family adds to the values on which stages depend, by key.
+
+    A family that is not of this package counts with the content of its file.
+    """
+    code = code_of(FAMILIES[recipe.family])
+    return {"generator.family": recipe.family, **({"generator.family.code": code} if code else {})}
 
 
 def labels_of(names: Collection[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from ganc_nni.core.io import write_text
 from ganc_nni.core.structured import read_cache
 from ganc_nni.data import Data, build_data
+from ganc_nni.generators import family_inputs
 from ganc_nni.losses.distillation import loss_inputs
 from ganc_nni.losses.vgg import vgg19_file
 from ganc_nni.metrics import metric_inputs
@@ -280,6 +281,7 @@ _FOUND: dict[str, Callable[[Run], object]] = {
 """What a run finds under a key, where that counts and not the value; any other path is read as a file."""
 
 _SPELLED: dict[str, Callable[[Run], Mapping[str, object]]] = {
+    "generator.family": lambda run: family_inputs(run.recipe.generator),
     "distillation.losses": lambda run: loss_inputs(run.recipe.distillation),
     "metric.name": lambda run: metric_inputs(run.recipe.metric),
     "search.strategy": lambda run: strategy_inputs(run.recipe.search),

@@ -62,6 +62,10 @@ def test_one_file_is_a_family_of_a_run(hourglass, tmp_path, monkeypatch):
     network.load_state_dict(file.weights)
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
     assert (run.folder / "export" / "compressed.onnx").is_file()
+    assert Pipeline(Run(load_recipe(written()))).done("teacher")
+    with Path(sys.modules["hourglass"].__file__).open("a") as family:
+        family.write("# another one\n")
+    assert not Pipeline(Run(load_recipe(written()))).done("teacher")
 
 
 @pytest.mark.parametrize(
