@@ -157,6 +157,7 @@ def _zip(start: bytes, file: BinaryIO, size: int) -> FileKind | None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
         if not 0 < length <= len(start) - 30:
             raise _Cut("a zip archive, as torch files are,") from None
@@ -177,6 +178,8 @@ def _zip(start: bytes, file: BinaryIO, size: int) -> FileKind | None:
             "a program of torch.export (.pt2)",
             "give the checkpoint that it was made from, or torch.save(dict(torch.export.load(IN).state_dict), OUT)",
         )
+    if "data.pkl" in inner and unpacked > size:  # torch packs nothing; all of it would go into memory
+        return FileKind(f"a torch file that was packed again, {unpacked >> 20:,} MiB unpacked", AGAIN)
     if "data.pkl" in inner:
         return FileKind("a torch file", reader="torch")
     return _zip_of(names)

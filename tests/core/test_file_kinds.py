@@ -23,9 +23,9 @@ from ganc_nni.core.io import load_weights
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.ones(3)}
 
 
-def zipped(**members):
+def zipped(compression=zipfile.ZIP_STORED, /, **members):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
@@ -107,6 +107,10 @@ OTHERS = {
     "images": (
         lambda: zipped(**{"a/1.png": "x", "a/2.png": "x", "a/3.png": "x"}),
         "a zip archive of images (a/1.png, a/2.png and 1 more)",
+    ),
+    "packed": (
+        lambda: zipped(zipfile.ZIP_DEFLATED, **{"a/data.pkl": "x" * 10**7, "a/version": "3"}),
+        "packed again, 9 MiB unpacked",
     ),
     "zipped weights": (lambda: zipped(**{"net/G.pth": "x"}), "a zip archive that holds net/G.pth"),
     "source": (lambda: zipped(**{"main.py": "x"}), "a zip archive (main.py)"),
