@@ -377,7 +377,7 @@ def changed_functions(error: Planted) -> list[tuple[FunctionType, CodeType]] | N
     names = {name for name in before if _shape(before[name]) != _shape(after[name])}
     if any(not code.co_flags & inspect.CO_NEWLOCALS for code in (before[name] for name in names)):
         return None  # a module's or a class's own lines, which have been run
-    outer = {name for name in names if not any(name[0].startswith(f"{other[0]}.<locals>") for other in names - {name})}
+    outer = {(name.partition(".<locals>")[0], number if "<locals>" not in name else 0) for name, number in names}
     live: dict[str, list[FunctionType]] = {}
     for each in gc.get_objects():
         if type(each) is FunctionType and each.__code__.co_filename == path:
