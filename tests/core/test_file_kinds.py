@@ -110,7 +110,7 @@ OTHERS = {
     ),
     "packed": (
         lambda: zipped(zipfile.ZIP_DEFLATED, **{"a/data.pkl": "x" * 10**7, "a/version": "3"}),
-        "packed again, 9 MiB unpacked",
+        "a torch file that was packed again, 9 MiB unpacked",
     ),
     "zipped weights": (lambda: zipped(**{"net/G.pth": "x"}), "a zip archive that holds net/G.pth"),
     "source": (lambda: zipped(**{"main.py": "x"}), "a zip archive (main.py)"),
