@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,9 @@ class Place:
         with chdir(self.folder):
             fingerprint.write(Run(load_recipe(Path("tiny.recipe.yml"))))
 
-    def ask(self, sample: dict[str, int], code: str = ASK) -> subprocess.Popen[str]:
+    def ask(self, sample: Mapping[str, int], code: str = ASK) -> subprocess.Popen[str]:
         """Start a client; this process is the owner of the evaluator."""
-        command = [sys.executable, "-c", code, json.dumps(sample)]
+        command = [sys.executable, "-c", code, json.dumps(dict(sample))]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command,
@@ -79,13 +79,13 @@ class Place:
             text=True,
         )
 
-    def score(self, sample: dict[str, int]) -> dict[str, Any]:
+    def score(self, sample: Mapping[str, int]) -> dict[str, Any]:
         """What a client gets."""
         out, error, code = finish(self.ask(sample))
         assert code == 0, f"{error}\n{self.log}"
         return json.loads(out)
 
-    def failure(self, sample: dict[str, int]) -> str:
+    def failure(self, sample: Mapping[str, int]) -> str:
         """Why a client gets nothing."""
         out, error, code = finish(self.ask(sample))
         assert code == 1, f"{out}\n{self.log}"
