@@ -521,7 +521,7 @@ def main() -> None:
     named = [each.removeprefix("ganc_nni/").removesuffix(".py") for each in options.modules] or list(TESTS)
     if strange := [name for name in named if name not in TESTS]:
         sys.exit(f"{strange[0]}: no module with tests of its own; expected one of {', '.join(TESTS)}")
-    errors = sampled(named, options.widths, options.seed)
+    errors = sampled(named, options.sample, options.seed)
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if not options.only_report:
         os.environ.update(OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1", MPLBACKEND="agg")
