@@ -63,7 +63,7 @@ def test_variants_start_as_their_names_say_and_cost_the_same(script, options):
         if variant.sandwich:
             network = script.make_supernet(network)
             study.fill(run, network, module)
-            network = network.freeze(run.space.smallest())
+            network = network.freeze(dict(run.space.smallest()))
         from_teacher = torch.cdist(kernels(network), kernels(taught)).amin(1).max()
         if not variant.reconstruction:
             assert (from_teacher < 1e-6) == (variant.generator or variant.pruned), name

@@ -425,12 +425,12 @@ class JournalFile(Target):
     def write(self, folder):
         write_space(folder / "space.json")
         (folder / self.name).parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(vars(each)) for each in self.evaluations]
+        lines = [json.dumps(each.content()) for each in self.evaluations]
         (folder / self.name).write_text("\n".join(lines) + "\n")
 
     def read(self, folder):
         journal = Journal((folder / self.name).parent, search_space().choices)
-        return [vars(each) for each in journal.read().values()]
+        return [each.content() for each in journal.read().values()]
 
     def right(self, found, intact, content):
         lines = [line for line in content.split(b"\n") if line.strip()]
@@ -438,7 +438,7 @@ class JournalFile(Target):
             assert math.isfinite(each["score"] or 0)
             assert all(type(width) is int and width in (4, 8) for width in each["sample"].values())
             assert any(same(told, each) for line in lines if (told := self._value(line)) is not None)
-        for each in map(vars, self.evaluations):  # no whole line is lost
+        for each in map(Evaluation.content, self.evaluations):  # no whole line is lost
             if json.dumps(each).encode() in lines:
                 assert each["sample"] in [other["sample"] for other in found]
 
@@ -467,7 +467,7 @@ class SearchedJournal(JournalFile):
         table = folder / "runs/tiny/search/trials.csv"
         if table.is_file() and table.stat().st_size < 1 << 20:
             assert len(list(csv.DictReader(io.StringIO(table.read_text())))) == len(record.evaluations)
-        return [vars(each) for each in record.evaluations]
+        return [each.content() for each in record.evaluations]
 
 
 class Trials(SearchedJournal):

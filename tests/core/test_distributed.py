@@ -103,7 +103,8 @@ def test_a_finished_stage_is_not_made_again_and_what_is_for_one_process_is_refus
     before = contents(both[1] / "supernet")
     refused = ganc(folder, "search", both[2], processes=2)
     assert refused.returncode != 0
-    assert "stage search: is not done, and only teacher, supernet, finetune are for several processes" in refused.stderr
+    together = "teacher, pretrain, supernet, finetune"
+    assert f"stage search: is not done, and only {together} are for several processes" in refused.stderr
     assert not (both[1] / "architecture.json").exists()
     assert contents(both[1] / "supernet") == before
 

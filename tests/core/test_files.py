@@ -151,6 +151,7 @@ if sys.argv[2] == "no chmod":  # as on CIFS, vfat and mounted buckets
 import torch
 from ganc_nni.core.io import save_weights, write_text
 from ganc_nni.core.lock import run_lock
+from ganc_nni.core.widths import Widths
 from ganc_nni.search.journal import Evaluation, Journal
 write_text(Path("text"), "text")
 save_weights(Path("weights.safetensors"), {"layer": torch.zeros(1)})

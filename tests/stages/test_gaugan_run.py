@@ -112,7 +112,7 @@ def test_the_exported_files_carry_the_calibrated_statistics(run):
     carried = [norm.running_mean.clone() for norm in norms]
     calibrate(network, run.calibration())
     assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, carried, strict=True))
-    supernet = run.load_supernet().freeze(exported.widths)
+    supernet = run.load_supernet().freeze(dict(exported.widths))
     shared = [norm.running_mean for norm in batch_norms(supernet)]
     assert any(not torch.equal(own, other) for own, other in zip(carried, shared, strict=True))
 

@@ -313,7 +313,7 @@ def test_named_sub_generators_are_calibrated_before_they_are_scored(spade_run):
     assert [first for first, _ in calls] == [0, 0, 2, 2, 4, 4]  # the metric of each sub-generator, batch by batch
     for index, sample in enumerate(samples.values()):
         plain = spade_run.student_config.build(list(sample.values()))
-        plain.load_state_dict(supernet.freeze(sample).state_dict())
+        plain.load_state_dict(supernet.freeze(dict(sample)).state_dict())
         calibrate(plain, calibration)
         with torch.no_grad():
             expected = plain(torch.stack(sources))
@@ -323,7 +323,7 @@ def test_named_sub_generators_are_calibrated_before_they_are_scored(spade_run):
 @pytest.mark.parametrize("name", ["feat", "recon", "distill"])
 def test_what_has_no_weight_is_left_out(spade_run, name):
     sections = spade_run.recipe.model_dump(mode="json")
-    sections["distillation"][f"lambda_{name}"] = 0
+    sections["distillation"]["losses"][name] = 0
     run = Run(Recipe.model_validate({"name": "spade", **sections}))
     module = distillation(run)
     module.set_model(run.student_config.build(list(run.space.smallest().values())))
