@@ -27,8 +27,8 @@ quickstart: setup  ## the whole tour on procedural images, under nnictl: about 5
 	    nnictl create --config experiments/quickstart.yml --foreground --port $(PORT)
 	$(BIN)/ganc report runs/quickstart
 
-test: setup  ## the whole test suite, three files at a time: many of them wait for NNI more than they compute
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: setup  ## the whole test suite, two files at a time: three of them are no faster on two cores
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## style and types
 	$(BIN)/ruff check .
