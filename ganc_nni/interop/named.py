@@ -78,13 +78,9 @@ def read(kind: type[KeyMap], path: Path, content: Mapping[str, Tensor], prefix: 
     if set(prefix.split(".")[:-1]) <= WRAPPERS and len(inside) < len(content):
         strange = next(key for key in content if not key.startswith(prefix))
         raise InputError(f"{path}: key {strange} is too many; expected every key below {prefix!r}")
-    named = kind(path, *_whole(inside, path, prefix))
+    weights, parametrised = put_together(inside, path, lambda key: prefix + key)
+    named = kind(path, weights, prefix, parametrised)
     for key, value in named.weights.items():
         if not (value.is_floating_point() or key.endswith("num_batches_tracked")):
             raise InputError(f"{path}: {named.in_file(key)} is of type {value.dtype}; expected a floating type")
     return named
-
-
-def _whole(inside: Mapping[str, Tensor], path: Path, prefix: str) -> tuple[dict[str, Tensor], str, dict[str, str]]:
-    weights, parametrised = put_together(inside, path, lambda key: prefix + key)
-    return weights, prefix, parametrised

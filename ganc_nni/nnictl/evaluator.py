@@ -108,7 +108,7 @@ class Scorer:
             self._known = {widths: each for widths, each in self.journal.read().items() if each.score is not None}
 
     def _check(self, widths: Widths) -> str | None:
-        """What is wrong with a widths."""
+        """What is wrong with the widths."""
         choices = self.run.space.choices
         if widths.keys() != choices.keys():
             return f"evaluator: expected the labels {', '.join(choices)}; got {', '.join(widths)}"

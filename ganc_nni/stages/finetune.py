@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from ganc_nni.core.io import load_into, save_weights
+from ganc_nni.core.io import save_weights
 from ganc_nni.generators import Generator
 from ganc_nni.generators.architecture import Architecture
 from ganc_nni.run import Run
@@ -20,8 +20,7 @@ from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.stages.supernet import student_channels, warn_of_teacher
 from ganc_nni.stages.teacher import load_judge
 from ganc_nni.stages.warm_start import (
-    inherit_discriminator,
-    load_helpers_of,
+    inherit_helpers,
     order_of,
     reconstructing,
     start_mappings,
@@ -30,7 +29,7 @@ from ganc_nni.stages.warm_start import (
 from ganc_nni.stages.warmup import STEPS, start_discriminator
 from ganc_nni.supernet.calibration import calibrate
 from ganc_nni.supernet.distillation import DistillationModule, trained_student
-from ganc_nni.training.loop import Report, StageFit, part
+from ganc_nni.training.loop import Report, StageFit
 
 _log = logging.getLogger(__name__)
 
@@ -92,11 +91,9 @@ def _start_helpers(run: Run, module: DistillationModule, teacher: Generator, sta
     """Let discriminator and mappings go on from the stage before, the mappings as far as they fit the student."""
     recipe, with_supernet = run.recipe, run.recipe.search.weights == "supernet"
     if with_supernet:
-        inherit_discriminator(run, "supernet", module.discriminator)
-        path = run.folder / "supernet" / "helpers.safetensors"
-        load_into(module.mappings, part(load_helpers_of(run, "supernet"), "mappings."), path, "mappings.")
+        inherit_helpers(run, "supernet", discriminator=module.discriminator, mappings=module.mappings)
     elif recipe.pretrain is not None:
-        inherit_discriminator(run, "pretrain", module.discriminator)
+        inherit_helpers(run, "pretrain", discriminator=module.discriminator)
     else:  # the first training of a student
         warn_of_teacher(run, run.evaluator("search"))
         start_discriminator(run, module.discriminator, "finetune", recipe.finetune)

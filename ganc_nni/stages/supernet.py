@@ -23,7 +23,7 @@ from ganc_nni.run import Run
 from ganc_nni.stages.online_teacher import build_online_teachers
 from ganc_nni.stages.stage import Reads, Stage
 from ganc_nni.stages.teacher import load_judge
-from ganc_nni.stages.warm_start import inherit_discriminator, inherit_parent
+from ganc_nni.stages.warm_start import inherit_helpers, inherit_parent
 from ganc_nni.stages.warmup import start_discriminator
 from ganc_nni.supernet.calibration import calibrated
 from ganc_nni.supernet.distillation import DistillationModule, DistillationStrategy, trained_student
@@ -109,7 +109,7 @@ def train_supernet(run: Run, report: Report | None = None) -> dict[str, float]:
     schedule, family = recipe.supernet.schedule, recipe.generator.family
     module = distillation_module(run, schedule, evaluator.metric, extremes, calibration, recipe.supernet.ema)
     if recipe.pretrain is not None:
-        inherit_discriminator(run, "pretrain", module.discriminator)
+        inherit_helpers(run, "pretrain", discriminator=module.discriminator)
     else:
         start_discriminator(run, module.discriminator, "supernet", schedule)
     space = run.new_space()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,7 +106,7 @@ def start_mappings(run: Run, mappings: Iterable[nn.Module], order: ChannelOrder)
     if run.recipe.pretrain is None:
         inherit_mappings(mappings, order)
         return
-    helpers = load_helpers_of(run, "pretrain")
+    helpers = load_weights(_helpers(run, "pretrain"))
     with torch.no_grad():
         for index, (mapping, channels) in enumerate(zip(mappings, order.features, strict=True)):
             assert isinstance(mapping, nn.Conv2d)
@@ -116,15 +117,16 @@ def start_mappings(run: Run, mappings: Iterable[nn.Module], order: ChannelOrder)
                 mapping.bias.copy_(bias)
 
 
-def load_helpers_of(run: Run, stage: str) -> dict[str, Tensor]:
-    """What a stage has trained along with its student: ``discriminator.`` and ``mappings.``."""
-    return load_weights(run.folder / stage / "helpers.safetensors")
+def inherit_helpers(run: Run, stage: str, **helpers: nn.Module) -> None:
+    """Let ``discriminator`` or ``mappings`` go on from those that an earlier ``stage`` has trained with its student."""
+    path = _helpers(run, stage)
+    trained = load_weights(path)
+    for name, module in helpers.items():
+        load_into(module, part(trained, f"{name}."), path, f"{name}.")
 
 
-def inherit_discriminator(run: Run, stage: str, discriminator: nn.Module) -> None:
-    """Let a discriminator start from the one with which an earlier ``stage`` has ended."""
-    path = run.folder / stage / "helpers.safetensors"
-    load_into(discriminator, part(load_helpers_of(run, stage), "discriminator."), path, "discriminator.")
+def _helpers(run: Run, stage: str) -> Path:
+    return run.folder / stage / "helpers.safetensors"
 
 
 def start_pretrained(run: Run, student: Generator, mappings: Iterable[nn.Module]) -> None:
