@@ -90,16 +90,17 @@ def import_members(package: str, path: Iterable[str]) -> None:
         importlib.import_module(f"{package}.{module.name}")
 
 
-def code_of(member: object) -> str:
-    """SHA-256 of the file that defines a class or function; empty for this package's, whose version counts elsewhere.
+def code_inputs(key: str, member: object) -> dict[str, str]:
+    """SHA-256 of the file that defines a class or function, as ``KEY.code``; nothing for this package's.
 
-    A stage that a stranger's member has made is made again where that file is another.
+    A stage that a stranger's member has made is made again where that file is another. The version of this package
+    counts elsewhere.
     """
     name = str(getattr(member, "__module__", ""))
     path = getattr(sys.modules.get(name), "__file__", None)
     if path is None or name.partition(".")[0] == __name__.partition(".")[0]:
-        return ""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return {}
+    return {f"{key}.code": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
 
 
 @cache

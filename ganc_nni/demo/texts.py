@@ -6,22 +6,15 @@ import base64
 import io
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from ganc_nni.core.templates import template
 from ganc_nni.core.text import speedup, times
 from ganc_nni.data import IGNORE_ID
 from ganc_nni.demo.pair import NAMES, REMEMBERED, Answer, Pair
 from ganc_nni.demo.palette import class_colours
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("ganc_nni.demo", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_MACROS: Any = _ENVIRONMENT.get_template("texts.html").module
+_MACROS: Any = template("ganc_nni.demo", "texts.html").module
 
 
 def told(sentence: str, failed: bool = False) -> str:

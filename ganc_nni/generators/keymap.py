@@ -128,6 +128,9 @@ class KeyMap(ABC):
         return shape
 
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""How the keys of a norm's statistics end."""
+
 GAN_COMPRESSION = "gan-compression"
 CYCLEGAN_AND_PIX2PIX = "pytorch-CycleGAN-and-pix2pix"
 

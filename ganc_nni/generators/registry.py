@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.core.registry import Registry, code_of
+from ganc_nni.core.registry import Registry, code_inputs
 from ganc_nni.core.widths import Widths
 from ganc_nni.generators.keymap import KeyMap, Trained, not_in
 from ganc_nni.generators.layers import Width
@@ -112,6 +112,11 @@ class GeneratorConfig(Variants):
         return self.spaces[0]
 
     @property
+    def convolutions(self) -> str:
+        """Their kind, for descriptions: ``separable`` or ``full``."""
+        return "separable" if self.separable else "full"
+
+    @property
     def reads_labels(self) -> bool:
         """Whether it reads label maps instead of images."""
         return self.section.reads_labels
@@ -200,8 +205,8 @@ def family_inputs(recipe: GeneratorRecipe) -> dict[str, object]:
 
     A family that is not of this package counts with the content of its file.
     """
-    code = code_of(FAMILIES[recipe.family])
-    return {"generator.family": recipe.family, **({"generator.family.code": code} if code else {})}
+    key = "generator.family"
+    return {key: recipe.family, **code_inputs(key, FAMILIES[recipe.family])}
 
 
 def labels_of(names: Collection[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ganc_nni.core.errors import InputError
 from ganc_nni.generators.keymap import (
     CYCLEGAN_AND_PIX2PIX,
+    STATISTICS,
     KeyMap,
     Trained,
     gan_compression_options,
@@ -133,7 +134,6 @@ class ResnetGenerator(Generator):
 
 
 _FIRST_BLOCK = 10
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class ResnetKeys(KeyMap):
@@ -171,7 +171,7 @@ class ResnetKeys(KeyMap):
                     "has running statistics too; expected instance norm, with scale and shift or without "
                     "(--norm instance in pytorch-CycleGAN-and-pix2pix)"
                 )
-        return {key: value for key, value in inside.items() if not key.endswith(_STATISTICS)}
+        return {key: value for key, value in inside.items() if not key.endswith(STATISTICS)}
 
     def in_file(self, key: str) -> str:
         """See the base class."""
@@ -287,12 +287,12 @@ class ResnetConfig(GeneratorConfig):
 
     def describe(self) -> str:
         """See the base class."""
-        kind = "separable" if self.separable else "full"
-        return f"ResNet generator, {self.n_blocks} blocks, {kind} convolutions{', affine norms' * self.affine}"
+        norms = ", affine norms" * self.affine
+        return f"ResNet generator, {self.n_blocks} blocks, {self.convolutions} convolutions{norms}"
 
     def brief(self) -> str:
         """See the base class."""
-        return f"{self.n_blocks} blocks, {'separable' if self.separable else 'full'}"
+        return f"{self.n_blocks} blocks, {self.convolutions}"
 
     def for_project(self, project: str, trained: Trained) -> tuple[Mapping[str, Tensor], str]:
         """See the base class."""

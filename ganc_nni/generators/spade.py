@@ -346,12 +346,11 @@ class SpadeConfig(GeneratorConfig):
 
     def describe(self) -> str:
         """See the base class."""
-        kind = "separable" if self.separable else "full"
-        return f"SPADE generator, upsampling {self.upsampling}, {kind} convolutions for scale and shift"
+        return f"SPADE generator, upsampling {self.upsampling}, {self.convolutions} convolutions for scale and shift"
 
     def brief(self) -> str:
         """See the base class."""
-        return f"upsampling {self.upsampling}, {'separable' if self.separable else 'full'}"
+        return f"upsampling {self.upsampling}, {self.convolutions}"
 
     def completed(self, told: Mapping[str, Any], name: str) -> SpadeConfig:
         """With the number of doublings, where "normal" and "more" have the same tensors."""

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.generators.keymap import CYCLEGAN_AND_PIX2PIX, KeyMap, Trained, not_in
+from ganc_nni.generators.keymap import CYCLEGAN_AND_PIX2PIX, STATISTICS, KeyMap, Trained, not_in
 from ganc_nni.generators.layers import Width, conv, layer, norm
 from ganc_nni.generators.registry import Generator, GeneratorConfig, register_family
 from ganc_nni.recipe.generator import GeneratorRecipe
@@ -139,7 +139,6 @@ def _norm(channels: Width, kind: Norm) -> nn.Module:
 
 
 _NESTED = re.compile(r"model\.model\.(1\.model\.(?:3\.model\.)*)?\d\.\w+")
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class UnetKeys(KeyMap):
@@ -206,7 +205,7 @@ class PublicUnetKeys(UnetKeys):
         weights = {}
         for key, value in inside.items():
             layer, _, kind = key.rpartition(".")
-            if kind in _STATISTICS and f"{layer}.weight" not in inside:
+            if kind in STATISTICS and f"{layer}.weight" not in inside:
                 continue
             weights[f"{ours[layer]}.{kind}" if layer in ours else key] = value
             if kind == "running_mean" and layer in ours:  # torch before 0.4.1 did not count batches

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ganc_nni.core.errors import InputError
 from ganc_nni.core.io import check_shapes, load_weights
+from ganc_nni.generators.keymap import STATISTICS
 from ganc_nni.interop.named import WRAPPERS, marked
 from ganc_nni.interop.others import other
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
@@ -25,8 +26,6 @@ from ganc_nni.recipe import DiscriminatorRecipe
 
 PATCH, MULTISCALE = "model.0.weight", "discriminator_0.model0.0.weight"
 """The keys of the first layers' weights, after any prefix."""
-
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ def read_discriminator(path: Path) -> DiscriminatorFile:
     prefix, mark, inside = _only(path, load_weights(path))
     first = inside[mark]
     for key, value in inside.items():
-        if not value.is_floating_point() and not key.endswith(_STATISTICS):
+        if not value.is_floating_point() and not key.endswith(STATISTICS):
             raise InputError(f"{path}: {prefix}{key} is of type {value.dtype}; expected a floating type")
     read = _patch if mark == PATCH else _multiscale
     shape, weights = read(path, prefix, inside)
@@ -120,7 +119,7 @@ def _patch(path: Path, prefix: str, inside: dict[str, Tensor]) -> tuple[Discrimi
                 "teacher.discriminator, and one is warmed up"
             )
     # torch before 0.4 saved running statistics of instance norms, which no forward pass used
-    weights = {key: value for key, value in inside.items() if not key.endswith(_STATISTICS)}
+    weights = {key: value for key, value in inside.items() if not key.endswith(STATISTICS)}
     convolutions = sum(value.ndim == 4 for value in weights.values())
     if convolutions > 2 and "model.2.weight" in weights and "model.2.bias" not in weights:
         raise InputError(

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ganc_nni.core.io import write_text
+from ganc_nni.core.templates import template
 from ganc_nni.core.text import times
 from ganc_nni.report.charts import Chart, loss_chart, scatter, score_chart
 from ganc_nni.report.collect import STAGES, RunReport, Summary, collect
@@ -23,13 +22,7 @@ PAGE = Path("report", "index.html")
 """Where the page is in a run folder."""
 
 _FRONT_ROWS = 50
-_TEMPLATES = Environment(
-    loader=PackageLoader("ganc_nni.report", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_PAGE = template("ganc_nni.report", "page.html")
 
 
 class Bar(NamedTuple):
@@ -74,7 +67,7 @@ def make_page(folder: Path) -> None:
 def page(report: RunReport) -> str:
     """The whole page."""
     provenance, summary = report.provenance, report.summary
-    return _TEMPLATES.get_template("page.html").render(
+    return _PAGE.render(
         report=report,
         summary=summary,
         tiles=_tiles(summary) if summary else [],

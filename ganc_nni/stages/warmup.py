@@ -21,7 +21,7 @@ from ganc_nni.data import Batch
 from ganc_nni.generators import Generator
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary, judge, over_scales
 from ganc_nni.losses.discriminators import Discriminator
-from ganc_nni.losses.distillation import losses_in_use
+from ganc_nni.losses.distillation import trains_discriminator
 from ganc_nni.losses.distillation.base import together
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.run import Run
@@ -61,7 +61,7 @@ def start_discriminator(run: Run, discriminator: Discriminator, stage: str, sche
         TrainingError: The warm-up broke down.
     """
     recipe, helpers = run.recipe, helpers_path(run)
-    if not any(loss.trains_discriminator for loss in losses_in_use(recipe.distillation).values()):
+    if not trains_discriminator(recipe.distillation):
         return
     if recipe.data.layout == "inputs" and run.teacher_discriminator_file is None:
         _log.info(

@@ -26,7 +26,7 @@ from ganc_nni.core.widths import Widths
 from ganc_nni.data import Batch
 from ganc_nni.losses.adversarial import GAN_LOSSES, Adversary
 from ganc_nni.losses.discriminators import Discriminator, build_discriminator
-from ganc_nni.losses.distillation import Objective, Step, losses_in_use
+from ganc_nni.losses.distillation import Objective, Step, trains_discriminator
 from ganc_nni.losses.distillation.base import together
 from ganc_nni.recipe import Recipe, Schedule
 from ganc_nni.supernet.calibration import calibrated
@@ -99,8 +99,7 @@ class DistillationModule(GanModule):
         self.mappings = nn.ModuleList(FeatureMapping(learnt, int(taught), 1) for learnt, taught in channels)
         initialise(self.mappings, family)
         self.objective = Objective(losses, teacher_discriminator)
-        trained = any(loss.trains_discriminator for loss in losses_in_use(losses).values())
-        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss]) if trained else None
+        self.adversary = Adversary(GAN_LOSSES[losses.gan_loss]) if trains_discriminator(losses) else None
         # In lists, so that they are neither trained nor saved with the student.
         self._teacher = [teacher.eval().requires_grad_(False)]
         self._frozen: list[nn.Module] = [*self._teacher, *filter(None, [teacher_discriminator])]

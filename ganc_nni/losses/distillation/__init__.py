@@ -10,6 +10,7 @@ from ganc_nni.losses.distillation.registry import (
     loss_weights,
     losses_in_use,
     register_loss,
+    trains_discriminator,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "loss_weights",
     "losses_in_use",
     "register_loss",
+    "trains_discriminator",
 ]
 
 import_members(__name__, __path__)

@@ -11,7 +11,7 @@ from ganc_nni.core.errors import InputError
 from ganc_nni.losses.adversarial import feature_matching, judge
 from ganc_nni.losses.discriminators import Discriminator
 from ganc_nni.losses.distillation.base import DistillationLoss, LossContext, Step
-from ganc_nni.losses.distillation.registry import losses_in_use, register_loss
+from ganc_nni.losses.distillation.registry import register_loss, trains_discriminator
 from ganc_nni.recipe import Recipe
 
 
@@ -46,7 +46,7 @@ class DiscriminatorFeatures(DistillationLoss):
     def check(cls, recipe: Recipe, key: str) -> None:
         """Without the teacher's discriminator the student's has to be trained."""
         unknown = recipe.teacher.checkpoint is not None and recipe.teacher.discriminator is None
-        if unknown and not any(kind.trains_discriminator for kind in losses_in_use(recipe.distillation).values()):
+        if unknown and not trains_discriminator(recipe.distillation):
             raise InputError(
                 f"{key} needs distillation.losses.gan above 0, or teacher.discriminator: a teacher from "
                 "teacher.checkpoint alone has no discriminator, and the student's would not be trained; give one of "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.core.registry import Registry, code_of
+from ganc_nni.core.registry import Registry, code_inputs
 from ganc_nni.losses.distillation.base import DistillationLoss
 from ganc_nni.recipe import DistillationRecipe, Recipe
 
@@ -74,6 +74,15 @@ def losses_in_use(recipe: DistillationRecipe) -> dict[str, type[DistillationLoss
     return {name: LOSSES[name].kind for name, weight in loss_weights(recipe).items() if weight > 0}
 
 
+def trains_discriminator(recipe: DistillationRecipe) -> bool:
+    """Whether a loss in use needs the student's discriminator to be trained.
+
+    Raises:
+        InputError: See :func:`loss_weights`.
+    """
+    return any(loss.trains_discriminator for loss in losses_in_use(recipe).values())
+
+
 def loss_inputs(recipe: DistillationRecipe) -> dict[str, object]:
     """What the losses add to the values on which a stage depends, by key.
 
@@ -87,9 +96,7 @@ def loss_inputs(recipe: DistillationRecipe) -> dict[str, object]:
         if LOSSES[name].legacy is not None:
             values[f"distillation.lambda_{name}"] = weight
         elif weight > 0:
-            values[f"{KEY}.{name}"] = weight
-            if code := code_of(LOSSES[name].kind):
-                values[f"{KEY}.{name}.code"] = code
+            values |= {f"{KEY}.{name}": weight, **code_inputs(f"{KEY}.{name}", LOSSES[name].kind)}
     return values
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.core.registry import Registry, code_of
+from ganc_nni.core.registry import Registry, code_inputs
 from ganc_nni.data import ImageSet, Split
 from ganc_nni.metrics.bootstrap import Interval
 from ganc_nni.metrics.features import FeatureExtractor
@@ -159,8 +159,7 @@ def metric_inputs(recipe: MetricRecipe) -> dict[str, object]:
     Raises:
         InputError: The metric is not registered.
     """
-    code = code_of(METRICS.find(recipe.name))
-    return {"metric.name": recipe.name, **({"metric.code": code} if code else {})}
+    return {"metric.name": recipe.name, **code_inputs("metric", METRICS.find(recipe.name))}
 
 
 def check_metric(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from nni.nas.strategy.base import Strategy
 from pydantic import ValidationError, create_model
 
 from ganc_nni.core.errors import InputError
-from ganc_nni.core.registry import Registry, code_of
+from ganc_nni.core.registry import Registry, code_inputs
 from ganc_nni.recipe import SearchRecipe
 from ganc_nni.recipe.fields import Section
 from ganc_nni.recipe.words import all_in_words
@@ -101,8 +101,8 @@ def strategy_inputs(recipe: SearchRecipe) -> dict[str, object]:
     Raises:
         InputError: No such strategy.
     """
-    code = code_of(STRATEGIES.find(recipe.strategy).build)
-    return {"search.strategy": recipe.strategy, **({"search.strategy.code": code} if code else {})}
+    key = "search.strategy"
+    return {key: recipe.strategy, **code_inputs(key, STRATEGIES.find(recipe.strategy).build)}
 
 
 def check_strategy(recipe: SearchRecipe) -> None:
