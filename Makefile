@@ -12,10 +12,9 @@ setup: .venv/complete  ## the environment
 .venv/complete: requirements.txt requirements-demo.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or say make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
-	@# Python compiles what is imported; pip would compile all that is there, which takes a minute longer
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@# Gradio asks for Pillow below 13; its other packages stand in the file
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-demo.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.txt
 	@# NNI writes a cache of torch's layers when it is first imported; once, here, before processes race for it
 	$(BIN)/python -W ignore -c "import nni.nas.nn.pytorch"
 	touch $@
